@@ -1,0 +1,177 @@
+"""The readers of NumPy's files: arrays stay on disk where they can, and are never unpickled."""
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from layerflow.data.dataset import Dataset, check_finite
+from layerflow.data.labels import Task, encode_target, listed
+from layerflow.data.paths import CHUNK, GZIP_LARGEST_RATIO, DataPath, check_file, checksum, read_exactly, set_name
+from layerflow.data.preprocessing import Preprocessing
+from layerflow.data.reader import Reader
+from layerflow.errors import ConfigError, DataError, did_you_mean
+
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
+"""Shape, whether in Fortran order, and dtype."""
+
+
+class NPY(Reader):
+    """Two `.npy` files, one array each. The features are memory-mapped and may exceed memory.
+
+    Args:
+        x: The file with the features: (samples, features) or (samples, channels, height, width).
+        y: The file with the targets: (samples,); not needed for prediction.
+        task: classification or regression. Left out, whole numbers and text mean classification, other numbers
+            regression.
+    """
+
+    def __init__(self, x: DataPath, y: DataPath | None = None, task: Task | None = None) -> None:
+        self.x = x
+        self.y = y
+        self.task = task
+
+    def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
+        """Map the features and read the targets; see `Reader.read`."""
+        if need_target and self.y is None:
+            raise ConfigError("NPY: 'y' is missing: give the file with the targets")
+        x = _map_npy(self.x)
+        y = np.array(_map_npy(self.y)) if need_target and self.y is not None else None
+        files = [self.x] if y is None or self.y is None else [self.x, self.y]
+        return _dataset(x, y, self.x, str(self.y), self.task, like, set_name(self.x), checksum(*files))
+
+
+class NPZ(Reader):
+    """One `.npz` file with both arrays. Features saved by `np.savez` are memory-mapped, compressed ones are read.
+
+    Args:
+        path: The file.
+        x: The name of the array of features: (samples, features) or (samples, channels, height, width).
+        y: The name of the array of targets: (samples,); not needed for prediction.
+        task: classification or regression. Left out, whole numbers and text mean classification, other numbers
+            regression.
+    """
+
+    def __init__(self, path: DataPath, x: str = "x", y: str = "y", task: Task | None = None) -> None:
+        self.path = path
+        self.x = x
+        self.y = y
+        self.task = task
+
+    def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
+        """Map or read the arrays; see `Reader.read`."""
+        check_file(self.path)
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                x = _read_member(archive, self.x, self.path)
+                y = np.array(_read_member(archive, self.y, self.path)) if need_target else None
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise DataError(f"{self.path}: truncated or corrupt NPZ file ({error}); make it again") from error
+        where_x, where_y = f"{self.path}: {self.x}", f"{self.path}: {self.y}"
+        return _dataset(x, y, where_x, where_y, self.task, like, set_name(self.path), checksum(self.path))
+
+
+def _dataset(
+    x: NDArray[Any],
+    target: NDArray[Any] | None,
+    where_x: str,
+    where_y: str,
+    task: Task | None,
+    like: Preprocessing | None,
+    name: str,
+    digest: str,
+) -> Dataset:
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{where_x}: expected real numbers as features, got dtype {x.dtype}")
+    if x.ndim < 2:
+        raise DataError(f"{where_x}: expected features of shape (samples, features), got shape {x.shape}")
+    if 0 in x.shape:
+        raise DataError(f"{where_x}: the array is empty, shape {x.shape}; give at least one sample and feature")
+    check_finite(x, where_x)
+    if target is None:
+        return Dataset(x, None, None, like.classes if like else None, name, digest)
+    if len(target.shape) and len(target) != len(x):
+        raise DataError(f"{where_y}: {len(target)} targets for the {len(x)} samples of {where_x}; give one each")
+    y, classes = encode_target(target, where_y, like.task if like else task, like.classes if like else None)
+    return Dataset(x, y, None, classes, name, digest)
+
+
+def _map_npy(path: str) -> NDArray[Any]:
+    with check_file(path).open("rb") as file:
+        header = _read_header(file, path)
+        offset = file.tell()
+    size = _content_size(header)
+    if (found := Path(path).stat().st_size - offset) != size:
+        raise DataError(f"{path}: the header declares {size} bytes of values, {found} found; make the file again")
+    return _map(path, header, offset)
+
+
+def _map(path: str, header: Header, offset: int) -> NDArray[Any]:
+    shape, fortran, dtype = header
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
+
+
+def _read_header(file: IO[bytes], where: str) -> Header:
+    """Read the header of NumPy's format (NEP 1); refuse objects, which would have to be unpickled, and records."""
+    try:
+        version = npy.read_magic(file)
+        if version == (1, 0):
+            header: Header = npy.read_array_header_1_0(file)
+        elif version == (2, 0):
+            header = npy.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"format version {version}")
+    except (ValueError, EOFError, SyntaxError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{where}: not a valid NPY array ({reason}); write it with np.save or np.savez") from error
+    shape, _, dtype = header
+    if dtype.hasobject:
+        raise DataError(f"{where}: holds pickled Python objects, which are never loaded; save plain numbers or text")
+    if dtype.names or any(length < 0 for length in shape):
+        raise DataError(f"{where}: expected a plain array, got dtype {dtype} and shape {shape}")
+    return header
+
+
+def _content_size(header: Header) -> int:
+    shape, _, dtype = header
+    return math.prod(shape) * dtype.itemsize
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> NDArray[Any]:
+    """Return an array of the archive: mapped when it is stored as it is, read otherwise."""
+    names = [member.removesuffix(".npy") for member in archive.namelist()]
+    if name not in names:
+        raise DataError(f"{path}: no array {name!r}{did_you_mean(name, names)}; it holds {listed(names)}")
+    info = archive.infolist()[names.index(name)]
+    where = f"{path}: {name}"
+    if info.file_size > GZIP_LARGEST_RATIO * max(info.compress_size, 1):
+        raise DataError(f"{where}: declares {info.file_size} bytes, more than its {info.compress_size} can hold")
+    with archive.open(info) as file:
+        header = _read_header(file, where)
+        size, found = _content_size(header), info.file_size - file.tell()
+        if size != found:
+            raise DataError(f"{where}: shape {header[0]} needs {size} bytes, {found} found; make the file again")
+        if info.compress_type == zipfile.ZIP_STORED:
+            offset = file.tell() + _start_of(info, path)
+            while file.read(CHUNK):
+                pass
+            return _map(path, header, offset)
+        shape, fortran, dtype = header
+        content = read_exactly(file, size, where)
+        file.read(1)
+    return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _start_of(info: zipfile.ZipInfo, path: str) -> int:
+    """Return where a member's bytes start: after its local header (APPNOTE.TXT, 4.3.7)."""
+    with Path(path).open("rb") as file:
+        file.seek(info.header_offset + 26)
+        lengths = file.read(4)
+    return info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")

@@ -1,0 +1,122 @@
+"""The readers of the two classic image sets' own formats. Pixels stay bytes until preprocessing."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerflow.data.dataset import Dataset, check_finite
+from layerflow.data.labels import encode_target
+from layerflow.data.paths import (
+    GZIP_LARGEST_RATIO,
+    DataPath,
+    check_file,
+    checksum,
+    is_gzip,
+    open_data,
+    read_exactly,
+    set_name,
+)
+from layerflow.data.preprocessing import Preprocessing
+from layerflow.data.reader import Reader
+from layerflow.errors import ConfigError, DataError
+
+IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+"""The third byte of an IDX file (Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database of handwritten digits)."""
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_SHAPE = (3, 32, 32)
+
+
+class IDX(Reader):
+    """Images and labels in the IDX format of MNIST, gzipped or not; x is (samples, 1, height, width).
+
+    Args:
+        images: The file with the images: train-images-idx3-ubyte.gz.
+        labels: The file with the labels: train-labels-idx1-ubyte.gz; not needed for prediction.
+    """
+
+    def __init__(self, images: DataPath, labels: DataPath | None = None) -> None:
+        self.images = images
+        self.labels = labels
+
+    def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
+        """Read both files; see `Reader.read`."""
+        if need_target and self.labels is None:
+            raise ConfigError("IDX: 'labels' is missing: give the file with the labels")
+        x = _read_idx(self.images)
+        if x.ndim < 2:
+            raise DataError(f"{self.images}: expected images of shape (samples, height, width), got {x.shape}")
+        if x.ndim == 3:
+            x = x[:, np.newaxis]
+        check_finite(x, self.images)
+        classes = like.classes if like else None
+        if not need_target or self.labels is None:
+            return Dataset(x, None, None, classes, set_name(self.images), checksum(self.images))
+        labels = _read_idx(self.labels)
+        if len(labels) != len(x):
+            raise DataError(f"{self.labels}: {len(labels)} labels for {len(x)} images in {self.images}; give one each")
+        y, classes = encode_target(labels, self.labels, "classification", classes)
+        return Dataset(x, y, None, classes, set_name(self.images), checksum(self.images, self.labels))
+
+
+class CIFAR10(Reader):
+    """CIFAR-10 in its binary version: records of a label byte and 3 x 32 x 32 pixels; x is (samples, 3, 32, 32).
+
+    Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+
+    Args:
+        paths: The files, read one after the other: [data_batch_1.bin, data_batch_2.bin].
+    """
+
+    def __init__(self, paths: list[DataPath]) -> None:
+        if not paths:
+            raise ConfigError("CIFAR10: 'paths' is empty: give at least one file, such as data_batch_1.bin")
+        self.paths = paths
+
+    def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
+        """Read all files; see `Reader.read`."""
+        parts = [_read_cifar10(path) for path in self.paths]
+        x = np.concatenate([part[:, 1:] for part in parts]).reshape(-1, *CIFAR10_SHAPE)
+        y = np.concatenate([part[:, 0] for part in parts]).astype(np.int64) if need_target else None
+        return Dataset(x, y, None, CIFAR10_CLASSES, set_name(self.paths[0]), checksum(*self.paths))
+
+
+def _read_idx(path: str) -> NDArray[Any]:
+    with open_data(path) as file:
+        magic = file.read(4)
+        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_DTYPES or not magic[3]:
+            raise DataError(f"{path}: not an IDX file (it starts with {magic.hex(' ')}); give one of MNIST's files")
+        dtype, dimensions = np.dtype(IDX_DTYPES[magic[2]]), magic[3]
+        lengths = read_exactly(file, 4 * dimensions, path)
+        shape = tuple(np.frombuffer(lengths, dtype=">u4").tolist())
+        size, header = math.prod(shape) * dtype.itemsize, 4 + 4 * dimensions
+        on_disk = check_file(path).stat().st_size
+        possible = GZIP_LARGEST_RATIO * on_disk if is_gzip(path) else on_disk - header
+        if size > possible:
+            raise DataError(
+                f"{path}: declares shape {shape}, {size} bytes, but the file holds at most {possible}; fetch it again"
+            )
+        if not size:
+            raise DataError(f"{path}: is empty, shape {shape}; give at least one sample")
+        content = read_exactly(file, size, path)
+        if file.read(1):
+            raise DataError(f"{path}: has more bytes than its shape {shape} declares; fetch it again")
+    values = np.frombuffer(content, dtype=dtype).reshape(shape)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _read_cifar10(path: str) -> NDArray[np.uint8]:
+    record = 1 + math.prod(CIFAR10_SHAPE)
+    with open_data(path) as file:
+        content = file.read()
+    if len(content) % record or not content:
+        raise DataError(
+            f"{path}: {len(content)} bytes are not a whole number of CIFAR-10 records of {record} bytes; fetch it again"
+        )
+    records = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
+    if (beyond := np.flatnonzero(records[:, 0] > 9)).size:
+        row = int(beyond[0])
+        raise DataError(f"{path}: label {records[row, 0]} of image {row} is out of range 0 to 9; is it CIFAR-10?")
+    return records

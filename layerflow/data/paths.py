@@ -1,0 +1,93 @@
+"""Files that data comes from: opened, decompressed and hashed, every trouble told in one line."""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated, BinaryIO, cast
+
+from layerflow.errors import DataError, did_you_mean
+
+DataPath = Annotated[str, "path"]
+"""The annotation of a reader's argument that is a file: relative paths in a configuration start at its folder."""
+
+GZIP_MAGIC = b"\x1f\x8b"
+GZIP_LARGEST_RATIO = 1032
+"""No deflate stream grows by more than this factor when it is decompressed (RFC 1951; zlib's technical details)."""
+
+CHUNK = 1 << 20
+
+
+def check_file(path: str) -> Path:
+    """Return `path` as a Path that is a file with content.
+
+    Raises DataError when it is missing (naming a close match), a directory, or empty.
+    """
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise DataError(f"{path}: is a directory, not a file; give the path of a file in it")
+        if not file.is_file():
+            siblings = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
+            raise DataError(f"{path}: no such file{did_you_mean(file.name, siblings)}")
+        if file.stat().st_size == 0:
+            raise DataError(f"{path}: the file is empty")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {_reason(error)}") from error
+    return file
+
+
+def is_gzip(path: str) -> bool:
+    """Say whether the file starts like gzip; raises DataError when its name ends in .gz and it does not."""
+    with check_file(path).open("rb") as file:
+        compressed = file.read(2) == GZIP_MAGIC
+    if path.endswith(".gz") and not compressed:
+        raise DataError(f"{path}: is named .gz but is no gzip file; fetch it again, or rename it if it is uncompressed")
+    return compressed
+
+
+@contextmanager
+def open_data(path: str) -> Iterator[BinaryIO]:
+    """Open a file for reading, through gzip when it is compressed; what goes wrong while reading is a DataError."""
+    try:
+        with gzip.open(path, "rb") if is_gzip(path) else check_file(path).open("rb") as file:
+            yield cast(BinaryIO, file)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: truncated or corrupt gzip file ({_reason(error)}); fetch it again") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {_reason(error)}") from error
+
+
+def read_exactly(file: IO[bytes], size: int, path: str) -> bytearray:
+    """Read `size` bytes and no more, a chunk at a time: a header that lies about the size costs no memory."""
+    content = bytearray()
+    while len(content) < size:
+        chunk = file.read(min(CHUNK, size - len(content)))
+        if not chunk:
+            raise DataError(f"{path}: truncated: {size} bytes declared, {len(content)} found; fetch it again")
+        content += chunk
+    return content
+
+
+def checksum(*paths: str) -> str:
+    """Return 'sha256:...' over the bytes of the files, one after the other, without loading them."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with check_file(path).open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {_reason(error)}") from error
+    return f"sha256:{digest.hexdigest()}"
+
+
+def set_name(path: str) -> str:
+    """Return the name of a data set: its file's, without .gz and the extension."""
+    return Path(path.removesuffix(".gz")).stem
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
