@@ -1,0 +1,183 @@
+"""What `Sequential` and `ComputationalGraph` share: they lay out steps, and the sweeps do the rest."""
+
+from typing import Any
+
+import numpy as np
+
+from layerflow.errors import GateError
+from layerflow.gate import Gate, Gradients, Shape, as_input, build_by_hand
+from layerflow.parameter import Array, Parameter, floating
+from layerflow.sweep import Step, backward_sweep, forward_sweep, plan_gradients, write_gradients
+
+
+class Container(Gate, checked=False):
+    """A gate made of gates. A nested container is laid out flat: its steps become steps of the outer one.
+
+    Attributes:
+        steps: the uses of gates, in the order in which they run.
+        values, grads: what the last sweeps computed, by slot.
+        sources: the slots that read a `Parameter`.
+        constants: the slots whose value never changes.
+        needed: which slots need a gradient.
+        input_slots, output_slots: where the sweeps begin and end.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.values: list[Any] = []
+        self.grads: list[Any] = []
+        self.sources: dict[int, Parameter] = {}
+        self.constants: dict[int, Any] = {}
+        self.input_slots: tuple[int, ...] = ()
+        self.output_slots: tuple[int, ...] = ()
+        self.shapes: dict[int, Shape] = {}
+        self.needed: dict[int, bool] = {}
+        self._users: dict[int, Gate] = {}
+        self._names: dict[Parameter, str] | None = None
+
+    # Laying out steps --------------------------------------------------------------------------------------------
+
+    def new_slot(self, value: Any = None, needs_grad: bool = False) -> int:
+        """Make room for one more value and its gradient."""
+        self.needed[len(self.values)] = needs_grad
+        self.values.append(value)
+        self.grads.append(None)
+        return len(self.values) - 1
+
+    def lay(self, name: str, gate: Gate, reads: tuple[int, ...], writes: int) -> None:
+        """Append the step of a gate, or all the steps of a nested container."""
+        if not isinstance(gate, Container):
+            self.steps.append(Step(name, gate, reads, writes))
+            return
+        gate.finish()
+        if len(gate.input_slots) != len(reads) or len(gate.output_slots) != 1:
+            raise GateError(
+                f"{name!r} is a {type(gate).__name__} of {len(gate.input_slots)} inputs and {len(gate.output_slots)} outputs; "
+                f"used as one gate it needs as many inputs as it is given, here {len(reads)}, and one output"
+            )
+        slots = dict(zip(gate.input_slots, reads, strict=True)) | {gate.output_slots[0]: writes}
+        for inner, constant in gate.constants.items():
+            slots[inner] = self.new_slot(constant)
+            self.constants[slots[inner]] = constant
+        for inner, parameter in gate.sources.items():
+            slots[inner] = self.new_slot(needs_grad=True)
+            self.sources[slots[inner]] = parameter
+        for step in gate.steps:
+            if step.writes not in slots:
+                slots[step.writes] = self.new_slot()
+            self.steps.append(Step(f"{name}.{step.name}", step.gate, tuple(slots[i] for i in step.reads), slots[step.writes]))
+
+    def finish(self) -> None:
+        """Lay the steps that are still to be laid, and settle the outputs."""
+
+    def claim(self, step: Step) -> None:
+        """Give a gate's second use stored inputs of its own; the parameters stay the same objects."""
+        if id(step.gate) in self._users:
+            step.gate = step.gate.reuse()
+        self._users[id(step.gate)] = step.gate
+
+    def build(self, rng: np.random.Generator, *shapes: Shape) -> Any:
+        """Infer every shape from those of the inputs, creating parameters on the way; return the output's shape."""
+        self.finish()
+        if len(shapes) != len(self.input_slots):
+            raise GateError(f"{type(self).__name__} has {len(self.input_slots)} inputs, {len(shapes)} shapes were given")
+        known = dict(zip(self.input_slots, map(tuple, shapes), strict=True))
+        known |= {slot: parameter.value.shape for slot, parameter in self.sources.items()}
+        known |= {slot: np.shape(constant) for slot, constant in self.constants.items()}
+        for step in self.steps:
+            if not step.is_ready:
+                self.claim(step)
+            given = [known[slot] for slot in step.reads]
+            try:
+                known[step.writes] = step.gate.build(rng, *given)
+            except Exception as error:
+                error.add_note(f"in gate {step.name!r} ({type(step.gate).__name__}), build, input shapes {', '.join(map(str, given))}")
+                raise
+        self.shapes = known
+        plan_gradients(self.steps, self.needed)
+        self._names = None
+        self._is_built = True
+        outputs = tuple([known[slot] for slot in self.output_slots])
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def parameter_names(self) -> dict[Parameter, str]:
+        """The dotted name of every parameter, which is also written into it."""
+        if self._names is None:
+            self._names = {parameter: name for name, parameter in self.named_parameters().items()}
+            for parameter, name in self._names.items():
+                parameter.name = name
+        return self._names
+
+    # The sweeps --------------------------------------------------------------------------------------------------
+
+    def forward(self, *inputs: Any) -> Any:
+        """Run all steps on the inputs and return the output (a tuple of them, if the container has several)."""
+        inputs = tuple([as_input(value) for value in inputs])
+        if not self._is_built:
+            build_by_hand(self, inputs)
+        if len(inputs) != len(self.input_slots):
+            raise GateError(f"{type(self).__name__}.forward takes {len(self.input_slots)} inputs, {len(inputs)} were given")
+        values = self.values
+        for slot, value in zip(self.input_slots, inputs, strict=True):
+            values[slot] = value
+        for slot, parameter in self.sources.items():
+            values[slot] = parameter.value
+        forward_sweep(self.steps, values, self.training)
+        self._ran = [], ()
+        outputs = tuple([values[slot] for slot in self.output_slots])
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def backward(self, *grads: Any) -> Gradients:
+        """Run the steps back from the upstream gradient, one per output; a scalar output needs none, it starts from 1."""
+        if self._ran is None:
+            raise GateError(f"{type(self).__name__}: backward before forward; call forward first, which stores what backward needs")
+        if len(grads) not in (0, len(self.output_slots)):
+            raise GateError(f"{type(self).__name__}.backward takes {len(self.output_slots)} gradients, one per output; {len(grads)} were given")
+        learned = self.sweep_back(dict(zip(self.output_slots, grads or [None] * len(self.output_slots), strict=True)))
+        return (
+            tuple([self.grads[slot] for slot in self.input_slots]),
+            {name: learned.get(parameter, parameter.grad) for parameter, name in self.parameter_names().items()},
+        )
+
+    def sweep_back(self, seeds: dict[int, Any]) -> dict[Parameter, Array]:
+        """Run back from the given slots (slot -> upstream gradient) and leave every gradient where it belongs."""
+        self.grads = [None] * len(self.values)
+        for slot, grad in seeds.items():
+            self.grads[slot] = self._seed(slot, grad)
+        learned = backward_sweep(self.steps, self.values, self.grads)
+        for slot, parameter in self.sources.items():
+            if (arrived := self.grads[slot]) is not None:
+                learned[parameter] = learned[parameter] + arrived if parameter in learned else arrived
+        if not learned.keys() <= self.parameter_names().keys():
+            self._names = None  # a gate was given another parameter since
+        write_gradients(self.parameter_names(), learned)
+        return learned
+
+    def _seed(self, slot: int, grad: Any) -> Array:
+        shape, dtype = np.shape(self.values[slot]), getattr(self.values[slot], "dtype", np.float64)
+        if grad is None:
+            if shape:
+                raise GateError(f"backward from an output of shape {shape} needs the upstream gradient: backward(grad), of that shape")
+            return np.ones((), dtype)
+        grad = floating(grad)
+        if grad.shape != shape:
+            raise GateError(f"backward was given a gradient of shape {grad.shape}; the output has shape {shape}, and so must its gradient")
+        return grad
+
+    # Looking at it -----------------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """A table of the steps: name, gate, output shape, number of parameters (shared ones counted once)."""
+        if not self._is_built:
+            raise GateError(f"{type(self).__name__}: shapes are known after build(rng, shape) or the first forward; summary comes after")
+        counted: set[Parameter] = set()
+        rows = [("name", "gate", "output shape", "parameters")]
+        for step in self.steps:
+            fresh = [parameter for parameter in step.gate.parameters() if parameter not in counted]
+            counted.update(fresh)
+            rows.append((step.name, repr(step.gate), str(self.shapes[step.writes]), f"{sum(p.value.size for p in fresh):,}"))
+        rows.append(("total", "", "", f"{sum(p.value.size for p in self.parameters()):,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        return "\n".join(
+            f"{name:<{widths[0]}}  {gate:<{widths[1]}}  {shape:<{widths[2]}}  {count:>{widths[3]}}" for name, gate, shape, count in rows
+        )

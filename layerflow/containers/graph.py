@@ -1,0 +1,189 @@
+"""Gates in any acyclic order; writing code is building the graph."""
+
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from layerflow.containers.container import Container
+from layerflow.containers.node import Node
+from layerflow.errors import GateError, did_you_mean
+from layerflow.gate import Gate, as_input, build_by_hand
+from layerflow.parameter import Parameter
+from layerflow.sweep import forward_sweep, plan_gradients
+
+Wire = Node | str
+
+
+class ComputationalGraph(Container, checked=False):
+    """A graph of gates, built by calling gates on nodes, by operators, or by `add(name, gate, inputs)`.
+
+        g = ComputationalGraph()
+        x, y, z = g.inputs("x", "y", "z")
+        f = (x + y) * z
+        g.forward(x=-2.0, y=5.0, z=-4.0)     # -12.0
+        (dx, dy, dz), _ = g.backward()       # -4, -4, 3
+
+    Where the inputs of a gate have values already (`g.input("x", array)`), it computes at once. The outputs are the nodes
+    that no gate reads, unless `output` names them.
+
+    Raises:
+        GateError: nodes of two graphs, a name given twice, an unknown name, a cycle (named), a missing input value.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: dict[str, Node] = {}
+        self._waiting: dict[str, tuple[Gate, list[Wire]]] = {}
+        self._chosen: tuple[Wire, ...] = ()
+        self._counts: dict[str, int] = {}
+
+    # Building ----------------------------------------------------------------------------------------------------
+
+    def inputs(self, *names: str, needs_grad: bool = True) -> tuple[Node, ...]:
+        """Add inputs whose values `forward` will be given."""
+        return tuple(self.input(name, needs_grad=needs_grad) for name in names)
+
+    def input(self, name: str, value: Any = None, needs_grad: bool = True) -> Node:
+        """Add an input, with a value if the graph is to compute at once; data that needs no gradient says so."""
+        node = self._new_node(name, needs_grad=needs_grad, value=None if value is None else as_input(value))
+        self.input_slots += (node.slot,)
+        return node
+
+    def parameter(self, name: str, value: Any) -> Node:
+        """Add a learned array, or a `Parameter` that a gate already holds."""
+        parameter = value if isinstance(value, Parameter) else Parameter(value)
+        node = self._new_node(name, needs_grad=True)
+        self.sources[node.slot] = parameter
+        return node
+
+    def constant(self, value: Any, name: str | None = None) -> Node:
+        """Add a value that never changes and needs no gradient."""
+        node = self._new_node(name or self._free_name("constant"), value=as_input(value))
+        self.constants[node.slot] = self.values[node.slot]
+        return node
+
+    def apply(self, gate: Gate, *inputs: Any, name: str | None = None) -> Node:
+        """Add a gate that reads the given nodes (plain values become constants) and return its node."""
+        wires = [value if isinstance(value, Node) else self.constant(value) for value in inputs]
+        return self.add(name or self._free_name(type(gate).__name__.lower()), gate, wires)
+
+    def add(self, name: str, gate: Gate, inputs: Wire | Sequence[Wire]) -> Node:
+        """Add a gate under a name; its inputs are nodes or names, also of nodes that will only be added later."""
+        wires = [inputs] if isinstance(inputs, Node | str) else list(inputs)
+        for wire in wires:
+            if isinstance(wire, Node) and wire.graph is not self:
+                raise GateError(f"{name!r} reads {wire.name!r}, which is a node of another graph; build both in one graph")
+        if not isinstance(gate, Gate):
+            raise GateError(f"{name!r} is {gate!r}, not a gate")
+        node = self._new_node(name, gate=gate)
+        self.output_slots = ()
+        if all(isinstance(wire, Node) and wire.value is not None for wire in wires):
+            self._compute(node, gate, tuple(self._node(wire).slot for wire in wires))
+        else:
+            self._waiting[name] = gate, wires
+            self._is_built = False
+        return node
+
+    def output(self, *nodes: Wire) -> None:
+        """Say which nodes are the outputs, in order."""
+        self._chosen, self.output_slots = nodes, ()
+
+    def __getitem__(self, name: str) -> Node:
+        if name not in self.nodes:
+            raise GateError(f"the graph has no node {name!r}{did_you_mean(name, self.nodes)}")
+        return self.nodes[name]
+
+    def members(self) -> dict[str, Any]:
+        """The gates and parameters by the names of their nodes."""
+        return {name: node.gate or self.sources.get(node.slot) for name, node in self.nodes.items()}
+
+    def finish(self) -> None:
+        """Lay the waiting gates in topological order and settle which nodes are the outputs."""
+        for name in self._order():
+            gate, wires = self._waiting.pop(name)
+            self.lay(name, gate, tuple(self._node(wire).slot for wire in wires), self[name].slot)
+        if not self.output_slots:
+            read = {slot for step in self.steps for slot in step.reads}
+            ends = [step.writes for step in self.steps if step.writes not in read]
+            self.output_slots = tuple(self._node(wire).slot for wire in self._chosen) or tuple(ends)
+
+    # Sweeps ------------------------------------------------------------------------------------------------------
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Run the graph on its inputs, given in order or by name; an input left out keeps the value it has."""
+        names = self.input_names
+        if len(inputs) > len(names):
+            raise GateError(f"the graph has {len(names)} inputs ({', '.join(names)}), {len(inputs)} were given")
+        given = dict(zip(names, inputs, strict=False))
+        for name, value in named.items():
+            if name not in names:
+                raise GateError(f"the graph has no input {name!r}{did_you_mean(name, names)} Its inputs: {', '.join(names)}")
+            if name in given:
+                raise GateError(f"input {name!r} was given twice, by position and by name")
+            given[name] = value
+        values = [given.get(name, self.values[slot]) for name, slot in zip(names, self.input_slots, strict=True)]
+        if missing := [name for name, value in zip(names, values, strict=True) if value is None]:
+            raise GateError(f"forward needs a value for {', '.join(map(repr, missing))}: forward({missing[0]}=...)")
+        if not self.output_slots:
+            self.finish()
+        return super().forward(*values)
+
+    def backward_from(self, node: Node, grad: Any = None) -> None:
+        """Run back from any node that has a value."""
+        if node.value is None:
+            raise GateError(f"backward from {node.name!r}, which has no value yet: run forward first")
+        self.sweep_back({node.slot: grad})
+
+    @property
+    def input_names(self) -> list[str]:
+        """The inputs in the order in which `forward` takes them."""
+        by_slot = {node.slot: name for name, node in self.nodes.items()}
+        return [by_slot[slot] for slot in self.input_slots]
+
+    # Inside ------------------------------------------------------------------------------------------------------
+
+    def _compute(self, node: Node, gate: Gate, reads: tuple[int, ...]) -> None:
+        """Lay a gate whose inputs have values, and run it; if it fails, the graph stays as it was."""
+        first = len(self.steps)
+        try:
+            self.lay(node.name, gate, reads, node.slot)
+            for slot, parameter in self.sources.items():
+                self.values[slot] = parameter.value
+            for step in self.steps[first:]:
+                self.claim(step)
+                if not step.gate._is_built:
+                    build_by_hand(step.gate, tuple([self.values[slot] for slot in step.reads]))
+                plan_gradients((step,), self.needed)
+                forward_sweep((step,), self.values, self.training)
+        except Exception:
+            del self.steps[first:], self.nodes[node.name], self.values[node.slot :], self.grads[node.slot :]
+            raise
+        self._ran = [], ()
+        self._names = None
+
+    def _order(self) -> list[str]:
+        """The names of the waiting gates, each after those that it reads."""
+        waits_for = {
+            name: [self._node(wire).name for wire in wires if self._node(wire).name in self._waiting]
+            for name, (_, wires) in self._waiting.items()
+        }
+        try:
+            return list(TopologicalSorter(waits_for).static_order())
+        except CycleError as error:
+            raise GateError(f"the graph has a cycle: {' -> '.join(reversed(error.args[1]))}; a gate cannot depend on its own output") from None
+
+    def _node(self, wire: Wire) -> Node:
+        return wire if isinstance(wire, Node) else self[wire]
+
+    def _new_node(self, name: str, value: Any = None, needs_grad: bool = False, gate: Gate | None = None) -> Node:
+        if name in self.nodes:
+            raise GateError(f"the graph already has a node {name!r}; names must differ")
+        node = Node(self, name, self.new_slot(value, needs_grad), gate)
+        self.nodes[name] = node
+        self._names = None
+        return node
+
+    def _free_name(self, kind: str) -> str:
+        self._counts[kind] = count = self._counts.get(kind, 0) + 1
+        name = kind if count == 1 else f"{kind}_{count}"
+        return name if name not in self.nodes else self._free_name(kind)

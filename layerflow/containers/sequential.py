@@ -1,0 +1,63 @@
+"""Gates in a row."""
+
+from collections.abc import Iterator
+from typing import Any, overload
+
+from layerflow.containers.container import Container
+from layerflow.errors import GateError, did_you_mean
+from layerflow.gate import Gate
+
+
+class Sequential(Container, checked=False):
+    """Feeds each gate's output to the next: `Sequential(Linear(32), ReLU(), Linear(10))`.
+
+    Gates are named by position ("0", "1", ...) or by keyword: `Sequential(hidden=Linear(32), act=ReLU())`. `model[0]`,
+    `model["hidden"]` give a gate, `model[:2]` a `Sequential` of the same gates, iteration all of them.
+
+    Raises:
+        GateError: no gate at all, or something that is no gate.
+    """
+
+    def __init__(self, *gates: Gate, **named: Gate) -> None:
+        super().__init__()
+        self.gates = {str(index): gate for index, gate in enumerate(gates)} | named
+        if not self.gates:
+            raise GateError("Sequential needs at least one gate: Sequential(Linear(10))")
+        slot = self.new_slot(needs_grad=True)
+        self.input_slots = (slot,)
+        for name, gate in self.gates.items():
+            if not isinstance(gate, Gate):
+                raise GateError(f"Sequential: {name!r} is {gate!r}, not a gate{_remedy(gate)}")
+            following = self.new_slot()
+            self.lay(name, gate, (slot,), following)
+            slot = following
+        self.output_slots = (slot,)
+
+    def members(self) -> dict[str, Any]:
+        """The gates by name."""
+        return dict(self.gates)
+
+    @overload
+    def __getitem__(self, key: int | str) -> Gate: ...
+    @overload
+    def __getitem__(self, key: slice) -> "Sequential": ...
+    def __getitem__(self, key: int | str | slice) -> Gate:
+        if isinstance(key, slice):
+            return Sequential(**dict(list(self.gates.items())[key]))
+        if isinstance(key, int):
+            return list(self.gates.values())[key]
+        if key not in self.gates:
+            raise GateError(f"Sequential has no gate {key!r}{did_you_mean(key, self.gates)} It has: {', '.join(self.gates)}")
+        return self.gates[key]
+
+    def __iter__(self) -> Iterator[Gate]:
+        return iter(self.gates.values())
+
+    def __len__(self) -> int:
+        return len(self.gates)
+
+
+def _remedy(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ": write Sequential(*gates)"
+    return f": write {value.__name__}(...), with parentheses" if isinstance(value, type) else ""

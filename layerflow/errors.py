@@ -1,0 +1,35 @@
+"""The errors layerflow raises for its users, and the one helper that guesses what they meant to write."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+
+class LayerflowError(Exception):
+    """Base of every error that is meant to be read by a person: the message says what, where, and what to do instead."""
+
+
+class GateError(LayerflowError):
+    """A gate, or the way it is used, breaks the contract of `layerflow.gate`."""
+
+
+class ConfigError(LayerflowError):
+    """A configuration, or the command line that goes with it, cannot be used; `problems` lists them as plain values."""
+
+    def __init__(self, message: str, problems: Iterable[Mapping[str, object]] = ()) -> None:
+        super().__init__(message)
+        self.problems = [dict(problem) for problem in problems]
+
+
+class DataError(LayerflowError):
+    """Data cannot be read, or cannot be used as the configuration says."""
+
+
+class DivergedError(LayerflowError):
+    """Training left the finite numbers."""
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Return `", did you mean 'lr'?"` for the closest of `known`, or an empty string when nothing is close."""
+    matches = get_close_matches(str(word).lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
+    originals = {name.lower(): name for name in known}
+    return f", did you mean {originals[matches[0]]!r}?" if matches else ""

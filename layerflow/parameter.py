@@ -1,0 +1,99 @@
+"""What a gate owns besides its inputs: learned arrays (`Parameter`) and arrays that are kept but not learned (`Buffer`)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from layerflow.errors import GateError
+
+Array = NDArray[Any]
+
+
+class Cell:
+    """A named place for one floating-point array, known by identity: whoever holds the same cell holds the same array."""
+
+    __slots__ = ("_is_view", "_value", "name")
+
+    def __init__(self, value: ArrayLike | None = None) -> None:
+        self.name = ""
+        self._is_view = False
+        self._value = None if value is None else floating(value)
+
+    @property
+    def value(self) -> Array:
+        """The array itself. Assigning replaces it, or fills it in place once it is part of a `ParameterStore`."""
+        if self._value is None:
+            raise GateError(
+                f"{type(self).__name__} {self.name or '(unnamed)'} has no value yet: its gate creates it from the input "
+                "shape, at `gate.build(rng, shape)` or at the first forward"
+            )
+        return self._value
+
+    @value.setter
+    def value(self, value: ArrayLike) -> None:
+        array = floating(value)
+        if self._is_view and self._value is not None:
+            if array.shape != self._value.shape:
+                raise GateError(
+                    f"parameter {self.name or '(unnamed)'} has shape {self._value.shape} and is part of a built model; "
+                    f"an array of shape {array.shape} cannot take its place"
+                )
+            self._value[...] = array
+        else:
+            self._value = array
+
+    @property
+    def has_value(self) -> bool:
+        """False as long as the input shape, and with it the array, is unknown."""
+        return self._value is not None
+
+    def place(self, view: Array) -> None:
+        """Move the value into `view`, which from now on *is* the value (`ParameterStore` calls this)."""
+        view[...] = self.value
+        self._value, self._is_view = view, True
+
+    def astype(self, dtype: DTypeLike) -> None:
+        """Turn the value into another floating-point type."""
+        if self._value is not None and self._value.dtype != dtype:
+            self._value, self._is_view = self._value.astype(dtype), False
+
+    def __repr__(self) -> str:
+        shape = "no value yet" if self._value is None else f"shape {self._value.shape}"
+        return f"<{type(self).__name__} {self.name or '(unnamed)'}, {shape}>"
+
+
+class Parameter(Cell):
+    """A learned array. Two gates that hold the same `Parameter` share it: counted, updated and saved once, gradients summed.
+
+    Args:
+        value: the array, or nothing when the gate creates it in `build`, once the input shape is known.
+        decay: False spares it from weight decay (biases, scales).
+    """
+
+    __slots__ = ("decay", "grad")
+
+    def __init__(self, value: ArrayLike | None = None, decay: bool = True) -> None:
+        super().__init__(value)
+        self.decay = decay
+        self.grad: Array | None = None
+
+    def create(self, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array]) -> None:
+        """Set the first value to `draw(shape)`; a value that is there already stays, and must have this shape."""
+        if self._value is None:
+            self._value = floating(draw(shape))
+        elif self._value.shape != shape:
+            raise GateError(f"the parameter has shape {self._value.shape}, but the input needs {shape}; use a new gate for input of another width")
+
+
+class Buffer(Cell):
+    """An array that is kept and saved but not learned: running means and variances, counters."""
+
+    __slots__ = ()
+
+
+def floating(value: ArrayLike) -> Array:
+    """Return `value` as an array of its own floating-point type, or float64 for anything that isn't floating-point."""
+    array = np.asarray(value)
+    return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)

@@ -1,0 +1,48 @@
+"""All parameters of a model in one flat vector, and all their gradients in another."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from layerflow.errors import GateError
+from layerflow.parameter import Array, Parameter
+
+
+class ParameterStore:
+    """Packs parameters once; from then on every `Parameter.value` and `.grad` is a view into `values` and `grads`.
+
+    An optimizer step, clipping, a checkpoint are one vector operation each, whatever the model. Parameters with
+    `decay=True` come first, so that `values[:decay_size]` is all that weight decay touches.
+
+    Args:
+        parameters: the parameters, all of which have a value; one given twice is packed once.
+        dtype: the floating-point type of both vectors; by default the widest of the parameters.
+
+    Attributes:
+        values, grads: vectors of length `size`.
+        decay_size: how many leading elements belong to parameters with `decay=True`.
+        parameters: the parameters in the order in which they are packed.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], dtype: DTypeLike | None = None) -> None:
+        unique = list({id(parameter): parameter for parameter in parameters}.values())
+        self.parameters = [p for p in unique if p.decay] + [p for p in unique if not p.decay]
+        if dtype is None:
+            dtype = np.result_type(*(p.value.dtype for p in unique)) if unique else np.float64
+        self.size = sum(p.value.size for p in unique)
+        self.decay_size = sum(p.value.size for p in unique if p.decay)
+        self.values: Array = np.empty(self.size, dtype)
+        self.grads: Array = np.zeros(self.size, dtype)
+        offset = 0
+        for parameter in self.parameters:
+            shape, stop = parameter.value.shape, offset + parameter.value.size
+            parameter.place(self.values[offset:stop].reshape(shape))
+            parameter.grad = self.grads[offset:stop].reshape(shape)
+            offset = stop
+
+    def load(self, values: Array) -> None:
+        """Replace all values by a vector that was saved from a store of the same parameters."""
+        if values.shape != self.values.shape:
+            raise GateError(f"the model has {self.size} parameter values, the saved vector has shape {values.shape}")
+        self.values[...] = values
