@@ -1,0 +1,201 @@
+"""Schedules: the learning rate of each epoch.
+
+A schedule is asked for `lr(base_lr, epoch, epochs)` at the start of every epoch (`epoch` counts from 0, `epochs` is the
+length of the whole training) and told what was measured by `observe` at its end. All but `ReduceOnPlateau` are pure
+functions of those three numbers. Where torch.optim.lr_scheduler has the same schedule, the values are the same.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from layerflow.errors import ConfigError, did_you_mean
+from layerflow.parameter import Array
+from layerflow.training.hyperparameters import count, number
+from layerflow.training.metrics import higher_is_better
+
+
+class Schedule(ABC):
+    """Base of all schedules: a subclass implements `lr`, and the other three only if it remembers what happened."""
+
+    @abstractmethod
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        """Return the learning rate of `epoch` (from 0) in a training of `epochs` that was configured with `base_lr`."""
+
+    def observe(self, metrics: Mapping[str, float]) -> None:  # noqa: B027 - most schedules do not look
+        """Take note of what was measured at the end of an epoch."""
+
+    def state(self) -> dict[str, Array]:
+        """Return all that later epochs depend on."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a `state()`. Raises `ConfigError` when it belongs to another schedule."""
+        if set(state) != set(self.state()):
+            raise ConfigError(
+                f"{type(self).__name__}: expected a state of {sorted(self.state())}, got {sorted(state)}: "
+                "it was saved with another schedule"
+            )
+
+
+class Constant(Schedule):
+    """lr = base_lr."""
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        """Return the learning rate of `epoch`."""
+        return base_lr
+
+
+class Step(Schedule):
+    """lr = base_lr * gamma^floor(epoch / step_size)."""
+
+    def __init__(self, step_size: int, gamma: float = 0.1) -> None:
+        self.step_size = count(self, "step_size", step_size)
+        self.gamma = number(self, "gamma", gamma, "(0, inf)")
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        """Return the learning rate of `epoch`."""
+        return float(base_lr * self.gamma ** (epoch // self.step_size))
+
+
+class MultiStep(Schedule):
+    """lr = base_lr * gamma^(number of milestones <= epoch)."""
+
+    def __init__(self, milestones: Sequence[int], gamma: float = 0.1) -> None:
+        if not isinstance(milestones, Sequence) or isinstance(milestones, str):
+            raise ConfigError(f"MultiStep: milestones is {milestones!r}, expected a list of epochs, such as [30, 60]")
+        self.milestones = sorted(count(self, f"milestones[{i}]", m, minimum=0) for i, m in enumerate(milestones))
+        self.gamma = number(self, "gamma", gamma, "(0, inf)")
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        """Return the learning rate of `epoch`."""
+        return float(base_lr * self.gamma ** bisect_right(self.milestones, epoch))
+
+
+class Exponential(Schedule):
+    """lr = base_lr * gamma^epoch."""
+
+    def __init__(self, gamma: float) -> None:
+        self.gamma = number(self, "gamma", gamma, "(0, inf)")
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        """Return the learning rate of `epoch`."""
+        return float(base_lr * self.gamma**epoch)
+
+
+class Cosine(Schedule):
+    """lr = min_lr + (base_lr - min_lr) * (1 + cos(pi * epoch / T)) / 2, then min_lr.
+
+    T is `epochs`, or the length of the training when that is not given. Loshchilov and Hutter, "SGDR: stochastic
+    gradient descent with warm restarts", 2017, without the restarts.
+    """
+
+    def __init__(self, epochs: int | None = None, min_lr: float = 0.0) -> None:
+        self.epochs = None if epochs is None else count(self, "epochs", epochs)
+        self.min_lr = number(self, "min_lr", min_lr)
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        """Return the learning rate of `epoch`."""
+        progress = min(1.0, epoch / max(1, self.epochs or epochs))
+        return self.min_lr + (base_lr - self.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class Warmup(Schedule):
+    """A linear rise from start_factor * base_lr to base_lr, then the schedule `after`, for which epochs count anew:
+
+        lr = base_lr * (start_factor + (1 - start_factor) * epoch / W)        while epoch < W = `epochs`
+        lr = after.lr(base_lr, epoch - W, length of the training - W)         from then on (base_lr without `after`)
+
+    Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour", 2017, section 2.2.
+    """
+
+    def __init__(self, epochs: int, start_factor: float = 1 / 3, after: Schedule | None = None) -> None:
+        self.epochs = count(self, "epochs", epochs)
+        self.start_factor = number(self, "start_factor", start_factor, "[0, 1]")
+        self.after = after or Constant()
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        """Return the learning rate of `epoch`."""
+        if epoch < self.epochs:
+            return base_lr * (self.start_factor + (1 - self.start_factor) * epoch / self.epochs)
+        return self.after.lr(base_lr, epoch - self.epochs, epochs - self.epochs)
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Pass on what was measured."""
+        self.after.observe(metrics)
+
+    def state(self) -> dict[str, Array]:
+        """Return the state of `after`."""
+        return self.after.state()
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a `state()`."""
+        self.after.load_state(state)
+
+
+class ReduceOnPlateau(Schedule):
+    """lr = max(min_lr, base_lr * factor^n), where n grows by one after each `patience` + 1 epochs without progress.
+
+    Progress means that `metric` became better than its best value b by more than threshold * |b|: lower, or higher for
+    metrics such as accuracy (see `layerflow.training.metrics`). NaN is never progress. `observe` raises `ConfigError`
+    when the metric is not among those measured.
+    """
+
+    def __init__(
+        self,
+        metric: str = "validation_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        min_lr: float = 0.0,
+    ) -> None:
+        self.metric = metric
+        self.factor = number(self, "factor", factor, "(0, 1)")
+        self.patience = count(self, "patience", patience, minimum=0)
+        self.threshold = number(self, "threshold", threshold)
+        self.min_lr = number(self, "min_lr", min_lr)
+        self._sign = -1.0 if higher_is_better(metric) else 1.0
+        self._best = math.inf  # of sign * metric, so that lower is always better
+        self._bad_epochs = 0
+        self._reductions = 0
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        """Return the learning rate of `epoch`; a `base_lr` below `min_lr` stays as it is."""
+        return float(max(min(self.min_lr, base_lr), base_lr * self.factor**self._reductions))
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Count the epochs without progress."""
+        if self.metric not in metrics:
+            raise ConfigError(
+                f"ReduceOnPlateau: metric {self.metric!r} is not measured{did_you_mean(self.metric, metrics)}; "
+                f"there are {', '.join(metrics) or 'none'}"
+            )
+        value = self._sign * float(metrics[self.metric])
+        if value < self._best - (self.threshold * abs(self._best) if math.isfinite(self._best) else 0.0):
+            self._best, self._bad_epochs = value, 0
+        else:
+            self._bad_epochs += 1
+        if self._bad_epochs > self.patience:
+            self._reductions, self._bad_epochs = self._reductions + 1, 0
+
+    def state(self) -> dict[str, Array]:
+        """Return the best value, the epochs without progress since then and the number of reductions."""
+        return {
+            "best": np.array(self._best),
+            "bad_epochs": np.array(self._bad_epochs),
+            "reductions": np.array(self._reductions),
+        }
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a `state()`."""
+        super().load_state(state)
+        self._best, self._bad_epochs = float(state["best"]), int(state["bad_epochs"])
+        self._reductions = int(state["reductions"])
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    kind.__name__: kind for kind in (Constant, Step, MultiStep, Exponential, Cosine, Warmup, ReduceOnPlateau)
+}

@@ -1,0 +1,232 @@
+"""Metrics: against plain loops and scikit-learn, over any cut into batches, and at the edges."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layerflow.errors import ConfigError, DataError
+from layerflow.training.metrics import (
+    DEFAULT_METRICS,
+    METRICS,
+    accuracy,
+    baseline,
+    confusion_matrix,
+    evaluate,
+    higher_is_better,
+    mae,
+    make_tally,
+    precision_recall_f1,
+    predicted_labels,
+    r2,
+    rmse,
+    top_k,
+)
+
+NAMES = {task: [name for name, metric in METRICS.items() if metric.task == task] for task in DEFAULT_METRICS}
+
+
+def classified(seed, samples=60, classes=11):
+    """Return scores with many ties, and labels of which some classes never occur."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 4, (samples, classes)).astype(float), rng.integers(0, classes - 2, samples)
+
+
+def test_confusion_and_per_class_metrics_equal_plain_loops():
+    scores, labels = classified(0)
+    predictions = [max(range(11), key=lambda j: row[j]) for row in scores.tolist()]
+    confusion = confusion_matrix(labels, predictions, 11)
+    for i in range(11):
+        for j in range(11):
+            assert confusion[i, j] == sum(y == i and p == j for y, p in zip(labels, predictions, strict=True))
+    for c, (precision, recall, f1) in enumerate(zip(*precision_recall_f1(confusion), strict=True)):
+        hits = sum(y == p == c for y, p in zip(labels, predictions, strict=True))
+        predicted, actual = predictions.count(c), labels.tolist().count(c)
+        assert precision == (hits / predicted if predicted else 0)
+        assert recall == (hits / actual if actual else 0)
+        assert f1 == pytest.approx(2 * precision * recall / (precision + recall) if hits else 0)
+    assert accuracy(scores, labels) == np.mean(labels == predictions)
+
+
+@pytest.mark.parametrize("k", range(1, 12))
+def test_top_k_equals_a_stable_sort(k):
+    scores, labels = classified(1)
+    order = [sorted(range(11), key=lambda j, row=row: -row[j])[:k] for row in scores.tolist()]
+    assert top_k(scores, labels, k) == np.mean([y in best for y, best in zip(labels, order, strict=True)])
+
+
+@pytest.mark.filterwarnings("ignore:Precision is ill-defined", "ignore:Recall is ill-defined")
+@pytest.mark.parametrize("seed", range(5))
+def test_classification_agrees_with_scikit_learn(seed):
+    reference = pytest.importorskip("sklearn.metrics")
+    scores, labels = classified(seed, samples=25)
+    scores += np.random.default_rng(seed).normal(size=scores.shape) / 10
+    predictions = predicted_labels(scores)
+    found = evaluate(make_tally("classification", NAMES["classification"]).update(scores, labels), ["f1", "recall"])
+    precision, recall, f1, _ = reference.precision_recall_fscore_support(
+        labels, predictions, labels=range(11), zero_division=0
+    )
+    confusion = confusion_matrix(labels, predictions, 11)
+    np.testing.assert_array_equal(confusion, reference.confusion_matrix(labels, predictions, labels=range(11)))
+    np.testing.assert_allclose(precision_recall_f1(confusion), [precision, recall, f1])
+    assert found["f1"] == pytest.approx(reference.f1_score(labels, predictions, average="macro", zero_division=0))
+    assert found["recall"] == pytest.approx(
+        reference.recall_score(labels, predictions, average="macro", zero_division=0)
+    )
+    assert top_k(scores, labels, 3) == pytest.approx(
+        reference.top_k_accuracy_score(labels, scores, k=3, labels=range(11))
+    )
+
+
+@pytest.mark.parametrize("columns", [None, 1, 3])
+def test_regression_agrees_with_scikit_learn(columns):
+    reference = pytest.importorskip("sklearn.metrics")
+    shape = (40,) if columns is None else (40, columns)
+    rng = np.random.default_rng(2)
+    targets = rng.normal(size=shape)
+    if columns == 3:
+        targets[:, 1] = 0.1
+    scores = targets + rng.normal(size=shape) / 3
+    assert rmse(scores, targets) == pytest.approx(reference.root_mean_squared_error(targets, scores))
+    assert mae(scores, targets) == pytest.approx(reference.mean_absolute_error(targets, scores))
+    if columns != 3:
+        assert r2(scores, targets) == pytest.approx(reference.r2_score(targets, scores))
+    else:
+        each = [r2(scores[:, i], targets[:, i]) for i in range(3)]
+        assert each[1] == 0
+        assert r2(scores, targets) == pytest.approx(np.mean(each))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=12), st.sampled_from(list(NAMES)), st.integers(0, 99))
+def test_a_metric_does_not_depend_on_the_cut_into_batches(sizes, task, seed):
+    samples = sum(sizes) + 2
+    if task == "classification":
+        scores, targets = classified(seed, samples)
+    else:
+        rng = np.random.default_rng(seed)
+        targets = 1e6 + rng.normal(size=(samples, 2))
+        scores = targets + rng.normal(size=(samples, 2))
+    whole, parts = make_tally(task, NAMES[task]).update(scores, targets), make_tally(task, NAMES[task])
+    cuts = np.cumsum(sizes)
+    for part in zip(np.split(scores, cuts), np.split(targets, cuts), strict=True):
+        parts.update(*part)
+    expected = evaluate(whole, NAMES[task])
+    tolerance = 0 if task == "classification" else 1e-9
+    assert evaluate(parts, NAMES[task]) == pytest.approx(expected, rel=tolerance, abs=tolerance)
+
+
+def test_r2_of_targets_far_from_zero_keeps_its_digits():
+    targets = 1e9 + np.arange(10.0)
+    assert r2(targets + 1, targets) == pytest.approx(1 - 10 / 82.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_one_score_per_sample_means_two_classes(shape):
+    scores, labels = np.array([-1.0, 0.0, 2.0, 3.0]), np.array([0, 0, 1, 0])
+    assert predicted_labels(scores.reshape(shape)).tolist() == [0, 0, 1, 1]
+    for targets in (labels, labels.reshape(-1, 1), labels.astype(float), labels.astype(bool)):
+        assert accuracy(scores.reshape(shape), targets) == 0.75
+        assert make_tally("classification", []).update(scores.reshape(shape), targets).confusion.tolist() == [
+            [2, 1],
+            [0, 1],
+        ]
+    assert top_k(scores.reshape(shape), labels, 1) == 0.75
+
+
+def test_probabilities_count_as_their_most_probable_class():
+    assert accuracy([[1.0, 2.0], [3.0, 0.0]], [[0.2, 0.8], [0.1, 0.9]]) == 0.5
+
+
+def test_a_model_without_an_opinion_gets_no_credit():
+    labels = np.arange(10)
+    assert top_k(np.zeros((10, 10)), labels, 3) == 0.3
+    assert top_k(np.full((10, 10), np.nan), labels, 3) <= 0.3
+
+
+@pytest.mark.parametrize(
+    ("scores", "targets", "expected"), [([1.0, 1.0], [1.0, 1.0], 1), ([1.0, 2.0], [0.1, 0.1], 0), ([1], [2], math.nan)]
+)
+def test_r2_of_constant_targets_is_defined(scores, targets, expected):
+    assert r2(scores, targets) == pytest.approx(expected, nan_ok=True)
+
+
+def test_baselines_are_what_a_constant_guess_reaches():
+    train, test = [2, 2, 2, 1, 1, 0], np.array([2, 1, 1, 3])
+    assert baseline("classification", train, test, ["accuracy", "top_2"]) == {"accuracy": 0.25, "top_2": 0.75}
+    found = baseline("regression", [1.0, 3.0], np.array([[2.0], [4.0]]), ["rmse", "mae", "r2"])
+    assert found == pytest.approx({"rmse": math.sqrt(2), "mae": 1.0, "r2": -1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("accuracy", True),
+        ("validation_top_3", True),
+        ("validation_r2", True),
+        ("validation_rmse", False),
+        ("loss", False),
+    ],
+)
+def test_which_way_is_better_follows_from_the_name(name, expected):
+    assert higher_is_better(name) is expected
+
+
+def test_every_default_is_a_metric_of_its_task():
+    for task, names in DEFAULT_METRICS.items():
+        assert names
+        make_tally(task, names)
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "message"),
+    [
+        (
+            lambda: accuracy(np.zeros((2, 3)), [0, 3]),
+            DataError,
+            "label 3 is out of range: 3 classes are labelled 0 to 2",
+        ),
+        (
+            lambda: accuracy(np.zeros((2, 3)), [0, -1]),
+            DataError,
+            r"whole numbers from 0 on, got int64 such as \[0, -1\]",
+        ),
+        (lambda: accuracy(np.zeros((2, 3)), [0, 0.5]), DataError, "whole numbers from 0 on, got float64"),
+        (lambda: accuracy(np.zeros((2, 3)), [0, math.inf]), DataError, "whole numbers from 0 on, got float64"),
+        (lambda: accuracy(np.zeros((2, 3)), ["a", "b"]), DataError, "whole numbers from 0 on, got <U1"),
+        (lambda: accuracy(np.zeros((2, 3)), [0]), DataError, "there are 1 labels, but 2 predictions"),
+        (lambda: accuracy(np.zeros((2, 3, 4)), [0, 1]), DataError, r"scores have shape \(2, 3, 4\)"),
+        (lambda: accuracy(np.zeros((2, 3)), np.ones((2, 3))), DataError, "each row sums to 1"),
+        (lambda: accuracy(np.zeros((0, 3)), np.zeros(0, int)), DataError, "at least one sample"),
+        (lambda: rmse([], []), DataError, "at least one sample"),
+        (
+            lambda: rmse(np.zeros((3, 1)), np.zeros((3, 2))),
+            DataError,
+            r"scores have shape \(3, 1\), but targets \(3, 2\)",
+        ),
+        (lambda: top_k(np.zeros((2, 3)), [0, 1], 4), ConfigError, "got k = 4 for 3 classes"),
+        (lambda: top_k(np.zeros((2, 3)), [0, 1], 0), ConfigError, "got k = 0 for 3 classes"),
+        (lambda: make_tally("classification", ["acuracy"]), ConfigError, "did you mean 'accuracy'"),
+        (lambda: make_tally("classification", ["rmse"]), ConfigError, "no metric 'rmse' for classification"),
+        (
+            lambda: evaluate(make_tally("classification", []).update([[1.0, 2.0]], [1]), ["top_2"]),
+            ConfigError,
+            "a tally that keeps ranks",
+        ),
+        (
+            lambda: make_tally("classification", []).update([[1.0, 2.0]], [1]).update([[1.0, 2.0, 3.0]], [1]),
+            DataError,
+            "scores for 3 classes, those before had 2",
+        ),
+        (
+            lambda: make_tally("regression", []).update([[1.0, 2.0]], [[1.0, 2.0]]).update([1.0], [1.0]),
+            DataError,
+            "1 columns, those before had 2",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(act, error, message):
+    with pytest.raises(error, match=message):
+        act()
