@@ -1,0 +1,107 @@
+"""A checked element of a configuration, `{type: Linear, out_features: 64}`: dumped again, or turned into an object."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from layerflow.config.problems import InvalidConfig, Path, Place, Problem, Source
+from layerflow.config.registry import Factory
+from layerflow.config.signatures import signature_of
+from layerflow.errors import LayerflowError
+
+
+class ConfigPath(str):
+    """A file or folder named in a configuration, as an absolute path."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Element:
+    """A type and its checked arguments; arguments may hold further elements.
+
+    Attributes:
+        type: the name of the type, as the configuration writes it.
+        factory: the class or function of that name.
+        arguments: what its constructor is called with, by name.
+        path: where in the configuration it stands (`("model", 0)`).
+        place: where in the file it stands.
+        places: the place of each argument, for problems that only the constructor can find.
+    """
+
+    type: str
+    factory: Factory
+    arguments: dict[str, Any]
+    path: Path = ()
+    place: Place = field(default_factory=lambda: Place(Source("<python>")))
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+    def build(self, **more: Any) -> Any:
+        """Call the type with its arguments, and with `more`; what it objects to is a `ConfigError` with the place."""
+        arguments = {name: build_value(value) for name, value in self.arguments.items()} | more
+        signature = signature_of(self.factory)
+        positional = [
+            item for name, item in signature.arguments.items() if item.is_variadic for item in arguments.pop(name, [])
+        ]
+        try:
+            return self.factory(*positional, **arguments)
+        except (LayerflowError, ValueError, TypeError) as error:
+            raise InvalidConfig([self.problem(error)]) from error
+
+    def plain(self, folder: str | None = None) -> dict[str, Any] | str:
+        """Return what YAML says for the element: a mapping, or the bare type where there is nothing to set."""
+        mapping = self.mapping(folder)
+        return mapping if len(mapping) > 1 else self.type
+
+    def mapping(self, folder: str | None = None) -> dict[str, Any]:
+        """Return the element as plain values with every default that YAML can say; paths relative to `folder`."""
+        values = {name: plain_value(value, folder) for name, value in self.arguments.items()}
+        signature = signature_of(self.factory)
+        for name, argument in signature.arguments.items():
+            if not argument.is_required and not argument.is_variadic and is_plain(argument.default):
+                values.setdefault(name, plain_value(argument.default, folder))
+        ordered = [name for name in signature.arguments if name in values]
+        return {"type": self.type} | {name: values[name] for name in [*ordered, *values]}
+
+    def problem(self, error: Exception) -> Problem:
+        """Say where in the file stands what the constructor objects to: at the argument that it names, if any."""
+        message = " ".join(str(error).split()).removeprefix(f"{self.type}: ")
+        word = message.split(" ")[0].strip("'\":,").split("[")[0]
+        path = (*self.path, word) if word in self.places else self.path
+        return Problem(self.places.get(word, self.place), path, f"{self.type}: {message}")
+
+
+def build_value(value: Any) -> Any:
+    """Return an argument with every element in it built."""
+    return _map(value, lambda element: element.build(), str)
+
+
+def plain_value(value: Any, folder: str | None) -> Any:
+    """Return an argument as plain values: elements as mappings, paths relative to `folder`, tuples as lists."""
+
+    def path(text: ConfigPath) -> str:
+        return str(text) if folder is None else os.path.relpath(os.path.realpath(text), os.path.realpath(folder))
+
+    return _map(value, lambda element: element.plain(folder), path)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether YAML can say a value."""
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _map(value: Any, element: Callable[[Element], Any], path: Callable[[ConfigPath], Any]) -> Any:
+    if isinstance(value, Element):
+        return element(value)
+    if isinstance(value, ConfigPath):
+        return path(value)
+    if isinstance(value, list | tuple):
+        return [_map(item, element, path) for item in value]
+    if isinstance(value, dict):
+        return {key: _map(item, element, path) for key, item in value.items()}
+    return value
