@@ -79,13 +79,15 @@ class CSV(Reader):
         return Dataset(x, y, features, classes, name, checksum(self.path), encoding, notes)
 
     def _treat_missing(self, table: "_Cells", need_target: bool) -> tuple[str, ...]:
-        bad_target = np.array([cell.strip().lower() in MISSING for cell in table.target], dtype=bool)
+        bad_target = table.missing_targets()
         bad = np.column_stack([table.missing(), bad_target]) if need_target else table.missing()
         if not bad.any():
             return ()
         names = [*table.columns, self.target]
         places = [f"line {table.lines[row]} column {names[column]!r}" for row, column in np.argwhere(bad)[:3]]
-        found = f"{int(bad.sum())} missing or infinite value(s): {', '.join(places)}" + (", ..." * (bad.sum() > 3))
+        found = f"{int(bad.sum())} missing or infinite value(s): {', '.join(places)}" + (
+            ", ..." if bad.sum() > 3 else ""
+        )
         if self.missing == "drop" and need_target:
             rows: NDArray[np.bool_] = np.asarray(bad.any(axis=1))
             table.keep(~rows)
@@ -112,6 +114,10 @@ class CSV(Reader):
                 f"{table.place(row, str(self.target))}: {cells[row]!r} is not a finite number to regress on"
             )
         return values, None
+
+
+def _is_missing_number(cell: str) -> bool:
+    return cell.lower() in MISSING or cell.lower().lstrip("+-") in ("nan", "inf", "infinity")
 
 
 class _Cells:
@@ -185,6 +191,14 @@ class _Cells:
         missing = {name: ~np.isfinite(self.numbers[:, at]) for at, name in enumerate(self.numeric)}
         missing |= {name: text == "" for name, text in zip(self.categorical, self.texts, strict=True)}
         return np.column_stack([missing[name] for name in self.columns])
+
+    def missing_targets(self) -> NDArray[np.bool_]:
+        """Say of each target whether it is missing: empty, or among numbers whatever stands for no number."""
+        cells = [cell.strip() for cell in self.target]
+        absent = {cell for cell in set(cells) if _is_missing_number(cell)}
+        if any(as_number(cell) is None for cell in set(cells) - absent):
+            absent = {""}
+        return np.array([cell in absent for cell in cells], dtype=bool)
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         """Leave out all other rows."""
