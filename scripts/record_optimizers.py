@@ -18,8 +18,8 @@ STEPS = 100
 KEPT_STEPS = [1, 2, 3, *range(10, STEPS + 1, 10)]
 RECORDED = Path(__file__).resolve().parents[1] / "tests" / "recorded" / "optimizers.npz"
 
-# Only well-conditioned settings can be compared. With eps = 1e-8, for example, centered RMSprop may divide by a variance
-# that is nearly 0: torch's own trajectory moved by 5e-3 when its start moved by one unit in the last place.
+# Only well-conditioned settings can be compared. With eps = 1e-8, for example, centered RMSprop may divide by a
+# variance that is nearly 0: torch's own trajectory moved by 5e-3 when its start moved by one unit in the last place.
 OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"lr": 0.02}),
     ("SGD", {"lr": 0.02, "weight_decay": 0.1}),

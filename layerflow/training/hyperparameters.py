@@ -1,6 +1,7 @@
 """One check for every number that optimizers, schedules and clipping are given."""
 
 import math
+from functools import cache
 from numbers import Real
 from typing import TypeGuard
 
@@ -13,7 +14,7 @@ def number(owner: object, name: str, value: object, interval: str = "[0, inf)") 
     Otherwise raises a `ConfigError` that says whose number it is, its name, what was given and the interval. NaN and
     infinity are in no interval.
     """
-    low, high = (float(end) for end in interval[1:-1].split(","))
+    low, high = _ends(interval)
     if _is_number(value):
         x = float(value)
         above = low <= x if interval[0] == "[" else low < x
@@ -28,6 +29,12 @@ def count(owner: object, name: str, value: object, minimum: int = 1) -> int:
     if _is_number(value) and float(value).is_integer() and float(value) >= minimum:
         return int(float(value))
     raise ConfigError(f"{_title(owner)}: {name} is {value!r}, expected a whole number of at least {minimum}")
+
+
+@cache
+def _ends(interval: str) -> tuple[float, float]:
+    low, high = interval[1:-1].split(",")
+    return float(low), float(high)
 
 
 def _is_number(value: object) -> TypeGuard[Real]:

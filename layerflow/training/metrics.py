@@ -133,7 +133,7 @@ def metric_named(name: str, task: str) -> Metric:
     """Return the metric `name`; `ConfigError` when there is none or when it belongs to another task."""
     known = [key for key, metric in METRICS.items() if metric.task == task]
     if name not in known:
-        raise ConfigError(f"no metric {name!r} for {task}{did_you_mean(name, known)}; there are {', '.join(known)}")
+        raise ConfigError(f"no metric {name!r} for {task} (only {', '.join(known)}){did_you_mean(name, known)}")
     return METRICS[name]
 
 

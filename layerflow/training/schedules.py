@@ -170,8 +170,8 @@ class ReduceOnPlateau(Schedule):
         """Count the epochs without progress."""
         if self.metric not in metrics:
             raise ConfigError(
-                f"ReduceOnPlateau: metric {self.metric!r} is not measured{did_you_mean(self.metric, metrics)}; "
-                f"there are {', '.join(metrics) or 'none'}"
+                f"ReduceOnPlateau: metric {self.metric!r} is not among those measured "
+                f"({', '.join(metrics) or 'none'}){did_you_mean(self.metric, metrics)}"
             )
         value = self._sign * float(metrics[self.metric])
         if value < self._best - (self.threshold * abs(self._best) if math.isfinite(self._best) else 0.0):

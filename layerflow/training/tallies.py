@@ -22,9 +22,7 @@ def predicted_labels(scores: ArrayLike) -> IntArray:
     Scores of shape (batch,) or (batch, 1) are those of a logistic regression: class 1 where they are > 0, else class 0.
     Any other shape is a `DataError`.
     """
-    s = _score_rows(scores)
-    labels: IntArray = (s[:, 0] > 0).astype(np.int64) if s.shape[1] == 1 else s.argmax(axis=1)
-    return labels
+    return _highest(_score_rows(scores))
 
 
 def target_labels(targets: ArrayLike) -> IntArray:
@@ -47,18 +45,14 @@ def target_labels(targets: ArrayLike) -> IntArray:
     )
     if not whole or labels.min(initial=0) < 0:
         raise DataError(f"labels must be whole numbers from 0 on, got {t.dtype} such as {labels[:3].tolist()}")
-    return labels.astype(np.int64)
+    return labels.astype(np.int64, copy=False)
 
 
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> IntArray:
     """Return how many samples of class i (row) were predicted as class j (column), shape (classes, classes)."""
-    rows, columns = target_labels(labels), target_labels(predictions)
-    if rows.shape != columns.shape:
-        raise DataError(f"there are {rows.size} labels, but {columns.size} predictions")
-    highest = max(rows.max(initial=0), columns.max(initial=0))
-    if highest >= classes:
-        raise DataError(f"label {highest} is out of range: {classes} classes are labelled 0 to {classes - 1}")
-    return np.bincount(rows * classes + columns, minlength=classes * classes).reshape(classes, classes)
+    columns = target_labels(predictions)
+    _check_range(columns, classes)
+    return _count(target_labels(labels), columns, classes)
 
 
 class Tally(ABC):
@@ -92,7 +86,7 @@ class ClassificationTally(Tally):
         classes = max(s.shape[1], 2)
         if self.samples and len(self.confusion) != classes:
             raise DataError(f"this batch has scores for {classes} classes, those before had {len(self.confusion)}")
-        confusion = confusion_matrix(labels, predicted_labels(s), classes)
+        confusion = _count(labels, _highest(s), classes)
         self.confusion = self.confusion + confusion if self.samples else confusion
         if self.ranked:
             ranks = np.bincount(_ranks(s, labels), minlength=classes)
@@ -146,6 +140,26 @@ def _score_rows(scores: ArrayLike) -> Array:
     if s.ndim != 2 or s.shape[1] == 0:
         raise DataError(f"scores have shape {s.shape}, expected (batch, classes), (batch,) or (batch, 1)")
     return s
+
+
+def _highest(scores: Array) -> IntArray:
+    """Return the predicted label of each row of scores."""
+    labels: IntArray = (scores[:, 0] > 0).astype(np.int64) if scores.shape[1] == 1 else scores.argmax(axis=1)
+    return labels
+
+
+def _check_range(labels: IntArray, classes: int) -> None:
+    highest = labels.max(initial=0)
+    if highest >= classes:
+        raise DataError(f"label {highest} is out of range: {classes} classes are labelled 0 to {classes - 1}")
+
+
+def _count(labels: IntArray, predictions: IntArray, classes: int) -> IntArray:
+    """Return the confusion matrix of labels, still to be checked, and valid predictions."""
+    if labels.shape != predictions.shape:
+        raise DataError(f"there are {labels.size} labels, but {predictions.size} predictions")
+    _check_range(labels, classes)
+    return np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
 
 
 def _ranks(scores: Array, labels: IntArray) -> IntArray:

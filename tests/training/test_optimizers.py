@@ -27,6 +27,10 @@ KINDS = [
 ]
 
 
+def name_of(optimizer):
+    return type(optimizer).__name__
+
+
 def fresh(optimizer):
     """Return a new optimizer with the same hyperparameters."""
     new = type(optimizer).__new__(type(optimizer))
@@ -82,7 +86,7 @@ def test_a_trajectory_equals_that_of_the_installed_torch(name, settings):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=repr)
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_resumed_optimizer_continues_bit_for_bit(kind, dtype):
     whole, optimizer = store_of(9, dtype), fresh(kind)
@@ -100,7 +104,7 @@ def test_a_resumed_optimizer_continues_bit_for_bit(kind, dtype):
     }
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=repr)
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
 def test_a_step_keeps_the_type_and_the_gradients(kind):
     store, optimizer = store_of(9, np.float32), fresh(kind)
     store.grads[:] = np.arange(9) - 4
@@ -114,7 +118,7 @@ def test_a_step_keeps_the_type_and_the_gradients(kind):
     }
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=repr)
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
 def test_blocks_change_nothing(kind, monkeypatch):
     store, blocked = store_of(1000, np.float32, decay_share=0.37), store_of(1000, np.float32, decay_share=0.37)
     walk(fresh(kind), store, 3)
@@ -126,7 +130,7 @@ def test_blocks_change_nothing(kind, monkeypatch):
 @pytest.mark.parametrize(
     ("optimizer", "expected"),
     [(SGD(0.5, weight_decay=0.2), [0.9, 0.9, 1, 1]), (AdamW(0.5, weight_decay=0.2), [0.9, 0.9, 1, 1])],
-    ids=repr,
+    ids=["SGD", "AdamW"],
 )
 def test_weight_decay_spares_parameters_that_do_not_decay(optimizer, expected):
     store = ParameterStore([Parameter(np.ones(2), decay=False), Parameter(np.ones(2))])
