@@ -27,12 +27,11 @@ class Encoding:
     @property
     def features(self) -> tuple[str, ...]:
         """The names of the columns of `x`: 'age', 'colour=green', 'colour=red'."""
-        return tuple(
-            name
-            for column in self.columns
-            for name in ([f"{column}={category}" for category in self.categories[column]]
-                         if column in self.categories else [column])
-        )  # fmt: skip
+        names: list[str] = []
+        for column in self.columns:
+            categories = self.categories.get(column)
+            names += [column] if categories is None else [f"{column}={category}" for category in categories]
+        return tuple(names)
 
 
 @dataclass(frozen=True)

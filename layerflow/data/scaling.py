@@ -115,4 +115,4 @@ def _range(x: NDArray[Any] | Rows) -> tuple[Floats, Floats]:
 
 
 def _nonzero(scale: Floats) -> Floats:
-    return np.where(scale == 0.0, 1.0, scale)
+    return np.where(scale < np.finfo(np.float64).tiny, 1.0, scale)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 
 from layerflow.data.labels import listed
@@ -73,7 +74,7 @@ def check_delimiter(delimiter: str) -> None:
 def _check_header(header: list[str], where: str) -> None:
     if "" in header:
         raise DataError(f"{where}: column {header.index('') + 1} has no name; name every column in the header")
-    if duplicates := sorted({name for name in header if header.count(name) > 1}):
+    if duplicates := [name for name, count in Counter(header).items() if count > 1]:
         raise DataError(f"{where}: duplicate column name {listed(duplicates)}; give every column its own name")
 
 

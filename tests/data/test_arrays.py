@@ -1,11 +1,13 @@
 import io
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
 from layerflow.data import NPY, NPZ, Batches, Preprocessing, Rows, Standard, split
+from layerflow.data import rows as rows_module
 from layerflow.errors import ConfigError, DataError
 
 X = np.arange(24.0).reshape(8, 3)
@@ -201,7 +203,7 @@ def test_a_directory_entry_that_declares_more_than_its_bytes_can_hold_is_refused
     size = (len(header((1, 1))) + 64).to_bytes(4, "little")
     assert content.count(size) >= 1
     path.write_bytes(content.replace(size, (2**30 + 128).to_bytes(4, "little")))
-    with pytest.raises(DataError, match="declares 1073741952 bytes, more than its .* can hold"):
+    with pytest.raises(DataError, match=r"declares 1073741952 bytes, more than its .* can hold"):
         NPZ(str(path)).read(need_target=False)
 
 
@@ -223,3 +225,22 @@ def test_a_damaged_array_file_is_refused(npy, damage, message):
         file.write(content)
     with pytest.raises(DataError, match=message):
         NPY(x, y).read()
+
+
+def test_training_on_a_file_larger_than_its_share_of_memory_never_loads_it(tmp_path, monkeypatch):
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (40_000, 800))
+    x[:, 0] = np.arange(40_000) % 251
+    x.flush()
+    del x
+    np.save(tmp_path / "y.npy", np.arange(40_000) % 2)
+    monkeypatch.setattr(rows_module, "BLOCK_VALUES", 1 << 16)
+    tracemalloc.start()
+    data = NPY(str(tmp_path / "x.npy"), str(tmp_path / "y.npy")).read()
+    train = data.take(split(data.y, 0.2, seed=0)[0])
+    learned = Preprocessing.fit(train, Standard())
+    batches = Batches(learned.apply(train.x, np.float32), train.y, 64, seed=0)
+    first, _ = next(batches.epoch(0))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert first.shape == (64, 800) and np.isfinite(first).all()
+    assert peak < 16e6 < (tmp_path / "x.npy").stat().st_size / 1.9

@@ -271,9 +271,21 @@ def test_training_needs_a_target(write):
 
 @pytest.mark.parametrize("cell", ["NaN", "?", "inf", ""])
 def test_a_number_that_is_missing_is_no_class(write, cell):
-    with pytest.raises(DataError, match="1 missing .* line 6 column 't'"):
+    with pytest.raises(DataError, match=r"1 missing .* line 6 column 't'"):
         CSV(write(f"a,t\n1,0\n2,1\n3,0\n4,1\n5,{cell}\n"), target="t").read()
 
 
 def test_na_among_words_is_a_class(write):
     assert CSV(write("a,t\n1,NA\n2,EU\n"), target="t").read().classes == ("EU", "NA")
+
+
+def test_an_identifier_is_no_category(write):
+    path = write("id,t\n" + "".join(f"{row},{row % 2}\n" for row in range(1001)))
+    with pytest.raises(DataError, match="column 'id' has 1001 categories, 1 to 1000 are possible; leave it out"):
+        CSV(path, target="t", categorical=["id"]).read()
+
+
+def test_an_unknown_column_is_answered_with_the_closest(write):
+    for options in ({"features": ["A"]}, {"categorical": ["A"]}):
+        with pytest.raises(DataError, match=r"no column 'A', did you mean 'a'\?; columns: 'a', 'b', 'kind'"):
+            CSV(write(FLOWERS), target="kind", **options).read()

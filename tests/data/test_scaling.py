@@ -120,7 +120,7 @@ def test_an_empty_training_part_is_refused():
 )
 def test_a_damaged_description_is_refused(damage):
     state = Preprocessing.fit(dataset(X), Standard()).to_dict() | damage
-    with pytest.raises(DataError, match="damaged .* description"):
+    with pytest.raises(DataError, match=r"damaged .* description"):
         Preprocessing.from_dict(state)
 
 
