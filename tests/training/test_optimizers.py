@@ -238,4 +238,6 @@ def test_a_state_is_a_copy():
     state = optimizer.state()
     kept = state["slot.velocity"].copy()
     walk(optimizer, store, 1)
+    optimizer.load_state(state)
+    walk(optimizer, store, 1)
     np.testing.assert_array_equal(state["slot.velocity"], kept)
