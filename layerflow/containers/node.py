@@ -2,8 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from layerflow.gates.arithmetic import Add, Multiply
 from layerflow.gate import Gate
+from layerflow.gates.activation import ReLU, Sigmoid, Tanh
+from layerflow.gates.arithmetic import Add, Divide, Exp, Log, MatMul, Multiply, Negate, Power, Subtract
+from layerflow.gates.reduction import Axes, Max, Mean, Sum
+from layerflow.gates.shape import Reshape, Slice, Transpose
 
 if TYPE_CHECKING:
     from layerflow.containers.graph import ComputationalGraph
@@ -85,21 +88,41 @@ class Node:
         """The transpose."""
         return self.graph.apply(Transpose(), self)
 
-    def sum(self, axis: int | None = None) -> "Node":
-        """The sum of all elements, or along an axis."""
-        return self.graph.apply(Sum(axis), self)
+    def sum(self, axis: Axes = None, keepdims: bool = False) -> "Node":
+        """The sum of all elements, or along some axes."""
+        return self.graph.apply(Sum(axis, keepdims), self)
 
-    def mean(self, axis: int | None = None) -> "Node":
-        """The mean of all elements, or along an axis."""
-        return self.graph.apply(Mean(axis), self)
+    def mean(self, axis: Axes = None, keepdims: bool = False) -> "Node":
+        """The mean of all elements, or along some axes."""
+        return self.graph.apply(Mean(axis, keepdims), self)
 
-    def max(self, axis: int | None = None) -> "Node":
-        """The largest element, of all or along an axis."""
-        return self.graph.apply(Max(axis), self)
+    def max(self, axis: Axes = None, keepdims: bool = False) -> "Node":
+        """The largest element, of all or along some axes."""
+        return self.graph.apply(Max(axis, keepdims), self)
 
-    def reshape(self, *shape: int) -> "Node":
-        """The same elements in another shape."""
-        return self.graph.apply(Reshape(shape), self)
+    def reshape(self, *shape: Any) -> "Node":
+        """The same elements in another shape, given as sizes or as one tuple."""
+        return self.graph.apply(Reshape(shape[0] if len(shape) == 1 else shape), self)
+
+    def exp(self) -> "Node":
+        """e to the power of each element."""
+        return self.graph.apply(Exp(), self)
+
+    def log(self) -> "Node":
+        """The natural logarithm of each element."""
+        return self.graph.apply(Log(), self)
+
+    def tanh(self) -> "Node":
+        """The hyperbolic tangent of each element."""
+        return self.graph.apply(Tanh(), self)
+
+    def relu(self) -> "Node":
+        """max(0, x) of each element x."""
+        return self.graph.apply(ReLU(), self)
+
+    def sigmoid(self) -> "Node":
+        """1 / (1 + e^-x) of each element x."""
+        return self.graph.apply(Sigmoid(), self)
 
     # NumPy must leave `array + node` and the like to the methods above.
     __array_ufunc__ = None

@@ -1,1 +1,68 @@
 """The built-in gates, one file per family."""
+
+from layerflow.gate import Gate
+from layerflow.gates.activation import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from layerflow.gates.affine import BiasTrick, Linear
+from layerflow.gates.arithmetic import (
+    Add,
+    Divide,
+    Exp,
+    Log,
+    MatMul,
+    Maximum,
+    Minimum,
+    Multiply,
+    Negate,
+    Power,
+    Subtract,
+)
+from layerflow.gates.dropout import Dropout
+from layerflow.gates.loss import (
+    AbsoluteError,
+    ClippedNLL,
+    Huber,
+    LogisticLikelihood,
+    MulticlassSVM,
+    SigmoidCE,
+    SoftmaxCE,
+    SquaredError,
+)
+from layerflow.gates.reduction import Max, Mean, Sum
+from layerflow.gates.regularizer import L1Regularizer, L2Regularizer
+from layerflow.gates.shape import Concatenate, Flatten, Reshape, Slice, Transpose
+
+_ARITHMETIC = (Add, Subtract, Multiply, Divide, Negate, Power, Maximum, Minimum, MatMul, Exp, Log)
+_REDUCTIONS = (Sum, Mean, Max)
+_SHAPES = (Reshape, Flatten, Transpose, Concatenate, Slice)
+_AFFINE = (Linear, BiasTrick)
+_ACTIVATIONS = (ReLU, LeakyReLU, ELU, Sigmoid, Tanh, Softplus, GELU, SiLU, Softmax, LogSoftmax)
+_LOSSES = (SoftmaxCE, MulticlassSVM, SigmoidCE, SquaredError, AbsoluteError, Huber, ClippedNLL, LogisticLikelihood)
+_REGULARIZERS = (L2Regularizer, L1Regularizer)
+_ALL = (*_ARITHMETIC, *_REDUCTIONS, *_SHAPES, *_AFFINE, *_ACTIVATIONS, Dropout, *_LOSSES, *_REGULARIZERS)
+
+GATES: dict[str, type[Gate]] = {gate.__name__: gate for gate in _ALL}
+LOSSES: tuple[str, ...] = tuple(gate.__name__ for gate in _LOSSES)
+REGULARIZERS: tuple[str, ...] = tuple(gate.__name__ for gate in _REGULARIZERS)
+
+__all__ = [  # noqa: RUF022 (by family)
+    "Add", "Subtract", "Multiply", "Divide", "Negate", "Power", "Maximum", "Minimum", "MatMul", "Exp", "Log",
+    "Sum", "Mean", "Max",
+    "Reshape", "Flatten", "Transpose", "Concatenate", "Slice",
+    "Linear", "BiasTrick",
+    "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax",
+    "Dropout",
+    "SoftmaxCE", "MulticlassSVM", "SigmoidCE", "SquaredError", "AbsoluteError", "Huber", "ClippedNLL", "LogisticLikelihood",
+    "L2Regularizer", "L1Regularizer",
+    "GATES", "LOSSES", "REGULARIZERS",
+]

@@ -1,10 +1,9 @@
-"""Affine gates."""
+"""Affine gates: scores that are linear in the features, plus a constant."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
-
-from functools import partial
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Shape
@@ -22,16 +21,19 @@ class Linear(Gate):
         out_features: the width of the output.
         in_features: the width of the input; taken from the input where it is left out.
         bias: False leaves b out.
-        init: draws the first weights (b starts at zero).
+        init: draws the first weights (b starts at zero): "he", "xavier", "normal", "uniform", "zeros" or an initializer.
 
     Raises:
-        GateError: the last axis of x is not in_features.
+        GateError: a width that is not a positive whole number; the last axis of x is not in_features.
     """
 
     def __init__(self, out_features: int, in_features: int | None = None, bias: bool = True, init: Initializer | str = "he") -> None:
+        for name, width in ("out_features", out_features), ("in_features", in_features):
+            if width is not None and (not isinstance(width, int | np.integer) or width < 1):
+                raise GateError(f"{self!r}: {name} must be a whole number, 1 or more, not {width!r}")
         self.out_features = out_features
         self.in_features = in_features
-        self.init = init
+        self.init = named_initializer(init)
         self.weight = Parameter()
         self.bias = Parameter(decay=False) if bias else None
 
@@ -39,20 +41,45 @@ class Linear(Gate):
         in_features = self.in_features or (shape[-1] if shape else None)
         if in_features is None or shape[-1:] != (in_features,):
             raise GateError(f"{self!r}: input of shape {shape}, expected (..., {in_features or 'in_features'})")
-        self.weight.create((self.out_features, in_features), partial(named_initializer(self.init), rng))
+        self.weight.create((self.out_features, in_features), partial(self.init, rng))
         if self.bias is not None:
             self.bias.create((self.out_features,), np.zeros)
         return (*shape[:-1], self.out_features)
 
     def forward(self, x: Any) -> Any:
+        weight = self.weight.value
+        if x.shape[-1:] != weight.shape[1:]:
+            raise GateError(f"{self!r}: input of shape {x.shape}, expected (..., {weight.shape[1]})")
         self.save(x)
-        s = x @ self.weight.value.T
-        return s if self.bias is None else s + self.bias.value
+        s = x @ weight.T
+        if self.bias is not None:
+            s += self.bias.value
+        return s
 
     def backward(self, grad: Any) -> Gradients:
         (x,) = self.saved
-        rows = grad.reshape(-1, grad.shape[-1])
-        grads = {"weight": rows.T @ x.reshape(-1, x.shape[-1])}
+        rows, x_rows = (grad, x) if grad.ndim == 2 else (grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1]))
+        grads = {"weight": rows.T @ x_rows}
         if self.bias is not None:
             grads["bias"] = rows.sum(axis=0)
         return (grad @ self.weight.value if self.needs_grad[0] else None,), grads
+
+
+class BiasTrick(Gate):
+    """y = (x, 1): the constant 1 as last feature, so that W of shape (classes, features + 1) holds the bias as its last column.
+
+    Shapes: x (..., features) -> y (..., features + 1).
+    Local gradient: dy/dx = 1 for the features; the constant passes nothing on.
+
+    Raises:
+        GateError: x has no feature axis.
+    """
+
+    def forward(self, x: Any) -> Any:
+        if x.ndim == 0:
+            raise GateError(f"{self!r}: input of shape (), expected (..., features)")
+        self.save()
+        return np.concatenate([x, np.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
+
+    def backward(self, grad: Any) -> Gradients:
+        return (grad[..., :-1],), {}

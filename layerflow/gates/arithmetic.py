@@ -1,9 +1,14 @@
-"""Element-wise arithmetic: the patterns of gradient flow (distributor, switcher, router)."""
+"""Arithmetic of two arrays or one, element by element, and the matrix product: the patterns in which gradients flow.
 
+A sum distributes the gradient, a product switches its factors, a maximum routes it to the winner.
+"""
+
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
 from layerflow.parameter import Array
 
@@ -25,12 +30,28 @@ class Add(Gate):
     """
 
     def forward(self, a: Any, b: Any) -> Any:
-        self.save(np.shape(a), np.shape(b))
+        self.save(a.shape, b.shape)
         return a + b
 
     def backward(self, grad: Any) -> Gradients:
         shape_a, shape_b = self.saved
         return (sum_to(grad, shape_a), sum_to(grad, shape_b)), {}
+
+
+class Subtract(Gate):
+    """y = a - b: a gets the upstream gradient, b its negative.
+
+    Shapes: a and b broadcast against each other; a broadcast input's gradient is summed back to its shape.
+    Local gradient: dy/da = 1, dy/db = -1.
+    """
+
+    def forward(self, a: Any, b: Any) -> Any:
+        self.save(a.shape, b.shape)
+        return a - b
+
+    def backward(self, grad: Any) -> Gradients:
+        shape_a, shape_b = self.saved
+        return (sum_to(grad, shape_a), sum_to(-grad, shape_b)), {}
 
 
 class Multiply(Gate):
@@ -46,4 +67,157 @@ class Multiply(Gate):
 
     def backward(self, grad: Any) -> Gradients:
         a, b = self.saved
-        return (sum_to(grad * b, np.shape(a)), sum_to(grad * a, np.shape(b))), {}
+        return (sum_to(grad * b, a.shape), sum_to(grad * a, b.shape)), {}
+
+
+class Divide(Gate):
+    """y = a / b.
+
+    Shapes: a and b broadcast against each other; a broadcast input's gradient is summed back to its shape.
+    Local gradient: dy/da = 1 / b, dy/db = -a / b^2 = -y / b. Where b is 0 the result is not finite, and NumPy warns.
+    """
+
+    def forward(self, a: Any, b: Any) -> Any:
+        y = a / b
+        self.save(a.shape, b, y)
+        return y
+
+    def backward(self, grad: Any) -> Gradients:
+        shape_a, b, y = self.saved
+        grad_a = grad / b
+        return (sum_to(grad_a, shape_a), sum_to(-grad_a * y, b.shape)), {}
+
+
+class Negate(Gate):
+    """y = -x.
+
+    Shapes: any x -> y of the same shape.
+    Local gradient: dy/dx = -1.
+    """
+
+    def forward(self, x: Any) -> Any:
+        self.save()
+        return -x
+
+    def backward(self, grad: Any) -> Gradients:
+        return (-grad,), {}
+
+
+class Power(Gate):
+    """y = x^p for a constant exponent p.
+
+    Shapes: any x -> y of the same shape.
+    Local gradient: dy/dx = p x^(p - 1). A fraction's power of a negative x is NaN, and NumPy warns.
+
+    Args:
+        exponent: the number p.
+
+    Raises:
+        GateError: the exponent is not a number.
+    """
+
+    def __init__(self, exponent: float) -> None:
+        if not isinstance(exponent, Real):
+            raise GateError(f"Power(exponent={exponent!r}): the exponent must be a number, for example 2 or -0.5")
+        self.exponent = float(exponent)
+
+    def forward(self, x: Any) -> Any:
+        self.save(x)
+        return x**self.exponent
+
+    def backward(self, grad: Any) -> Gradients:
+        (x,) = self.saved
+        if self.exponent == 0.0:  # 0 * x^-1 would not be a number at x = 0
+            return (grad * 0.0,), {}
+        return (grad * (self.exponent * x ** (self.exponent - 1.0)),), {}
+
+
+class Maximum(Gate):
+    """y = max(a, b): the router; the larger input gets the whole upstream gradient, equal ones half of it each.
+
+    Shapes: a and b broadcast against each other; a broadcast input's gradient is summed back to its shape.
+    Local gradient: dy/da = 1 where a > b, 1/2 where a = b, else 0; dy/db = 1 - dy/da.
+    """
+
+    def forward(self, a: Any, b: Any) -> Any:
+        self.save(a, b)
+        return np.maximum(a, b)
+
+    def backward(self, grad: Any) -> Gradients:
+        a, b = self.saved
+        grad_a = grad * (np.add(a > b, a >= b, dtype=grad.dtype) / 2)
+        return (sum_to(grad_a, a.shape), sum_to(grad - grad_a, b.shape)), {}
+
+
+class Minimum(Gate):
+    """y = min(a, b): the router; the smaller input gets the whole upstream gradient, equal ones half of it each.
+
+    Shapes: a and b broadcast against each other; a broadcast input's gradient is summed back to its shape.
+    Local gradient: dy/da = 1 where a < b, 1/2 where a = b, else 0; dy/db = 1 - dy/da.
+    """
+
+    def forward(self, a: Any, b: Any) -> Any:
+        self.save(a, b)
+        return np.minimum(a, b)
+
+    def backward(self, grad: Any) -> Gradients:
+        a, b = self.saved
+        grad_a = grad * (np.add(a < b, a <= b, dtype=grad.dtype) / 2)
+        return (sum_to(grad_a, a.shape), sum_to(grad - grad_a, b.shape)), {}
+
+
+class MatMul(Gate):
+    """Y = A B, the matrix product; a vector counts as a row on the left and as a column on the right.
+
+    Shapes: A (..., m, k) or (k,), B (..., k, n) or (k,) -> Y (..., m, n), without the axis that a vector stood for; the
+    leading axes broadcast, and a broadcast input's gradient is summed back to its shape.
+    Local gradient: dL/dA = G B^T, dL/dB = A^T G, for the upstream gradient G.
+    """
+
+    def forward(self, a: Any, b: Any) -> Any:
+        self.save(a, b)
+        return a @ b
+
+    def backward(self, grad: Any) -> Gradients:
+        a, b = self.saved
+        left, right = a, b
+        if b.ndim == 1:
+            right, grad = b[:, np.newaxis], grad[..., np.newaxis]
+        if a.ndim == 1:
+            left, grad = a[np.newaxis, :], np.expand_dims(grad, -2)
+        grad_a = sum_to(grad @ right.mT, left.shape).reshape(a.shape)
+        grad_b = sum_to(left.mT @ grad, right.shape).reshape(b.shape)
+        return (grad_a, grad_b), {}
+
+
+class Exp(Gate):
+    """y = e^x.
+
+    Shapes: any x -> y of the same shape.
+    Local gradient: dy/dx = y. Beyond x = 709 (88 in float32) y is infinite, and NumPy warns.
+    """
+
+    def forward(self, x: Any) -> Any:
+        y = np.exp(x)
+        self.save(y)
+        return y
+
+    def backward(self, grad: Any) -> Gradients:
+        (y,) = self.saved
+        return (grad * y,), {}
+
+
+class Log(Gate):
+    """y = ln x.
+
+    Shapes: any x -> y of the same shape.
+    Local gradient: dy/dx = 1 / x. Where x is not positive y is not finite, and NumPy warns.
+    """
+
+    def forward(self, x: Any) -> Any:
+        self.save(x)
+        return np.log(x)
+
+    def backward(self, grad: Any) -> Gradients:
+        (x,) = self.saved
+        return (grad / x,), {}

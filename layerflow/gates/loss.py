@@ -1,0 +1,296 @@
+"""Losses: scores and targets in, one number out, the mean over the batch; a third input weighs the samples."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow.errors import GateError
+from layerflow.gate import Gradients, Shape
+from layerflow.gates.special import sigmoid
+from layerflow.gates.targets import BinaryLoss, ClassLoss, ElementLoss, as_class_weight
+from layerflow.parameter import Array
+
+
+class SoftmaxCE(ClassLoss):
+    """L = mean of -ln p[label], p = softmax(s): the negative log likelihood of the labels, cross entropy.
+
+    Shapes: scores (batch, classes); targets (batch,), whole numbers, or (batch, classes), probabilities, for which the
+    sample's loss is -sum_c t_c ln p_c; weights (batch,) -> L (). A sample's weight is class_weight[label] times its own.
+    Local gradient: dL/ds = share * (p - t), share being the sample's weight over the sum of weights, t the one-hot label.
+    Source: Bishop 2006, Pattern Recognition and Machine Learning, section 4.3.4.
+
+    Args:
+        class_weight: one number per class, 0 or more.
+
+    Raises:
+        GateError: scores, targets or weights of the wrong shape; labels that are no whole numbers or out of range;
+            probabilities that are negative or do not sum to 1; an empty batch.
+    """
+
+    def __init__(self, class_weight: Sequence[float] | None = None) -> None:
+        self.class_weight = as_class_weight(self, class_weight)
+
+    def expect(self, scores: Shape, targets: Shape) -> None:
+        if len(targets) != 2 or targets != scores:
+            super().expect(scores, targets)
+
+    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
+        desired, share = self._desired(scores, targets, weights)
+        shifted = scores - scores.max(axis=1, keepdims=True)  # the largest exponent is 0
+        exps = np.exp(shifted)
+        sums = exps.sum(axis=1, keepdims=True)
+        self.save(exps, sums, desired, share)
+        return (desired * (np.log(sums) - shifted)).sum()
+
+    def backward(self, grad: Any) -> Gradients:
+        exps, sums, desired, share = self.saved
+        return self.gradient(exps * (grad * share / sums) - grad * desired)
+
+    def _desired(self, scores: Array, targets: Array, weights: Array | None) -> tuple[Array, Array]:
+        """The targets as shares of the whole batch, one per class, and their sum for each row."""
+        class_weight = as_class_weight(self, self.class_weight, scores.shape[-1])
+        if targets.ndim == 2:
+            probabilities = self._probabilities(scores, targets)
+            weighted = probabilities if class_weight is None else probabilities * class_weight.astype(scores.dtype)
+            row_sums = weighted.sum(axis=1)
+            share = self.shares(scores, weights, row_sums)
+            return weighted * (share / np.where(row_sums > 0, row_sums, 1))[:, np.newaxis], share[:, np.newaxis]
+        labels = self.labels(scores, targets)
+        share = self.shares(scores, weights, None if class_weight is None else class_weight[labels])
+        desired = np.zeros_like(scores)
+        desired[np.arange(len(labels)), labels] = share
+        return desired, share[:, np.newaxis]
+
+    def _probabilities(self, scores: Array, targets: Array) -> Array:
+        self.expect(scores.shape, targets.shape)
+        probabilities = targets.astype(scores.dtype, copy=False)
+        is_right = (np.abs(probabilities.sum(axis=1) - 1) < 1e-4) & (probabilities >= 0).all(axis=1)
+        if not is_right.all():
+            row = int(np.argmin(is_right))
+            raise GateError(f"{self!r}: row {row} of the targets is {targets[row]}; probabilities are 0 or more and sum to 1")
+        return probabilities
+
+
+class MulticlassSVM(ClassLoss):
+    """L = mean of sum over j != y of max(0, s_j - s_y + margin), y being the label: the multiclass hinge loss.
+
+    Shapes: scores (batch, classes); targets (batch,), whole numbers; weights (batch,) -> L (). A sample's weight is
+    class_weight[label] times its own.
+    Local gradient: dL/ds_j = share for every class j != y within the margin (0 at its very edge), share being the sample's
+    weight over the sum of weights; dL/ds_y = -share times the number of those classes.
+    Source: Weston and Watkins 1999, Support Vector Machines for Multi-Class Pattern Recognition.
+
+    Args:
+        margin: by how much the label's score must exceed every other.
+        class_weight: one number per class, 0 or more.
+
+    Raises:
+        GateError: a margin that is not a finite number, 0 or more; scores, targets or weights of the wrong shape; labels
+            that are no whole numbers or out of range; an empty batch.
+    """
+
+    def __init__(self, margin: float = 1.0, class_weight: Sequence[float] | None = None) -> None:
+        if not isinstance(margin, int | float) or not 0 <= margin < math.inf:
+            raise GateError(f"{self!r}: margin must be a finite number, 0 or more, not {margin!r}")
+        self.margin = float(margin)
+        self.class_weight = as_class_weight(self, class_weight)
+
+    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
+        labels = self.labels(scores, targets)
+        class_weight = as_class_weight(self, self.class_weight, scores.shape[1])
+        share = self.shares(scores, weights, None if class_weight is None else class_weight[labels])
+        rows = np.arange(len(labels))
+        excess = np.maximum(scores - scores[rows, labels][:, np.newaxis] + self.margin, 0)
+        excess[rows, labels] = 0
+        self.save(excess, rows, labels, share)
+        return (excess.sum(axis=1) * share).sum()
+
+    def backward(self, grad: Any) -> Gradients:
+        excess, rows, labels, share = self.saved
+        grad_scores = (excess > 0) * (grad * share)[:, np.newaxis]
+        grad_scores[rows, labels] = -grad_scores.sum(axis=1)
+        return self.gradient(grad_scores)
+
+
+class SigmoidCE(BinaryLoss):
+    """L = mean of -(t ln p + (1 - t) ln(1 - p)), p = sigmoid(s): the logistic negative log likelihood, on scores.
+
+    Shapes: scores (batch,) or (batch, k), k independent yes-or-no questions whose losses are summed; targets of the same
+    shape, 0 or 1 (or in between); targets (batch,) also fit scores (batch, 1); weights (batch,) -> L ().
+    Local gradient: dL/ds = share * (p - t), share being the sample's weight over the sum of weights.
+    Source: Bishop 2006, Pattern Recognition and Machine Learning, section 4.3.2.
+
+    Args:
+        class_weight: two numbers, for the targets 0 and 1, where there is one score per sample; they multiply the two
+            terms of the loss and, with the sample's weight, make up its weight.
+
+    Raises:
+        GateError: scores, targets or weights of the wrong shape; targets outside [0, 1]; an empty batch; a class_weight
+            where there are several scores per sample.
+    """
+
+    def __init__(self, class_weight: Sequence[float] | None = None) -> None:
+        self.class_weight = as_class_weight(self, class_weight, 2)
+
+    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
+        desired = self.binary(scores, targets)
+        factor = None if self.class_weight is None else self._factor(scores, desired)
+        if factor is not None and self.class_weight is not None:  # t, after its two terms have been weighed
+            desired = (self.class_weight[1] * desired.ravel() / np.where(factor > 0, factor, 1)).reshape(scores.shape).astype(scores.dtype)
+        share = self.column(scores, weights, factor)
+        self.save(scores, desired, share)
+        return (share * (np.maximum(scores, 0) - scores * desired + np.log1p(np.exp(-np.abs(scores))))).sum()
+
+    def backward(self, grad: Any) -> Gradients:
+        scores, desired, share = self.saved
+        return self.gradient(grad * share * (sigmoid(scores) - desired))
+
+    def _factor(self, scores: Array, targets: Array) -> Array:
+        """Each sample's class weight, which runs from that of 0 to that of 1 as its target does."""
+        if scores.size != len(scores):
+            raise GateError(f"{self!r}: class_weight needs one score per sample; the scores have shape {scores.shape}")
+        assert self.class_weight is not None
+        no, yes = self.class_weight
+        return np.asarray(no + (yes - no) * targets.ravel())
+
+
+class SquaredError(ElementLoss):
+    """L = mean of |s - t|^2: squared differences, summed over the outputs and averaged over the batch.
+
+    Shapes: scores (batch, ...); targets of the same shape, where (batch,) also fits scores (batch, 1); weights (batch,)
+    -> L ().
+    Local gradient: dL/ds = 2 share (s - t), share being the sample's weight over the sum of weights.
+    Source: Bishop 2006, Pattern Recognition and Machine Learning, section 3.1.
+
+    Raises:
+        GateError: scores, targets or weights of the wrong shape; an empty batch.
+    """
+
+    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
+        residual = scores - self.fitted(scores, targets)
+        share = self.column(scores, weights)
+        self.save(residual, share)
+        return (share * residual * residual).sum()
+
+    def backward(self, grad: Any) -> Gradients:
+        residual, share = self.saved
+        return self.gradient(2 * grad * share * residual)
+
+
+class AbsoluteError(ElementLoss):
+    """L = mean of |s - t|: absolute differences, summed over the outputs and averaged over the batch.
+
+    Shapes: scores (batch, ...); targets of the same shape, where (batch,) also fits scores (batch, 1); weights (batch,)
+    -> L ().
+    Local gradient: dL/ds = share * sign(s - t), 0 where s = t, share being the sample's weight over the sum of weights.
+    Source: Hastie, Tibshirani and Friedman 2009, The Elements of Statistical Learning, section 10.6.
+
+    Raises:
+        GateError: scores, targets or weights of the wrong shape; an empty batch.
+    """
+
+    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
+        residual = scores - self.fitted(scores, targets)
+        share = self.column(scores, weights)
+        self.save(residual, share)
+        return (share * np.abs(residual)).sum()
+
+    def backward(self, grad: Any) -> Gradients:
+        residual, share = self.saved
+        return self.gradient(grad * share * np.sign(residual))
+
+
+class Huber(ElementLoss):
+    """L = mean of r^2 / 2 where |r| <= delta, else delta (|r| - delta / 2), for r = s - t, summed over the outputs.
+
+    Shapes: scores (batch, ...); targets of the same shape, where (batch,) also fits scores (batch, 1); weights (batch,)
+    -> L ().
+    Local gradient: dL/ds = share * (r clipped to [-delta, delta]), share being the sample's weight over the sum of weights.
+    Source: Huber 1964, Robust Estimation of a Location Parameter.
+
+    Args:
+        delta: where the parabola goes over into straight lines, more than 0.
+
+    Raises:
+        GateError: delta is not a finite number above 0; scores, targets or weights of the wrong shape; an empty batch.
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        if not isinstance(delta, int | float) or not 0 < delta < math.inf:
+            raise GateError(f"{self!r}: delta must be a finite number above 0, not {delta!r}")
+        self.delta = float(delta)
+
+    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
+        residual = scores - self.fitted(scores, targets)
+        clipped = np.clip(residual, -self.delta, self.delta)
+        share = self.column(scores, weights)
+        self.save(clipped, share)
+        return (share * clipped * (residual - 0.5 * clipped)).sum()
+
+    def backward(self, grad: Any) -> Gradients:
+        clipped, share = self.saved
+        return self.gradient(grad * share * clipped)
+
+
+class ClippedNLL(BinaryLoss):
+    """L = mean of -ln p, p = (1 + m) / 2 clipped to [floor, 1], m = s for the target 1 and -s for the target 0.
+
+    A base for the negative log likelihood to compare `SigmoidCE` with: the score is squashed into a probability by
+    clipping. Where the classifier is confidently wrong, m < -1, it gives no gradient, and so no way back.
+
+    Shapes: scores (batch,) or (batch, k), summed over k; targets of the same shape, 0 or 1; targets (batch,) also fit
+    scores (batch, 1); weights (batch,) -> L ().
+    Local gradient: dL/dm = -share / (2 p) where floor < p < 1, else 0, share being the sample's weight over their sum.
+
+    Args:
+        floor: the smallest probability, so that the logarithm stays finite.
+
+    Raises:
+        GateError: floor is not between 0 and 1; scores, targets or weights of the wrong shape; targets other than 0 and
+            1; an empty batch.
+    """
+
+    def __init__(self, floor: float = 1e-7) -> None:
+        if not isinstance(floor, int | float) or not 0 < floor < 1:
+            raise GateError(f"{self!r}: floor must lie between 0 and 1, not {floor!r}")
+        self.floor = float(floor)
+
+    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
+        signs = self.signs(scores, targets)
+        p = np.clip(0.5 + 0.5 * signs * scores, self.floor, 1)
+        share = self.column(scores, weights)
+        self.save(p, signs, share)
+        return -(share * np.log(p)).sum()
+
+    def backward(self, grad: Any) -> Gradients:
+        p, signs, share = self.saved
+        is_inside = (p > self.floor) & (p < 1)
+        return self.gradient(grad * share * (is_inside * signs * (-0.5 / p)))
+
+
+class LogisticLikelihood(BinaryLoss):
+    """L = mean of 1 - sigmoid(m), m = s for the target 1 and -s for the target 0: the likelihood, without its logarithm.
+
+    A base to compare `SigmoidCE` with: where the classifier is confidently wrong, the sigmoid is flat, and the gradient
+    vanishes.
+
+    Shapes: scores (batch,) or (batch, k), summed over k; targets of the same shape, 0 or 1; targets (batch,) also fit
+    scores (batch, 1); weights (batch,) -> L ().
+    Local gradient: dL/dm = -share * sigmoid(m) sigmoid(-m), share being the sample's weight over the sum of weights.
+
+    Raises:
+        GateError: scores, targets or weights of the wrong shape; targets other than 0 and 1; an empty batch.
+    """
+
+    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
+        signs = self.signs(scores, targets)
+        wrong = sigmoid(-signs * scores)
+        share = self.column(scores, weights)
+        self.save(scores, wrong, signs, share)
+        return (share * wrong).sum()
+
+    def backward(self, grad: Any) -> Gradients:
+        scores, wrong, signs, share = self.saved
+        return self.gradient(grad * share * (-signs * wrong * sigmoid(signs * scores)))

@@ -1,0 +1,179 @@
+"""Gates that only move elements: their gradients move them back."""
+
+import math
+import operator
+from collections.abc import Sequence
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from layerflow.errors import GateError
+from layerflow.gate import Gate, Gradients
+
+Index = int | slice | EllipsisType | None
+
+
+class Reshape(Gate):
+    """y = the elements of x in another shape, in the same order (NumPy's row-major one).
+
+    Shapes: x of any shape -> y of the shape given, which covers the batch axis too. In a model write -1 first, as in
+    `Reshape([-1, 1, 8, 8])`: the batch, whatever its size.
+    Local gradient: dy/dx = 1, each element back at its place.
+
+    Args:
+        shape: the new shape; one entry may be -1 and is inferred.
+
+    Raises:
+        GateError: the shape is no list of whole numbers, has several -1, or does not hold as many elements as x.
+    """
+
+    def __init__(self, shape: int | Sequence[int]) -> None:
+        try:
+            self.shape = (shape,) if isinstance(shape, int) else tuple(map(operator.index, shape))
+        except TypeError:
+            raise GateError(f"Reshape(shape={shape!r}): the shape must be a list of whole numbers, such as [-1, 64]") from None
+        if min(self.shape, default=0) < -1 or self.shape.count(-1) > 1:
+            raise GateError(f"Reshape(shape={shape!r}): sizes are 0 or more, and one of them may be -1, which is then inferred")
+
+    def forward(self, x: Any) -> Any:
+        self.save(x.shape)
+        try:
+            return x.reshape(self.shape)
+        except ValueError:
+            raise GateError(
+                f"{self!r}: input of shape {x.shape} has {x.size} elements, which do not fill the shape {self.shape}; "
+                "-1 as the first entry takes batches of any size"
+            ) from None
+
+    def backward(self, grad: Any) -> Gradients:
+        (shape,) = self.saved
+        return (grad.reshape(shape),), {}
+
+
+class Flatten(Gate):
+    """y = x with all axes after the first made one: each sample becomes one row of features.
+
+    Shapes: x (batch, ...) -> y (batch, features), features being the product of the other sizes.
+    Local gradient: dy/dx = 1, each element back at its place.
+
+    Raises:
+        GateError: x has no batch axis.
+    """
+
+    def forward(self, x: Any) -> Any:
+        if x.ndim == 0:
+            raise GateError(f"{self!r}: input of shape (), expected (batch, ...)")
+        self.save(x.shape)
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+    def backward(self, grad: Any) -> Gradients:
+        (shape,) = self.saved
+        return (grad.reshape(shape),), {}
+
+
+class Transpose(Gate):
+    """y = x with its axes in another order: axis i of y is axis axes[i] of x.
+
+    Shapes: x (d_0, ..., d_k) -> y (d_axes[0], ..., d_axes[k]); reversed where axes is left out.
+    Local gradient: dy/dx = 1, each element back at its place: the inverse order.
+
+    Args:
+        axes: a permutation of the axes of x, the batch axis being 0; None reverses them all.
+
+    Raises:
+        GateError: axes is not a permutation of the axes of x.
+    """
+
+    def __init__(self, axes: Sequence[int] | None = None) -> None:
+        self.axes = None if axes is None else tuple(axes)
+
+    def forward(self, x: Any) -> Any:
+        axes = range(x.ndim)[::-1] if self.axes is None else [axis % max(x.ndim, 1) for axis in self.axes]
+        if sorted(axes) != list(range(x.ndim)):
+            raise GateError(f"{self!r}: axes must hold each of 0 to {x.ndim - 1} once, for the input of shape {x.shape}")
+        self.save(axes)
+        return x.transpose(axes)
+
+    def backward(self, grad: Any) -> Gradients:
+        (axes,) = self.saved
+        return (grad.transpose(np.argsort(axes)),), {}
+
+
+class Concatenate(Gate):
+    """y = the inputs, any number of them, one after the other along an axis.
+
+    Shapes: x_i equal but for that axis -> y, whose size along it is the sum of theirs.
+    Local gradient: dy/dx_i = 1: every input gets its part of the upstream gradient.
+
+    Args:
+        axis: the axis along which they are joined; the last one, the features, unless given.
+
+    Raises:
+        GateError: no inputs, or shapes that differ along another axis.
+    """
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, *inputs: Any) -> Any:
+        try:
+            y = np.concatenate(inputs, axis=self.axis)
+        except ValueError:
+            shapes = ", ".join(str(x.shape) for x in inputs) or "none"
+            raise GateError(f"{self!r}: the inputs must have equal shapes but for axis {self.axis}; their shapes: {shapes}") from None
+        self.save(np.cumsum([x.shape[self.axis] for x in inputs])[:-1])
+        return y
+
+    def backward(self, grad: Any) -> Gradients:
+        (ends,) = self.saved
+        return tuple(np.split(grad, ends, axis=self.axis)), {}
+
+
+class Slice(Gate):
+    """y = x[key], for any basic NumPy index: whole numbers, slices, `...` and new axes, or a tuple of these.
+
+    Shapes: as in NumPy; the batch axis is the first, so `Slice(":, 0")` takes the first feature of every sample.
+    Local gradient: dy/dx = 1 for the elements taken, 0 for the others.
+
+    Args:
+        key: the index, or its text as between brackets: "1:3, 0", "..., ::2", ":, None".
+
+    Raises:
+        GateError: the key is not a basic index, or does not fit x.
+    """
+
+    def __init__(self, key: int | slice | EllipsisType | tuple[Index, ...] | str | None) -> None:
+        parts = key.split(",") if isinstance(key, str) else key if isinstance(key, tuple | list) else (key,)
+        self.key = tuple([_index(self, part) for part in parts])
+
+    def forward(self, x: Any) -> Any:
+        self.save(x.shape)
+        try:
+            return x[self.key]
+        except (IndexError, ValueError) as error:
+            raise GateError(f"{self!r}: does not fit an input of shape {x.shape}: {error}") from None
+
+    def backward(self, grad: Any) -> Gradients:
+        (shape,) = self.saved
+        grad_x = np.zeros(shape, grad.dtype)
+        grad_x[self.key] = grad
+        return (grad_x,), {}
+
+
+def _index(gate: Gate, part: object) -> Index:
+    """One entry of a key, which may be text such as "1:3"."""
+    named: dict[object, Index] = {"...": ..., "None": None, "newaxis": None}
+    if part is None or isinstance(part, slice | EllipsisType) or (isinstance(part, int) and not isinstance(part, bool)):
+        return part
+    try:
+        if not isinstance(part, str):
+            return operator.index(part) if isinstance(part, np.integer) else named[part]
+        text = part.strip()
+        if ":" in text:
+            return slice(*[int(bound) if bound.strip() else None for bound in text.split(":")])
+        return named[text] if text in named else int(text)
+    except (ValueError, TypeError, KeyError):
+        raise GateError(
+            f"{gate!r}: {part!r} is not a basic index; write whole numbers, slices, ... or None, as in Slice(\"1:3, 0\")"
+        ) from None

@@ -1,0 +1,96 @@
+"""Functions that several gates share, accurate to rounding over the whole range and free of overflow."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from layerflow.parameter import Array
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x), from e^-|x|, which cannot overflow."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+def normal_cdf(x: Any) -> Any:
+    """The standard normal distribution function Phi(x) = erfc(-x / sqrt 2) / 2."""
+    return 0.5 * erfc(x * -math.sqrt(0.5))
+
+
+def erfc(x: Any) -> Any:
+    """1 - erf(x), to a relative error near rounding, far into the tail too.
+
+    Source: W. J. Cody, Rational Chebyshev approximations for the error function, Mathematics of Computation 23 (1969),
+    with the coefficients of his program CALERF: one rational function each for |x| up to 0.46875, up to 4, and beyond.
+    """
+    size = np.abs(x)
+    is_small, is_large = size <= 0.46875, size > 4.0
+    tail = np.piecewise(size, [is_small, is_large, ~(is_small | is_large)], [_near_zero, _far, _between])
+    return np.where(x >= 0, tail, 2 - tail)
+
+
+def _near_zero(x: Array) -> Array:
+    square = x * x
+    return 1 - x * _polynomial(square, _NEAR_TOP) / _polynomial(square, _NEAR_BOTTOM)
+
+
+def _between(x: Array) -> Array:
+    return np.exp(-x * x) * _polynomial(x, _MIDDLE_TOP) / _polynomial(x, _MIDDLE_BOTTOM)
+
+
+def _far(x: Array) -> Array:
+    inverse = 1 / (x * x)
+    correction = inverse * _polynomial(inverse, _FAR_TOP) / _polynomial(inverse, _FAR_BOTTOM)
+    return np.exp(-x * x) / x * (1 / math.sqrt(math.pi) - correction)
+
+
+def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
+    """Horner's rule, the highest power first."""
+    total = np.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        total = total * x + coefficient
+    return total
+
+
+_NEAR_TOP = (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
+_NEAR_BOTTOM = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
+_MIDDLE_TOP = (
+    2.15311535474403846e-8,
+    5.64188496988670089e-1,
+    8.88314979438837594,
+    6.61191906371416295e1,
+    2.98635138197400131e2,
+    8.81952221241769090e2,
+    1.71204761263407058e3,
+    2.05107837782607147e3,
+    1.23033935479799725e3,
+)
+_MIDDLE_BOTTOM = (
+    1.0,
+    1.57449261107098347e1,
+    1.17693950891312499e2,
+    5.37181101862009858e2,
+    1.62138957456669019e3,
+    3.29079923573345963e3,
+    4.36261909014324716e3,
+    3.43936767414372164e3,
+    1.23033935480374942e3,
+)
+_FAR_TOP = (
+    1.63153871373020978e-2,
+    3.05326634961232344e-1,
+    3.60344899949804439e-1,
+    1.25781726111229246e-1,
+    1.60837851487422766e-2,
+    6.58749161529837803e-4,
+)
+_FAR_BOTTOM = (
+    1.0,
+    2.56852019228982242,
+    1.87295284992346725,
+    5.27905102951428412e-1,
+    6.05183413124413191e-2,
+    2.33520497626869185e-3,
+)

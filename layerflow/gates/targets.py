@@ -1,0 +1,155 @@
+"""What all losses share: targets that must fit the scores, and weights that make a mean of the batch."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow.errors import GateError
+from layerflow.gate import Gate, Gradients, Shape
+from layerflow.parameter import Array
+
+
+class Loss(Gate):
+    """A loss of two inputs, scores and targets, and an optional third, one weight per sample.
+
+    It is the weighted mean over the batch, sum_i w_i loss_i / sum_i w_i, with w_i = 1 unless weights are given.
+    """
+
+    def build(self, rng: np.random.Generator, scores: Shape, targets: Shape, weights: Shape | None = None) -> Shape:
+        self.expect(scores, targets)
+        if weights is not None and weights != scores[:1]:
+            raise GateError(_wrong_weights(self, weights, scores[0]))
+        return ()
+
+    def expect(self, scores: Shape, targets: Shape) -> None:
+        """Raise `GateError` unless scores and targets of these shapes fit."""
+        raise NotImplementedError
+
+    def shares(self, scores: Array, weights: Array | None, factor: Array | None = None) -> Array:
+        """The part that each sample has in the mean, w_i / sum_j w_j; a `factor` per sample multiplies its weight."""
+        rows = len(scores)
+        if rows == 0:
+            raise GateError(f"{self!r}: the batch is empty, scores have shape {scores.shape}; a mean needs one sample or more")
+        if weights is None and factor is None:
+            return np.full(rows, 1 / rows, scores.dtype)
+        if weights is None:
+            weights = np.ones(rows)
+        elif weights.shape != (rows,):
+            raise GateError(_wrong_weights(self, weights.shape, rows))
+        elif not (weights.min() >= 0 and weights.max() < math.inf):
+            row = int(np.argmin((weights >= 0) & (weights < math.inf)))
+            raise GateError(f"{self!r}: the weight of row {row} is {weights[row]}; weights are finite numbers, 0 or more")
+        weights = weights if factor is None else weights * factor
+        total = weights.sum()
+        if total == 0:
+            raise GateError(f"{self!r}: the weights of this batch of {rows} are all 0, which leaves nothing to average")
+        return (weights / total).astype(scores.dtype)
+
+    def gradient(self, grad_scores: Array) -> Gradients:
+        """What backward returns: targets and weights have no gradient."""
+        return (grad_scores, *(None,) * (len(self.needs_grad) - 1)), {}
+
+
+class ClassLoss(Loss):
+    """A loss of one score per class, against labels."""
+
+    def expect(self, scores: Shape, targets: Shape) -> None:
+        if len(scores) != 2:
+            raise GateError(f"{self!r}: scores of shape {scores}, expected (batch, classes)")
+        if targets != scores[:1]:
+            raise GateError(
+                f"{self!r}: labels of shape {targets}, expected {scores[:1]}, one whole number per row of the scores"
+                f"{_flatten_hint('labels', scores, targets)}"
+            )
+
+    def labels(self, scores: Array, targets: Array) -> Array:
+        """Return the targets, having made sure that they are labels: whole numbers from 0 to classes - 1."""
+        ClassLoss.expect(self, scores.shape, targets.shape)
+        classes = scores.shape[1]
+        if targets.dtype.kind not in "iu":
+            raise GateError(
+                f"{self!r}: labels are {targets.dtype}, first label {targets.flat[0] if targets.size else 'none'}; "
+                f"expected whole numbers from 0 to {classes - 1}: labels.astype(int) makes them so"
+            )
+        # As unsigned numbers, negative labels are huge: one comparison finds both kinds.
+        if targets.size and targets.astype(np.uint64).max() >= classes:
+            row = int(np.argmax((targets < 0) | (targets >= classes)))
+            raise GateError(
+                f"{self!r}: label {targets[row]} in row {row}; the scores have {classes} columns, so labels go from 0 to {classes - 1}"
+            )
+        return targets
+
+
+class ElementLoss(Loss):
+    """A loss of every score against a target of its own; a batch's row counts the sum over its elements."""
+
+    def expect(self, scores: Shape, targets: Shape) -> None:
+        if not scores:
+            raise GateError(f"{self!r}: scores of shape (), expected (batch,) or (batch, outputs)")
+        if targets != scores and not (len(targets) == 1 and scores == (*targets, 1)):
+            raise GateError(
+                f"{self!r}: targets of shape {targets} for scores of shape {scores}; expected {scores}, the shape of the scores"
+                f"{_flatten_hint('targets', scores, targets)}"
+            )
+
+    def fitted(self, scores: Array, targets: Array) -> Array:
+        """Return the targets in the shape and dtype of the scores; (batch,) fits the single column of (batch, 1)."""
+        self.expect(scores.shape, targets.shape)
+        if targets.dtype.kind not in "biuf":
+            raise GateError(f"{self!r}: targets are {targets.dtype}, expected numbers")
+        return targets.reshape(scores.shape).astype(scores.dtype, copy=False)
+
+    def column(self, scores: Array, weights: Array | None, factor: Array | None = None) -> Array:
+        """The samples' shares, shaped so that they multiply the scores row by row."""
+        return self.shares(scores, weights, factor).reshape(-1, *(1,) * (scores.ndim - 1))
+
+
+class BinaryLoss(ElementLoss):
+    """A loss of every score against a target from 0 (no) to 1 (yes)."""
+
+    def binary(self, scores: Array, targets: Array) -> Array:
+        """Return the targets in the shape and dtype of the scores, having made sure that they lie in [0, 1]."""
+        fitted = self.fitted(scores, targets)
+        if fitted.size and not (fitted.min() >= 0 and fitted.max() <= 1):
+            first = np.unravel_index(np.argmin((fitted >= 0) & (fitted <= 1)), fitted.shape)
+            place = f"row {first[0]}" + (f", column {first[1]}" if fitted.ndim > 1 else "")
+            raise GateError(
+                f"{self!r}: target {fitted[first]} in {place}; targets go from 0 to 1 (labels -1 and 1 become 0 and 1 by (y + 1) / 2)"
+            )
+        return fitted
+
+    def signs(self, scores: Array, targets: Array) -> Array:
+        """Return 1 where the target is 1 and -1 where it is 0, having made sure that there is nothing in between."""
+        targets = self.binary(scores, targets)
+        if (targets * (1 - targets)).any():
+            raise GateError(f"{self!r}: the targets must be 0 or 1, nothing in between; the first few are {targets.ravel()[:5]}")
+        return 2 * targets - 1
+
+
+def as_class_weight(gate: Gate, class_weight: Sequence[float] | None, classes: int | None = None) -> Array | None:
+    """Return one weight per class as an array, or `None`; `classes` says how many there must be, where that is known."""
+    if class_weight is None:
+        return None
+    try:
+        array = np.asarray(class_weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(())
+    if array.ndim != 1 or not array.size or not np.all((array >= 0) & (array < math.inf)) or not array.any():
+        raise GateError(f"{gate!r}: class_weight must be a list with one number, 0 or more, per class, not {class_weight!r}")
+    if classes not in (None, array.size):
+        raise GateError(f"{gate!r}: class_weight has {array.size} entries for {classes} classes; it needs one per class")
+    return array
+
+
+def _wrong_weights(gate: Gate, weights: Shape, rows: int) -> str:
+    return f"{gate!r}: sample weights of shape {weights}, expected ({rows},), one per row of the scores"
+
+
+def _flatten_hint(name: str, scores: Shape, targets: Shape) -> str:
+    if len(targets) == 2 and targets == (*scores[:1], 1):
+        return f"; write {name}[:, 0]"
+    if targets[:1] != scores[:1]:
+        return f": the batch has {scores[0]} rows of scores"
+    return ""
