@@ -3,11 +3,11 @@
 import importlib
 import inspect
 import pkgutil
-from typing import Any
+from typing import Annotated, Any
 
 from layerflow import gates
+from layerflow.config.hints import MODEL
 from layerflow.config.registry import Factory, Kind
-from layerflow.containers.sequential import Sequential
 from layerflow.data import READERS
 from layerflow.data.reader import Reader
 from layerflow.data.scaling import SCALERS, Scaler
@@ -24,17 +24,31 @@ def builtin_kinds() -> list[Kind]:
     }
     losses, regularizers = families.pop("loss", {}), families.pop("regularizer", {})
     layers = {name: gate for family in families.values() for name, gate in family.items()}
-    initializers = {name.lower(): initializer for name, initializer in INITIALIZERS.items()} | INITIALIZERS
+    lower_case = {name.lower(): initializer for name, initializer in INITIALIZERS.items()}
     return [
-        Kind("gate", {**layers, "Sequential": Sequential}, Gate),
+        Kind("gate", {**layers, "Sequential": _row, "ComputationalGraph": _graph}, Gate),
         Kind("loss", losses, Gate, hint=(), fits=_takes_two_inputs),
         Kind("regularizer", regularizers, Gate, hint=()),
         Kind("optimizer", dict(OPTIMIZERS), Optimizer),
         Kind("schedule", dict(SCHEDULES), Schedule),
         Kind("reader", dict(READERS), Reader),
         Kind("scaler", dict(SCALERS), Scaler),
-        Kind("initializer", dict(initializers), hint=Initializer, text_is_name=True),
+        Kind(
+            "initializer", {**INITIALIZERS, **lower_case}, hint=Initializer, text_is_name=True, aliases=frozenset(lower_case)
+        ),
     ]
+
+
+def _row(gates: Annotated[Any, MODEL]) -> Gate:
+    """Gates in a row, as one gate of the model."""
+    nested: Gate = gates
+    return nested
+
+
+def _graph(graph: Annotated[Any, MODEL]) -> Gate:
+    """A graph `{inputs: [x], gates: [...], output: name}`, as one gate of the model."""
+    nested: Gate = graph
+    return nested
 
 
 def _gates_in(module: str) -> dict[str, Factory]:

@@ -13,15 +13,18 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from layerflow.config.document import Node
 from layerflow.config.elements import ConfigPath, Element
 from layerflow.config.hints import (
+    MODEL,
     bare,
     fixed_hints,
     is_path,
     item_hint,
     mapped_hint,
     members_of,
+    metadata_of,
     phrase,
     shown,
 )
+from layerflow.config.model_checking import check_model
 from layerflow.config.problems import InvalidConfig, Path, Problems, dotted
 from layerflow.config.registry import Registry
 from layerflow.config.signatures import Argument, Signature, signature_of
@@ -52,6 +55,8 @@ class Checker:
         if node.value is None and any(member in (None, type(None)) for member in members):
             return None
         for member in members:
+            if MODEL in metadata_of(member):
+                return check_model(self, node, path) or INVALID
             if isinstance(member, type) and issubclass(member, BaseModel):
                 return self.section(node, member, path)
             kind = self.registry.kind_of(member)
@@ -139,18 +144,14 @@ class Checker:
                 self.problems.add(node.place, path, self._missing(argument, owner))
         return None if INVALID in values.values() else values
 
-    def section(self, node: Node, section: type[BaseModel], path: Path, beside: Collection[str] = ()) -> Any:
-        """Return a section of fixed keys as its pydantic model, or as a dict where `beside` leaves some out."""
+    def section(self, node: Node, section: type[BaseModel], path: Path) -> Any:
+        """Return a section of fixed keys as its pydantic model, or `INVALID`."""
         if not isinstance(node.value, dict):
             keys = ", ".join(section.model_fields)
             self.problems.add(node.place, path, f"must be a mapping with the keys {keys}, not {shown(node.plain())}")
             return INVALID
-        signature = signature_of(section)
-        kept = {name: argument for name, argument in signature.arguments.items() if name not in beside}
-        values = self.arguments(node, Signature(kept), path, dotted(path) or "the configuration", beside=beside)
-        if values is None:
-            return INVALID
-        return values if beside else section(**values)
+        values = self.arguments(node, signature_of(section), path, dotted(path) or "the configuration")
+        return INVALID if values is None else section(**values)
 
     def _missing(self, argument: Argument, owner: str) -> str:
         wanted = "" if argument.annotation is Any else f" ({phrase(argument.annotation)})"
@@ -188,7 +189,7 @@ class Checker:
 
     def _leaf(self, node: Node, hint: Any, path: Path) -> Any:
         value = node.plain()
-        adapter = _adapter(hint)
+        adapter = adapter_of(hint)
         if adapter is None:
             return value
         try:
@@ -229,7 +230,7 @@ def _objection(error: ValidationError, hint: Any, value: Any) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _adapter(hint: Any) -> TypeAdapter[Any] | None:
+def adapter_of(hint: Any) -> TypeAdapter[Any] | None:
     """Return the validator of a hint, or None for one that is of no plain values (an array): nothing can be said."""
     try:
         return TypeAdapter(hint)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Literal
 
-from layerflow.config.building import build_gates
 from layerflow.config.elements import Element
 from layerflow.config.model import ModelPlan
 from layerflow.config.registry import Registry
@@ -69,7 +68,7 @@ class Config:
         Args:
             outputs: the number of classes or targets: the width of the last `Linear` where the file leaves it out.
         """
-        return build_gates(self.model if outputs is None else self.model.with_width(outputs))
+        return (self.model if outputs is None else self.model.with_width(outputs)).build()
 
     def build_loss(self) -> Gate:
         """Return a new loss."""
@@ -113,8 +112,7 @@ class Config:
         Paths are absolute, or relative to `folder` when one is given: the folder that the file will be written to.
         """
         base = None if folder is None else os.fspath(folder)
-        plain = section_plain(self.sections, base) | {"model": self.model.plain(base)}
-        return {name: plain[name] for name in TopLevel.model_fields}
+        return section_plain(self.sections, base)
 
     def to_yaml(self, folder: str | FilePath | None = None) -> str:
         """Return the resolved configuration as YAML, which loads to an equal one from `folder`."""

@@ -1,6 +1,8 @@
 """A checked element of a configuration, `{type: Linear, out_features: 64}`: dumped again, or turned into an object."""
 
 import os
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +19,20 @@ class ConfigPath(str):
     __slots__ = ()
 
 
+class Part(ABC):
+    """Something that a configuration describes and that can be built."""
+
+    @abstractmethod
+    def build(self) -> Any:
+        """Return a new object."""
+
+    @abstractmethod
+    def plain(self, folder: str | None = None) -> Any:
+        """Return what YAML says for it; paths relative to `folder`."""
+
+
 @dataclass(frozen=True)
-class Element:
+class Element(Part):
     """A type and its checked arguments; arguments may hold further elements.
 
     Attributes:
@@ -66,7 +80,7 @@ class Element:
 
     def problem(self, error: Exception) -> Problem:
         """Say where in the file stands what the constructor objects to: at the argument that it names, if any."""
-        message = " ".join(str(error).split()).removeprefix(f"{self.type}: ")
+        message = re.sub(rf"^{re.escape(self.type)}(\(.*?\))?: ", "", " ".join(str(error).split()))
         word = message.split(" ")[0].strip("'\":,").split("[")[0]
         path = (*self.path, word) if word in self.places else self.path
         return Problem(self.places.get(word, self.place), path, f"{self.type}: {message}")
@@ -74,7 +88,7 @@ class Element:
 
 def build_value(value: Any) -> Any:
     """Return an argument with every element in it built."""
-    return _map(value, lambda element: element.build(), str)
+    return _map(value, lambda part: part.build(), str)
 
 
 def plain_value(value: Any, folder: str | None) -> Any:
@@ -83,7 +97,7 @@ def plain_value(value: Any, folder: str | None) -> Any:
     def path(text: ConfigPath) -> str:
         return str(text) if folder is None else os.path.relpath(os.path.realpath(text), os.path.realpath(folder))
 
-    return _map(value, lambda element: element.plain(folder), path)
+    return _map(value, lambda part: part.plain(folder), path)
 
 
 def is_plain(value: Any) -> bool:
@@ -95,13 +109,13 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def _map(value: Any, element: Callable[[Element], Any], path: Callable[[ConfigPath], Any]) -> Any:
-    if isinstance(value, Element):
-        return element(value)
+def _map(value: Any, part: Callable[[Part], Any], path: Callable[[ConfigPath], Any]) -> Any:
+    if isinstance(value, Part):
+        return part(value)
     if isinstance(value, ConfigPath):
         return path(value)
     if isinstance(value, list | tuple):
-        return [_map(item, element, path) for item in value]
+        return [_map(item, part, path) for item in value]
     if isinstance(value, dict):
-        return {key: _map(item, element, path) for key, item in value.items()}
+        return {key: _map(item, part, path) for key, item in value.items()}
     return value

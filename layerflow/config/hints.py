@@ -25,6 +25,10 @@ class ElementKind:
     name: str
 
 
+MODEL = "model"
+"""Marks a hint whose value is a model, as the `model` section writes it: `Annotated[Any, MODEL]`."""
+
+
 def metadata_of(hint: Any) -> tuple[Any, ...]:
     """Return what `Annotated` adds to a hint."""
     return tuple(hint.__metadata__) if typing.get_origin(hint) is Annotated else ()
@@ -103,6 +107,8 @@ def _phrases(hint: Any) -> list[str]:
     for mark in metadata_of(hint):
         if isinstance(mark, ElementKind):
             return [f"a {mark.name} ({{type: ...}})"]
+    if MODEL in metadata_of(hint):
+        return ["a list of gates"]
     if is_path(hint):
         return ["a path"]
     hint = bare(hint)

@@ -4,17 +4,14 @@ import os
 from collections.abc import Iterable
 from pathlib import Path as FilePath
 
-from layerflow.config.building import build_gates
 from layerflow.config.checking import SECTIONS, Checker
 from layerflow.config.config import Config
 from layerflow.config.document import Node, parse_document, read_document
 from layerflow.config.hints import shown
-from layerflow.config.model import check_model
 from layerflow.config.overrides import apply_override
 from layerflow.config.problems import InvalidConfig, Problem
 from layerflow.config.registry import Registry
 from layerflow.config.sections import TopLevel
-from layerflow.errors import GateError
 
 
 def load_config(
@@ -57,19 +54,6 @@ def _load(
         raise InvalidConfig([Problem(root.place, (), f"{wanted}, not {shown(root.plain())}")])
     for override in [*overrides, *([] if seed is None else [f"seed={seed}"])]:
         apply_override(root, override, problems)
-    values = checker.section(root, TopLevel, (), beside={"model"})
-    model = None
-    if "model" in root.value:
-        model = check_model(checker, root.value["model"])
-    else:
-        problems.add(root.place, (), "the configuration needs 'model' (a list of gates)")
-    if model is not None:
-        try:
-            build_gates(model.with_width(1))
-        except InvalidConfig as error:
-            problems.found.extend(error.found)
-        except GateError as error:
-            problems.add(root.value["model"].place, ("model",), " ".join(str(error).split()))
+    sections = checker.section(root, TopLevel, ())
     problems.raise_if_any()
-    assert model is not None
-    return Config(TopLevel(**values, model=model), checker.registry, name)
+    return Config(sections, checker.registry, name)

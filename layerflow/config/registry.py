@@ -29,6 +29,7 @@ class Kind:
         hint: the type hint that asks for an element of this kind; `base` when left out.
         fits: which subclasses of `base` belong to it.
         text_is_name: whether text always names a type, even where the hint takes other text too.
+        aliases: names in `types` that are another spelling of a type.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Kind:
     base: type | None = None
     hint: Any = None
     text_is_name: bool = False
+    aliases: frozenset[str] = frozenset()
     fits: Callable[[Any], bool] = lambda target: True
 
     def accepts(self, target: object) -> bool:

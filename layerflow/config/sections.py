@@ -16,8 +16,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from layerflow.config.elements import Element
-from layerflow.config.hints import ElementKind
+from layerflow.config.elements import Part
+from layerflow.config.hints import MODEL, ElementKind
 from layerflow.errors import did_you_mean
 from layerflow.training.metrics import METRICS
 
@@ -27,7 +27,10 @@ Loss = Annotated[Any, ElementKind("loss")]
 Regularizer = Annotated[Any, ElementKind("regularizer")]
 Optimizer = Annotated[Any, ElementKind("optimizer")]
 Schedule = Annotated[Any, ElementKind("schedule")]
-RECORDED = tuple(f"{part}_{name}" for part in ("train", "validation") for name in ("loss", *METRICS))
+RECORDED = (
+    *(f"{part}_{name}" for part in ("validation", "training") for name in ("loss", *METRICS)),
+    "training_objective",
+)
 
 
 def _known_metric(known: Collection[str]) -> AfterValidator:
@@ -56,66 +59,81 @@ class DataSection(Section):
 
     source: Reader = Field(description="The reader of the samples: {type: CSV, path: ...}.")
     test: Fraction | Reader | None = Field(
-        0.2, description="The part kept for the final test: a fraction of the samples, a reader of its own, or null."
+        default=0.2,
+        description="The part kept for the final test: a fraction of the samples, a reader of its own, or null.",
     )
     validation: Fraction | Reader | None = Field(
-        0.1,
+        default=0.1,
         description="What early stopping and the best weights look at: as `test`; a fraction of what `test` leaves.",
     )
     stratify: bool | None = Field(
-        None, description="Give all parts the same shares of the classes; by default for classification."
+        default=None, description="Give all parts the same shares of the classes; by default for classification."
     )
     scale: Scaler | Literal["none"] | None = Field(
-        None, description="The scaler, fitted to the training part: Standard, MinMax, {type: Divide, by: 16}, or none."
+        default=None,
+        description="The scaler, fitted to the training part: Standard, MinMax, {type: Divide, by: 16}, or none.",
     )
 
 
 class EarlyStoppingSection(Section):
     """Stop when a metric no longer improves."""
 
-    metric: RecordedMetric = Field("validation_loss", description="The recorded metric to watch.")
-    patience: PositiveInt = Field(10, description="Epochs without improvement before training stops.")
-    min_delta: NonNegativeFloat = Field(0.0, description="The change that counts as an improvement must exceed this.")
+    metric: RecordedMetric = Field(default="validation_loss", description="The recorded metric to watch.")
+    patience: PositiveInt = Field(default=10, description="Epochs without improvement before training stops.")
+    min_delta: NonNegativeFloat = Field(
+        default=0.0, description="The change that counts as an improvement must exceed this."
+    )
 
 
 class TrainSection(Section):
     """How long and in which pieces to train."""
 
-    epochs: PositiveInt = Field(20, description="Passes over the training part.")
-    batch_size: PositiveInt = Field(32, description="Samples per step.")
+    epochs: PositiveInt = Field(default=20, description="Passes over the training part.")
+    batch_size: PositiveInt = Field(default=32, description="Samples per step.")
     shuffle: bool = Field(
-        True, description="Shuffle the samples anew in every epoch; the order follows from seed and epoch."
+        default=True, description="Shuffle the samples anew in every epoch; the order follows from seed and epoch."
     )
     drop_last: bool = Field(
-        False, description="Leave out the last batch of an epoch when it is smaller than the others."
+        default=False, description="Leave out the last batch of an epoch when it is smaller than the others."
     )
     clip_norm: PositiveFloat | None = Field(
-        None, description="Scale the whole gradient down to this norm when it is longer."
+        default=None, description="Scale the whole gradient down to this norm when it is longer."
     )
-    clip_value: PositiveFloat | None = Field(None, description="Clip every entry of the gradient to +- this value.")
-    early_stopping: EarlyStoppingSection | None = Field(None, description="Stop when a metric no longer improves.")
+    clip_value: PositiveFloat | None = Field(
+        default=None, description="Clip every entry of the gradient to +- this value."
+    )
+    early_stopping: EarlyStoppingSection | None = Field(
+        default=None, description="Stop when a metric no longer improves."
+    )
     best: RecordedMetric | None = Field(
-        None, description="The recorded metric that decides which weights are kept; validation_loss when there is one."
+        default=None,
+        description="The recorded metric that decides which weights are kept; validation_loss when there is one.",
     )
     metrics: list[Metric] | None = Field(
-        None, description="What to record beside the loss; by default what suits the task."
+        default=None, description="What to record beside the loss; by default what suits the task."
     )
 
 
 class TopLevel(Section):
-    """A training run: data, model, loss, optimizer, and how to train. The model's section is checked by itself."""
+    """A training run: data, model, loss, optimizer, and how to train."""
 
-    seed: NonNegativeInt = Field(0, description="Of initial weights, splits, shuffling and dropout.")
-    dtype: Literal["float32", "float64"] = Field("float32", description="The type of all parameters and activations.")
+    seed: NonNegativeInt = Field(default=0, description="Of initial weights, splits, shuffling and dropout.")
+    dtype: Literal["float32", "float64"] = Field(
+        default="float32", description="The type of all parameters and activations."
+    )
     data: DataSection = Field(description="Where samples come from, how they are split and scaled.")
-    model: Any = Field(description="A list of gates, or a graph: {inputs: [x], gates: [...], output: name}.")
+    model: Annotated[Any, MODEL] = Field(
+        description="A list of gates, or a graph: {inputs: [x], gates: [...], output: name}."
+    )
     loss: Loss = Field(description="The loss: SoftmaxCE, MulticlassSVM, SquaredError, ...")
     regularizer: Regularizer | list[Regularizer] | None = Field(
-        None, description="Added to the loss: {type: L2Regularizer, strength: 1.0e-4}, or a list of them."
+        default=None, description="Added to the loss: {type: L2Regularizer, strength: 1.0e-4}, or a list of them."
     )
     optimizer: Optimizer = Field(description="The optimizer: {type: SGD, lr: 0.1, momentum: 0.9}.")
-    schedule: Schedule | None = Field(None, description="The learning rate over the epochs: Cosine, {type: Step, ...}.")
-    train: TrainSection = Field(TrainSection(), description="How long and in which pieces to train.")
+    schedule: Schedule | None = Field(
+        default=None, description="The learning rate over the epochs: Cosine, {type: Step, ...}."
+    )
+    train: TrainSection = Field(default=TrainSection(), description="How long and in which pieces to train.")
 
 
 def section_plain(section: Section, folder: str | None) -> dict[str, Any]:
@@ -124,7 +142,7 @@ def section_plain(section: Section, folder: str | None) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, Section):
             return section_plain(value, folder)
-        if isinstance(value, Element):
+        if isinstance(value, Part):
             return value.plain(folder)
         return [plain(item) for item in value] if isinstance(value, list) else value
 

@@ -1,0 +1,163 @@
+"""A model as plain values, and back: what a model file keeps of a model besides its arrays. No pickle, no code."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from layerflow.config.checking import Checker
+from layerflow.config.document import Node
+from layerflow.config.model_checking import check_model
+from layerflow.config.problems import Place, Source
+from layerflow.config.registry import Registry
+from layerflow.containers.container import Container
+from layerflow.containers.graph import ComputationalGraph
+from layerflow.containers.sequential import Sequential
+from layerflow.errors import ConfigError
+from layerflow.gate import Gate
+
+
+def describe_model(model: Gate) -> Any:
+    """Return the model as the `model` section of a configuration would write it; a lone gate as one element.
+
+    Raises:
+        ConfigError: an argument of a gate cannot be written down (a function, a `Parameter`), or gates share a
+            `Parameter` in a way that a description cannot say.
+    """
+    _refuse_shared_parameters(model)
+    return _describe(model)
+
+
+def rebuild_model(description: Any, registry: Registry | None = None, name: str = "model") -> Gate:
+    """Return the model that `describe_model` or `ModelPlan.plain` described, without weights.
+
+    Args:
+        description: plain values, as JSON keeps them.
+        registry: the types it may name; built-in ones and entry points when left out.
+        name: where the description comes from, for messages.
+
+    Raises:
+        ConfigError: it is damaged, or names a type that is not known here: it has to be imported first.
+    """
+    checker = Checker(registry or Registry.builtin(), ".")
+    node = _node(description, Place(Source(name)))
+    if isinstance(node.value, str) or (isinstance(node.value, dict) and "gates" not in node.value):
+        element = checker.element(node, "gate", ("model",))
+        checker.problems.raise_if_any()
+        assert element is not None
+        gate: Gate = element.build()
+        return gate
+    plan = check_model(checker, node, ("model",))
+    checker.problems.raise_if_any()
+    assert plan is not None
+    return plan.build()
+
+
+def _describe(model: Gate) -> Any:
+    if isinstance(model, Sequential):
+        return _row(model)
+    return _graph(model) if isinstance(model, ComputationalGraph) else _element(model)
+
+
+def _row(model: Sequential) -> list[Any]:
+    first: dict[int, str] = {}
+    described: list[Any] = []
+    for index, (name, gate) in enumerate(model.gates.items()):
+        known = first.setdefault(id(gate), name)
+        named = {} if name == str(index) else {"name": name}
+        described.append(named | (_element(gate) if known == name else {"same_as": known}))
+    return described
+
+
+def _graph(model: ComputationalGraph) -> dict[str, Any]:
+    names = {node.slot: name for name, node in model.nodes.items()}
+    first: dict[int, str] = {}
+    gates = []
+    model.finish()
+    for name, node in model.nodes.items():
+        if node.gate is not None:
+            known = first.setdefault(id(node.gate), name)
+            gate = _element(node.gate) if known == name else {"same_as": known}
+            gates.append({"name": name} | gate | {"inputs": [names[slot] for slot in _reads(model, name, node.gate)]})
+    return {
+        "inputs": model.input_names,
+        "constants": {
+            names[slot]: np.asarray(value).tolist() for slot, value in model.constants.items() if slot in names
+        },
+        "parameters": {names[slot]: p.value.tolist() for slot, p in model.sources.items() if slot in names},
+        "gates": gates,
+        "output": [names[slot] for slot in model.output_slots],
+    }
+
+
+def _reads(model: ComputationalGraph, name: str, gate: Gate) -> tuple[int, ...]:
+    """Return the slots that a gate of the graph reads; those of a nested container through its steps, laid flat."""
+    if not isinstance(gate, Container):
+        return next(step.reads for step in model.steps if step.name == name)
+    laid = [step for step in model.steps if step.name.startswith(f"{name}.")]
+    outer: dict[int, int] = {}
+    for inner, step in zip(gate.steps, laid, strict=False):
+        outer |= dict(zip(inner.reads, step.reads, strict=True))
+    return tuple(outer[slot] for slot in gate.input_slots)
+
+
+def _element(gate: Gate) -> dict[str, Any]:
+    if isinstance(gate, Sequential):
+        return {"type": "Sequential", "gates": _row(gate)}
+    if isinstance(gate, ComputationalGraph):
+        return {"type": "ComputationalGraph", "graph": _graph(gate)}
+    variadic = [p.name for p in inspect.signature(type(gate)).parameters.values() if p.kind is p.VAR_KEYWORD]
+    described: dict[str, Any] = {"type": type(gate).__name__}
+    for name, value in gate.arguments.items():
+        items = value.items() if name in variadic else [(name, value)]
+        described |= {key: _value(item, f"the argument {key!r} of {gate!r}") for key, item in items}
+    return described
+
+
+def _value(value: Any, where: str) -> Any:
+    if isinstance(value, Gate):
+        return _element(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_value(item, where) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _value(item, where) for key, item in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        held = {item.name: _value(getattr(value, item.name), where) for item in fields(value) if item.init}
+        return {"type": type(value).__name__} | held
+    raise ConfigError(f"{where} is a {type(value).__name__}, which cannot be written down: take a number, text or list")
+
+
+def _node(value: Any, place: Place) -> Node:
+    """Return plain values as nodes of one place."""
+    if isinstance(value, dict):
+        nodes = {str(key): _node(item, place) for key, item in value.items()}
+        return Node(place, nodes, dict.fromkeys(nodes, place))
+    return Node(place, [_node(item, place) for item in value] if isinstance(value, list | tuple) else value)
+
+
+def _refuse_shared_parameters(model: Gate) -> None:
+    owners: dict[int, Gate] = {}
+    for gate in _parts(model):
+        held = list(gate.sources.values()) if isinstance(gate, Container) else gate.parameters()
+        for parameter in held:
+            owner = owners.setdefault(id(parameter), gate)
+            if owner is not gate:
+                raise ConfigError(
+                    f"{gate!r} and {owner!r} hold the same Parameter {parameter.name!r}, which a description of the "
+                    "model cannot say: use one gate at both places instead"
+                )
+
+
+def _parts(gate: Gate) -> Iterator[Gate]:
+    """Yield the containers of a model, and the gates in them."""
+    yield gate
+    if isinstance(gate, Container):
+        for part in gate.members().values():
+            if isinstance(part, Gate):
+                yield from _parts(part)
