@@ -1,9 +1,54 @@
-"""layerflow: neural networks made of explicit gates; every derivative can be read, and every one is proven."""
+"""layerflow: neural networks made of explicit gates; every derivative can be read, and every one is proven.
+
+    import layerflow as lf
+
+    model = lf.Sequential(lf.Linear(32), lf.ReLU(), lf.Linear(10))
+    lf.assert_gradients(model, x)
+    lf.Trainer(model, loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.1)).fit(x, labels)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from layerflow.containers import ComputationalGraph, Node, Sequential
 from layerflow.errors import ConfigError, DataError, DivergedError, GateError, LayerflowError
 from layerflow.gate import Gate
-from layerflow.gates.affine import Linear
-from layerflow.gates.arithmetic import Add, Multiply
+from layerflow.gates import *  # noqa: F403
 from layerflow.parameter import Buffer, Parameter
 from layerflow.store import ParameterStore
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from layerflow.config import load_config
+    from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
+    from layerflow.training.history import EarlyStopping, History
+    from layerflow.training.observer import Observer
+    from layerflow.training.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+    from layerflow.training.schedules import Constant, Cosine, Exponential, MultiStep, ReduceOnPlateau, Schedule, Step, Warmup
+    from layerflow.training.trainer import Trainer
+
+# Imported when they are first asked for, so that a script that only needs gates starts as fast as NumPy does.
+_LATER = {
+    "layerflow.config": ("load_config",),
+    "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),
+    "layerflow.training.history": ("EarlyStopping", "History"),
+    "layerflow.training.observer": ("Observer",),
+    "layerflow.training.optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),
+    "layerflow.training.schedules": (
+        "Constant", "Cosine", "Exponential", "MultiStep", "ReduceOnPlateau", "Schedule", "Step", "Warmup",
+    ),
+    "layerflow.training.trainer": ("Trainer",),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'layerflow' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,14 @@ class Loss(Gate):
     """A loss of two inputs, scores and targets, and an optional third, one weight per sample.
 
     It is the weighted mean over the batch, sum_i w_i loss_i / sum_i w_i, with w_i = 1 unless weights are given.
+
+    Attributes:
+        task: "classification" or "regression": what its targets mean, and so which metrics suit it.
+        is_binary: whether a question of two classes takes one score, rather than one per class.
     """
+
+    task: ClassVar[str] = "classification"
+    is_binary: ClassVar[bool] = False
 
     def build(self, rng: np.random.Generator, scores: Shape, targets: Shape, weights: Shape | None = None) -> Shape:
         self.expect(scores, targets)
@@ -85,6 +92,8 @@ class ClassLoss(Loss):
 class ElementLoss(Loss):
     """A loss of every score against a target of its own; a batch's row counts the sum over its elements."""
 
+    task = "regression"
+
     def expect(self, scores: Shape, targets: Shape) -> None:
         if not scores:
             raise GateError(f"{self!r}: scores of shape (), expected (batch,) or (batch, outputs)")
@@ -108,6 +117,9 @@ class ElementLoss(Loss):
 
 class BinaryLoss(ElementLoss):
     """A loss of every score against a target from 0 (no) to 1 (yes)."""
+
+    task = "classification"
+    is_binary = True
 
     def binary(self, scores: Array, targets: Array) -> Array:
         """Return the targets in the shape and dtype of the scores, having made sure that they lie in [0, 1]."""

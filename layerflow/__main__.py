@@ -1,0 +1,7 @@
+"""`python -m layerflow` does what `layerflow` does."""
+
+import sys
+
+from layerflow.cli import main
+
+sys.exit(main())

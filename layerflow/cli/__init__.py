@@ -1,0 +1,82 @@
+"""The command line: `layerflow COMMAND ...`, one module per command."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import layerflow
+from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError
+
+COMMANDS = ("train",)
+
+EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
+
+EPILOG = """\
+exit codes: 0 fine, 1 unexpected, 2 usage or configuration, 3 a check failed, 4 data, 5 diverged, 130 interrupted
+examples:
+  layerflow train configs/digits_mlp.yaml optimizer.lr=0.05
+  layerflow eval runs/digits_mlp/001
+  layerflow init flowers.csv --target species
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every error a person can mend is one message, without a traceback."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if arguments.debug:
+            raise
+        print(describe(error), file=sys.stderr)
+        return exit_code(error)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(
+        prog="layerflow",
+        description="Train neural networks made of explicit gates, from one YAML file.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"layerflow {layerflow.__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        importlib.import_module(f"layerflow.cli.{name}").add_parser(subparsers, common)
+    return parser
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code that an error stands for."""
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    if isinstance(error, DataError):
+        return EXIT_DATA
+    if isinstance(error, DivergedError):
+        return EXIT_DIVERGED
+    return EXIT_USAGE if isinstance(error, LayerflowError) else EXIT_UNEXPECTED
+
+
+def describe(error: BaseException) -> str:
+    """Return the message of an error, with the notes that say where in a model it happened."""
+    notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+    if isinstance(error, ConfigError):
+        return f"{error}{notes}"
+    if isinstance(error, LayerflowError):
+        return f"layerflow: {error}{notes}"
+    return f"layerflow: {type(error).__name__}: {error}{notes}\n  (run again with --debug for the traceback)"

@@ -1,0 +1,118 @@
+"""A configuration brought to life: its data, its model and its trainer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from layerflow.config.config import Config
+from layerflow.data import Dataset, Preprocessing, split
+from layerflow.data.reader import Reader
+from layerflow.gate import Gate
+from layerflow.training.history import EarlyStopping
+from layerflow.training.observer import Observer
+from layerflow.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The data of a run, split; the preprocessing has seen the training part only."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+    preprocessing: Preprocessing
+
+    def arrays(self, part: Dataset, dtype: str) -> tuple[Any, Any]:
+        """Return (x, y) of a part as the model sees them."""
+        return self.preprocessing.apply(part.x, dtype), part.y
+
+
+def read_parts(config: Config) -> Parts:
+    """Read and split the data: `test` first, `validation` from the rest; a part with a reader of its own wins."""
+    train = config.build_reader().read()
+    test, validation = config.build_part("test"), config.build_part("validation")
+    held: dict[str, Dataset | None] = {"test": None, "validation": None}
+    for offset, (name, wanted) in enumerate((("test", test), ("validation", validation))):
+        if isinstance(wanted, float):
+            assert train.y is not None
+            kept, back = split(train.y, wanted, config.seed + offset, config.data.stratify)
+            train, held[name] = train.take(kept), train.take(back)
+    preprocessing = Preprocessing.fit(train, config.build_scaler())
+    for name, wanted in (("test", test), ("validation", validation)):
+        if isinstance(wanted, Reader):
+            held[name] = wanted.read(like=preprocessing)
+    return Parts(train, held["validation"], held["test"], preprocessing)
+
+
+def output_width(loss: Gate, preprocessing: Preprocessing) -> int:
+    """Return how many scores the loss wants per sample: one per class; one alone for a regression or a yes-or-no loss."""
+    classes = preprocessing.classes
+    if classes is None or (len(classes) == 2 and getattr(loss, "is_binary", False)):
+        return 1
+    return len(classes)
+
+
+class Experiment:
+    """Everything that a configuration stands for, ready to train.
+
+    Attributes:
+        parts: the data.
+        loss, model, trainer: built from the configuration; the model is still without parameters.
+    """
+
+    def __init__(self, config: Config, parts: Parts | None = None, observers: list[Observer] | None = None) -> None:
+        self.config = config
+        self.parts = parts or read_parts(config)
+        self.loss = config.build_loss()
+        self.width = output_width(self.loss, self.parts.preprocessing)
+        self.model = config.build_model(self.width)
+        train = config.train
+        stopping = train.early_stopping
+        self.trainer = Trainer(
+            self.model,
+            self.loss,
+            config.build_optimizer(),
+            regularizer=config.build_regularizers(),
+            schedule=config.build_schedule(),
+            epochs=train.epochs,
+            batch_size=train.batch_size,
+            shuffle=train.shuffle,
+            drop_last=train.drop_last,
+            clip_norm=train.clip_norm,
+            clip_value=train.clip_value,
+            early_stopping=EarlyStopping(stopping.metric, stopping.patience, stopping.min_delta) if stopping else None,
+            best=train.best,
+            metrics=train.metrics,
+            seed=config.seed,
+            dtype=config.dtype,
+            observers=observers or [],
+        )
+
+    def data(self) -> tuple[Any, Any, tuple[Any, Any] | None]:
+        """Return x, y and the validation pair, as `Trainer.fit` takes them."""
+        validation = self.parts.validation
+        x, y = self.parts.arrays(self.parts.train, self.config.dtype)
+        return x, y, None if validation is None else self.parts.arrays(validation, self.config.dtype)
+
+    def prepare(self) -> None:
+        """Build and check everything without taking a step."""
+        self.trainer.prepare(*self.data())
+
+    def fit(self) -> Any:
+        """Train, and return the history."""
+        return self.trainer.fit(*self.data())
+
+    def evaluate(self, part: Dataset) -> dict[str, float]:
+        """Return loss and metrics on a part."""
+        return self.trainer.evaluate(*self.parts.arrays(part, self.config.dtype))
+
+    def description(self) -> dict[str, Any]:
+        """Return what a model file says of this model: enough to build it again and to treat new data alike."""
+        return {
+            "name": self.config.name,
+            "model": self.config.model.with_width(self.width).plain(),
+            "loss": self.config.resolve()["loss"],
+            "metrics": self.trainer.metric_names,
+            "task": self.trainer.task,
+            "dtype": self.config.dtype,
+            "preprocessing": self.parts.preprocessing.to_dict(),
+        }

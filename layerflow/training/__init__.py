@@ -1,0 +1,1 @@
+"""Training: optimizers, schedules, metrics, and the loop."""

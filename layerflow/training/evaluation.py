@@ -1,0 +1,30 @@
+"""A model's scores, loss and metrics on data that it does not learn from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow.gate import Gate
+from layerflow.parameter import Array
+from layerflow.training.metrics import evaluate, make_tally
+
+EVALUATION_BATCH = 1024
+
+
+def predict_scores(model: Gate, x: Any, dtype: Any = None) -> Array:
+    """Run the model over x in evaluation mode, 1024 samples at a time, and return all its outputs."""
+    was_training, model.training = model.training, False
+    try:
+        parts = []
+        for start in range(0, len(x), EVALUATION_BATCH):
+            rows = np.arange(start, min(start + EVALUATION_BATCH, len(x)))
+            parts.append(model.forward(np.asarray(x.take(rows, axis=0), dtype)))
+        return np.concatenate(parts)
+    finally:
+        model.training = was_training
+
+
+def evaluate_scores(scores: Array, y: Array, loss: Gate, task: str, metrics: Sequence[str]) -> dict[str, float]:
+    """Return the loss and the metrics of given scores."""
+    return {"loss": float(loss.forward(scores, y))} | evaluate(make_tally(task, metrics).update(scores, y), metrics)

@@ -1,0 +1,81 @@
+"""A trained model in one `.npz` file: its arrays, and its description as JSON. No pickle is written or read."""
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerflow.errors import DataError
+from layerflow.gate import Gate
+from layerflow.parameter import Array
+
+FORMAT = "layerflow model 1"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file holds: a description (plain JSON values) and the arrays by name."""
+
+    description: dict[str, Any]
+    parameters: dict[str, Array]
+    buffers: dict[str, Array]
+
+    def fill(self, model: Gate, path: str) -> None:
+        """Put the arrays into a model that was built from the description."""
+        for held, saved in ((model.named_parameters(), self.parameters), (model.named_buffers(), self.buffers)):
+            if set(held) != set(saved):
+                raise DataError(f"{path}: holds {', '.join(sorted(saved)) or 'nothing'}, the model it describes has {', '.join(sorted(held))}")
+            for name, cell in held.items():
+                if cell.has_value and cell.value.shape != saved[name].shape:
+                    raise DataError(f"{path}: {name} has shape {saved[name].shape}, the model it describes needs {cell.value.shape}")
+                cell.value = saved[name]
+
+
+def save_model(path: Path, model: Gate, description: Mapping[str, Any]) -> None:
+    """Write a model; the file is complete, or as it was before."""
+    arrays = {f"parameter/{name}": parameter.value for name, parameter in model.named_parameters().items()}
+    arrays |= {f"buffer/{name}": buffer.value for name, buffer in model.named_buffers().items()}
+    text = json.dumps({"format": FORMAT, **description})
+    write_atomically(path, lambda temporary: np.savez(temporary, description=np.array(text), **arrays))
+
+
+def load_model(path: Path) -> ModelFile:
+    """Read a model file; raises `DataError` for anything that is not a whole one."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            description = json.loads(str(archive["description"]))
+            arrays = {name: archive[name] for name in archive.files if name != "description"}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give a run folder or its model.npz") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(f"{path}: not a whole model file ({type(error).__name__}: {error}); train the model again") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise DataError(f"{path}: not a model file of this version of layerflow")
+
+    def part(kind: str) -> dict[str, Array]:
+        return {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
+
+    return ModelFile(description, part("parameter/"), part("buffer/"))
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Let `write(file)` fill a new file beside `path`, bring it to the disk, and only then put it in its place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)

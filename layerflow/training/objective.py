@@ -1,0 +1,43 @@
+"""What training minimises, as a graph: the data loss with the regularizers added to it."""
+
+from collections.abc import Sequence
+
+from layerflow.containers import ComputationalGraph
+from layerflow.gate import Gate
+from layerflow.gates.arithmetic import Add
+from layerflow.parameter import Array
+
+
+class Objective(ComputationalGraph, checked=False):
+    """The graph x -> model -> scores; (scores, y) -> loss; loss + each regularizer(weights) -> objective.
+
+    The regularizers are fed by the model's parameters with `decay=True` (weights, not biases). The model must be built,
+    since its parameters are nodes here. Neither x nor y gets a gradient.
+
+    Args:
+        model: a gate with one input and one output; a container as a rule.
+        loss: a gate that takes (scores, targets) and returns a scalar.
+        regularizers: gates that take weights and return a scalar.
+    """
+
+    def __init__(self, model: Gate, loss: Gate, regularizers: Sequence[Gate] = ()) -> None:
+        super().__init__()
+        x, y = self.inputs("x", "y", needs_grad=False)
+        scores = self.add("model", model, x)
+        total = data_loss = self.add("loss", loss, [scores, y])
+        weights = [self.parameter(name, parameter) for name, parameter in model.named_parameters().items() if parameter.decay]
+        for gate in regularizers:
+            total = self.apply(Add(), total, self.apply(gate, *weights))
+        self.output(total)
+        self._scores_slot, self._data_loss_slot = scores.slot, data_loss.slot
+
+    @property
+    def scores(self) -> Array:
+        """The model's output of the last forward sweep."""
+        scores: Array = self.values[self._scores_slot]
+        return scores
+
+    @property
+    def data_loss(self) -> float:
+        """The loss without the regularizers, of the last forward sweep."""
+        return float(self.values[self._data_loss_slot])

@@ -1,0 +1,24 @@
+"""Who may look on while a model trains: progress bars, records, checkpoints."""
+
+from typing import TYPE_CHECKING
+
+from layerflow.training.history import Record
+
+if TYPE_CHECKING:
+    from layerflow.training.trainer import Trainer
+
+
+class Observer:
+    """Base of all observers: override what you want to see. `trainer` holds everything there is to look at."""
+
+    def training_started(self, trainer: "Trainer") -> None:
+        """Everything is built; no step has been taken."""
+
+    def step_ended(self, trainer: "Trainer") -> None:
+        """One step has been taken: `trainer.epoch`, `trainer.step` say which, `trainer.objective` has its values."""
+
+    def epoch_ended(self, trainer: "Trainer", record: Record) -> None:
+        """One epoch has ended, and this was recorded."""
+
+    def training_ended(self, trainer: "Trainer") -> None:
+        """The last epoch has ended and the best weights are in place."""

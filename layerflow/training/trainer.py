@@ -1,0 +1,236 @@
+"""Mini-batch gradient descent."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow.data.batches import Batches
+from layerflow.errors import ConfigError, DivergedError, did_you_mean
+from layerflow.gate import Gate
+from layerflow.parameter import Array
+from layerflow.store import ParameterStore
+from layerflow.training.clipping import clip_by_norm, clip_by_value
+from layerflow.training.evaluation import evaluate_scores, predict_scores
+from layerflow.training.history import Best, EarlyStopping, History, Record
+from layerflow.training.metrics import DEFAULT_METRICS, baseline, evaluate, make_tally, metric_named
+from layerflow.training.objective import Objective
+from layerflow.training.observer import Observer
+from layerflow.training.optimizer import Optimizer
+from layerflow.training.schedules import Constant, Schedule
+
+
+class Trainer:
+    """Trains a model by mini-batch gradient descent on a loss.
+
+        history = lf.Trainer(model, loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.1), epochs=20).fit(x, y, validation=(xv, yv))
+
+    Args:
+        model: a gate with one input; it is built from the data if it is not built yet.
+        loss: a gate that takes (scores, targets).
+        optimizer: takes the steps; its `lr` is the base of the schedule.
+        regularizer: one gate or several, fed by the weights and added to the loss.
+        schedule: the learning rate over the epochs; constant if left out.
+        epochs, batch_size, shuffle, drop_last: as everywhere.
+        clip_norm, clip_value: limit the gradient's norm, or each of its elements.
+        early_stopping: stop when a recorded metric no longer improves.
+        best: the recorded metric that decides which epoch's weights are kept; `validation_loss` when there is
+            validation data, otherwise the last weights stay.
+        metrics: what is measured beside the loss; accuracy, or rmse, mae and r2, by the loss's task.
+        seed: of initial weights, dropout and the order of the samples.
+        dtype: "float32" or "float64", of parameters and data.
+        observers: who looks on.
+
+    Attributes:
+        history: what is recorded.
+        epoch, step: finished epochs, and steps taken inside the current one.
+
+    Raises:
+        ConfigError: an impossible setting. DataError: unusable data. DivergedError: the objective is not finite.
+    """
+
+    def __init__(
+        self,
+        model: Gate,
+        loss: Gate,
+        optimizer: Optimizer,
+        *,
+        regularizer: Gate | Sequence[Gate] = (),
+        schedule: Schedule | None = None,
+        epochs: int = 20,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        early_stopping: EarlyStopping | None = None,
+        best: str | None = None,
+        metrics: Sequence[str] | None = None,
+        seed: int = 0,
+        dtype: str = "float32",
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.regularizers = [regularizer] if isinstance(regularizer, Gate) else list(regularizer)
+        self.schedule = schedule or Constant()
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self.early_stopping = early_stopping
+        self.best = best
+        self.metrics = metrics
+        self.seed = seed
+        self.dtype = np.dtype(dtype)
+        self.observers = list(observers)
+
+    def fit(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None) -> History:
+        """Train on x (samples, ...) and y (samples, ...) and return the history; the model then has its best weights."""
+        self.prepare(x, y, validation)
+        for observer in self.observers:
+            observer.training_started(self)
+        while self.epoch < self.epochs and self.history.outcome != "stopped early":
+            self._run_epoch()
+        self._keep_best()
+        for observer in self.observers:
+            observer.training_ended(self)
+        return self.history
+
+    def prepare(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None) -> None:
+        """Build everything and check that it fits together, without taking a step."""
+        x, y = self._data(x), self._targets(y)
+        self.validation = None if validation is None else (self._data(validation[0]), self._targets(validation[1]))
+        self.batches = Batches(x, y, self.batch_size, self.seed, self.shuffle, self.drop_last)
+        self.task: str = getattr(self.loss, "task", None) or ("classification" if np.issubdtype(y.dtype, np.integer) else "regression")
+        self.metric_names = list(DEFAULT_METRICS[self.task] if self.metrics is None else self.metrics)
+        for name in self.metric_names:
+            metric_named(name, self.task)
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1,)))
+        self.model.build(rng, (self.batch_size, *x.shape[1:]))
+        self.objective = Objective(self.model, self.loss, self.regularizers)
+        self.objective.build(rng, (self.batch_size, *x.shape[1:]), (self.batch_size, *y.shape[1:]))
+        self.objective.astype(self.dtype)
+        self.store = ParameterStore(self.model.parameters(), self.dtype)
+        self.base_lr = self.optimizer.lr
+        self.epoch = self.step = 0
+        self._begin_epoch()
+        self.history = History(baseline=self._baseline(y))
+        self._watch()
+
+    # One epoch ---------------------------------------------------------------------------------------------------
+
+    def _begin_epoch(self) -> None:
+        """Forget what was gathered in the last epoch; a resumed epoch continues with what it had gathered instead."""
+        self.loss_sum = self.objective_sum = 0.0
+        self.gathered: list[tuple[Array, Array]] = []
+
+    def _run_epoch(self) -> None:
+        started = time.perf_counter()
+        self.optimizer.lr = self.schedule.lr(self.base_lr, self.epoch, self.epochs)
+        step_observers = [observer for observer in self.observers if type(observer).step_ended is not Observer.step_ended]
+        for x, y in self.batches.epoch(self.epoch, self.step):
+            self.train_step(x, y)
+            self.step += 1
+            for observer in step_observers:
+                observer.step_ended(self)
+        record = self._record() | {"seconds": time.perf_counter() - started}
+        self.epoch += 1
+        self.step = 0
+        self._begin_epoch()
+        self.history.records.append(record)
+        self.schedule.observe(record)
+        self._judge(record)
+        for observer in self.observers:
+            observer.epoch_ended(self, record)
+
+    def train_step(self, x: Array, y: Array) -> None:
+        """One step: forwards, backwards, and down the gradient."""
+        objective = self.objective
+        value = float(objective.forward(x, y))
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"the objective became {value} in epoch {self.epoch + 1}, step {self.step + 1}, at learning rate "
+                f"{self.optimizer.lr:g}; a smaller lr, scaled features or clip_norm are the usual remedies"
+            )
+        objective.backward()
+        if self.clip_value is not None:
+            clip_by_value(self.store.grads, self.clip_value)
+        if self.clip_norm is not None:
+            clip_by_norm(self.store.grads, self.clip_norm)
+        self.optimizer.step(self.store)
+        self.objective_sum += value * len(x)
+        self.loss_sum += objective.data_loss * len(x)
+        self.gathered.append((objective.scores, y))
+
+    def _record(self) -> Record:
+        """What is known at the end of an epoch; the training part was measured on the way, batch by batch."""
+        samples = sum(len(y) for _, y in self.gathered)
+        record: Record = {"epoch": self.epoch + 1, "lr": self.optimizer.lr, "training_loss": self.loss_sum / samples}
+        if self.regularizers:
+            record["training_objective"] = self.objective_sum / samples
+        scores, targets = (np.concatenate(parts) for parts in zip(*self.gathered, strict=True))
+        measured = evaluate(make_tally(self.task, self.metric_names).update(scores, targets), self.metric_names)
+        record |= {f"training_{name}": value for name, value in measured.items()}
+        if self.validation is not None:
+            record |= {f"validation_{name}": value for name, value in self.evaluate(*self.validation).items()}
+        return record
+
+    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
+        """Return loss and metrics on given data, in evaluation mode."""
+        scores = predict_scores(self.model, x, self.dtype)
+        return evaluate_scores(scores, self._targets(y), self.loss, self.task, self.metric_names)
+
+    # Best weights and early stopping -----------------------------------------------------------------------------
+
+    def recorded_names(self) -> list[str]:
+        """The names under which losses and metrics are recorded."""
+        parts = ["training"] if self.validation is None else ["training", "validation"]
+        objective = ["training_objective"] if self.regularizers else []
+        return objective + [f"{part}_{name}" for part in parts for name in ("loss", *self.metric_names)]
+
+    def _watch(self) -> None:
+        """Settle which metrics are watched, and check that they will be recorded."""
+        best = self.best or (None if self.validation is None else "validation_loss")
+        self.history.best = Best(best) if best else None
+        stopping = self.early_stopping
+        self.patience = Best(stopping.metric, stopping.min_delta) if stopping else None
+        for watched in (self.history.best, self.patience):
+            if watched and watched.metric not in (known := self.recorded_names()):
+                raise ConfigError(
+                    f"{watched.metric!r} is not recorded in this run{did_you_mean(watched.metric, known)} Recorded: {', '.join(known)}"
+                )
+        self.best_values: Array | None = None
+        self.best_buffers: dict[str, Array] = {}
+
+    def _judge(self, record: Record) -> None:
+        if self.history.best and self.history.best.update(record, self.epoch):
+            self.best_values = self.store.values.copy()
+            self.best_buffers = {name: buffer.value.copy() for name, buffer in self.model.named_buffers().items()}
+        if self.patience and self.early_stopping and not self.patience.update(record, self.epoch):
+            if self.patience.waited >= self.early_stopping.patience:
+                self.history.outcome = "stopped early"
+
+    def _keep_best(self) -> None:
+        if self.best_values is not None:
+            self.store.load(self.best_values)
+            for name, buffer in self.model.named_buffers().items():
+                buffer.value = self.best_buffers[name]
+
+    # Data --------------------------------------------------------------------------------------------------------
+
+    def _data(self, x: Any) -> Any:
+        """Arrays in memory are cast once; whatever reads from disk is left to cast its own batches."""
+        return np.asarray(x, self.dtype) if isinstance(x, list | np.ndarray) and not isinstance(x, np.memmap) else x
+
+    def _targets(self, y: Any) -> Array:
+        y = np.asarray(y)
+        return y.astype(self.dtype) if np.issubdtype(y.dtype, np.floating) else y
+
+    def _baseline(self, y: Array) -> dict[str, float]:
+        return baseline(self.task, y, y if self.validation is None else self.validation[1], self.metric_names)
