@@ -165,7 +165,6 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> NDArray[Any]
             return _map(path, header, offset)
         shape, fortran, dtype = header
         content = read_exactly(file, size, where)
-        file.read(1)
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 

@@ -150,6 +150,7 @@ BAD = {
     "a ragged row": ("a,t\n1,x\n\n2,y,3\n", r"data.csv:4: 3 cells, but the header has 2 columns"),
     "a short row": ("a,b,t\n1,2,x\n2,y\n", r"data.csv:3: 2 cells, but the header has 3"),
     "text among numbers": ("a,t\n1,x\nsmall,y\n", r"data.csv:3: column 'a': 'small' is not a number.*categorical"),
+    "text after a cell of two lines": ('a,t\n1,"x\ny"\nsmall,z\n', r"data.csv:4: column 'a': 'small' is not a number"),
     "an underscore": ("a,t\n1,x\n1_000,y\n", r"data.csv:3: column 'a': '1_000' is not a number"),
     "a header only": ("a,t\n", r"data.csv: no rows below the header"),
     "blank lines only": ("\n \n\n", r"data.csv: holds blank lines only"),
