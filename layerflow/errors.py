@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 class LayerflowError(Exception):
-    """Base of every error that is meant to be read by a person: the message says what, where, and what to do instead."""
+    """Base of every error that is meant to be read by a person: it says what, where, and what to do instead."""
 
 
 class GateError(LayerflowError):
@@ -13,7 +13,11 @@ class GateError(LayerflowError):
 
 
 class ConfigError(LayerflowError):
-    """A configuration, or the command line that goes with it, cannot be used; `problems` lists them as plain values."""
+    """A configuration, or the command line that goes with it, cannot be used.
+
+    Attributes:
+        problems: every single one, as plain values.
+    """
 
     def __init__(self, message: str, problems: Iterable[Mapping[str, object]] = ()) -> None:
         super().__init__(message)

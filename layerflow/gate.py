@@ -25,13 +25,14 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from layerflow.contract import check_backward, check_build, check_grad
+from layerflow.contract import as_upstream, check_backward, check_build, check_forward, check_rebuild
 from layerflow.errors import GateError
-from layerflow.parameter import Array, Buffer, Parameter, floating
+from layerflow.parameter import Array, Buffer, Cell, Parameter, float_type
 
 Shape = tuple[int, ...]
 Kind = TypeVar("Kind")
 Gradients = tuple[tuple[Array | None, ...], dict[str, Array]]
+Memory = list[tuple["Gate", Any, dict[str, Any]]]
 
 
 class Gate:
@@ -46,20 +47,25 @@ class Gate:
         needs_grad: one bool per input, written likewise; `backward` may return `None` where it is False.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_arguments", "_is_built", "_ran", "_saved", "needs_grad", "training")
+    __slots__ = (
+        "__dict__", "__weakref__", "_arguments", "_is_built", "_ran", "_saved", "_user", "needs_grad", "training",
+    )  # fmt: skip
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     _is_built: bool
-    _ran: tuple[list[Shape], Shape] | None
+    _ran: tuple[list[Shape], Shape, np.dtype[Any]] | None  # by hand: input shapes, output shape and type
     _saved: tuple[Any, ...] | None
+    _user: Any  # the step that ran forward last; None after a forward by hand
     training: bool
     needs_grad: tuple[bool, ...]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if (args or kwargs) and cls.__init__ is object.__init__:
+            raise TypeError(f"{cls.__name__}() takes no arguments")
         gate = super().__new__(cls)
         gate._arguments = (args, kwargs)
         gate._is_built = False
-        gate._ran = gate._saved = None
+        gate._ran = gate._saved = gate._user = None
         gate.training = True
         gate.needs_grad = ()
         return gate
@@ -68,7 +74,9 @@ class Gate:
         """Put the checks for use by hand around the three methods an author writes; sweeps call the bare ones."""
         super().__init_subclass__(**kwargs)
         for name, with_checks in _CHECKS.items():
-            if written := cls.__dict__.get(name):
+            owner = next(base for base in cls.__mro__ if name in base.__dict__)
+            if owner is cls or not issubclass(owner, Gate):  # a mixin's method counts as the gate's own
+                written = owner.__dict__[name]
                 setattr(cls, f"bare_{name}", written)
                 if checked:
                     setattr(cls, name, with_checks(written))
@@ -80,7 +88,9 @@ class Gate:
 
         Unless overridden, the output shape is found by running `forward` once on zeros, on a copy.
         """
-        return _probe(self, shapes)
+        shape = _probe(self, shapes)
+        self._is_built = True
+        return shape
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Return the output for the inputs, and `save` what `backward` will need."""
@@ -98,7 +108,9 @@ class Gate:
     def saved(self) -> tuple[Any, ...]:
         """What the last `forward` saved."""
         if self._saved is None:
-            raise GateError(f"{self!r}: nothing is saved; `backward` came before `forward`, or `forward` has no `self.save(...)`")
+            raise GateError(
+                f"{self!r}: nothing is saved; `backward` came before `forward`, or `forward` has no `self.save(...)`"
+            )
         return self._saved
 
     # What every gate can do --------------------------------------------------------------------------------------
@@ -116,7 +128,13 @@ class Gate:
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Every `Parameter` by its dotted name; one that is held twice appears once, under its first name."""
-        return dict(find(self, Parameter))
+        found = list(find(self, Parameter))
+        named = dict(found)
+        if len(named) < len(found):
+            names = [name for name, _ in found]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise GateError(f"{self!r}: two parameters have the name {twice!r}; rename a gate or an attribute")
+        return named
 
     def parameters(self) -> list[Parameter]:
         """Every `Parameter`, once."""
@@ -138,18 +156,31 @@ class Gate:
         return dict(bound.arguments)
 
     def astype(self, dtype: DTypeLike) -> Self:
-        """Turn all parameters and buffers into another floating-point type, in place; return the gate."""
+        """Turn all parameters and buffers into another floating-point type, in place; return the gate.
+
+        What a `ParameterStore` had packed leaves it: pack after choosing the type.
+        """
         for cell in (*self.parameters(), *self.named_buffers().values()):
             cell.astype(dtype)
         return self
 
     def reuse(self) -> Self:
-        """Return this gate for use at a second place: stored inputs of its own; the same parameters, buffers, generators."""
+        """Return this gate for a second place: stored inputs of its own; the same parameters, buffers, generators."""
         held = (*self.parameters(), *self.named_buffers().values(), *self.named_generators().values())
         second = copy.deepcopy(self, {id(item): item for item in held})
         for _, gate in find(second, Gate):
-            gate._ran = gate._saved = None
+            gate._ran = gate._saved = gate._user = None
         return second
+
+    def hand_over(self, user: Any) -> None:
+        """Let another step, or someone by hand (`None`), run forward; the step before keeps its memory for backward."""
+        if self._user is not None:
+            self._user.memory = self.memory()
+        self._user = user
+
+    def memory(self) -> Memory:
+        """What this gate and its inner gates hold at the moment, for `recall`."""
+        return [(gate, gate._saved, dict(vars(gate))) for _, gate in find(self, Gate)]
 
     def __repr__(self) -> str:
         args, kwargs = self._arguments
@@ -163,7 +194,7 @@ class Gate:
     bare_backward = backward
 
 
-def find(root: Gate, kind: type[Kind]) -> Iterator[tuple[str, Kind]]:
+def find(root: Any, kind: type[Kind]) -> Iterator[tuple[str, Kind]]:
     """Yield every instance of `kind` that `root` holds, itself included, with its dotted name; each object once."""
     seen: set[int] = set()
 
@@ -179,13 +210,21 @@ def find(root: Gate, kind: type[Kind]) -> Iterator[tuple[str, Kind]]:
         elif isinstance(item, dict):
             held = item
         elif isinstance(item, list | tuple):
-            held = dict(enumerate(item))
+            held = dict(zip(map(str, range(len(item))), item, strict=True))
         else:
             return
         for key, value in held.items():
             yield from visit(f"{name}.{key}" if name else str(key), value)
 
     yield from visit("", root)
+
+
+def recall(memory: Memory) -> None:
+    """Bring back what gates held when `memory` was taken."""
+    for gate, saved, attributes in memory:
+        gate._saved = saved
+        vars(gate).clear()
+        vars(gate).update(attributes)
 
 
 def as_input(value: Any) -> Any:
@@ -201,9 +240,12 @@ def _probe(gate: Gate, shapes: tuple[Shape, ...]) -> Shape:
         inputs = [np.zeros(shape, np.float64 if i == 0 else rest) for i, shape in enumerate(shapes)]
         try:
             with np.errstate(all="ignore"):
-                return np.shape(copy.deepcopy(gate).bare_forward(*inputs))
+                output = copy.deepcopy(gate).bare_forward(*inputs)
         except Exception as error:
             failure = error
+        else:
+            check_forward(gate, output)
+            return np.shape(output)
     raise GateError(
         f"{gate!r}: its output shape could not be found: forward on zeros of shape "
         f"{', '.join(map(str, shapes))} raised {type(failure).__name__}: {failure}. If such inputs are right, write "
@@ -214,16 +256,27 @@ def _probe(gate: Gate, shapes: tuple[Shape, ...]) -> Shape:
 def _checked_build(build: Callable[..., Shape]) -> Callable[..., Shape]:
     @functools.wraps(build)
     def checked(self: Gate, rng: np.random.Generator, *shapes: Shape) -> Shape:
+        if type(self).bare_build is not build:
+            return build(self, rng, *shapes)
         # A second build infers shapes anew and must not replace what has been learned since the first.
-        kept = {key: item for key, item in vars(self).items() if isinstance(item, Parameter) and item.has_value}
+        before = self.named_parameters()
+        kept = {key: item for key, item in vars(self).items() if _holds_state(item, self._is_built)}
         shape = build(self, rng, *shapes)
-        for name, parameter in kept.items():
-            check_build(self, name, parameter, vars(self)[name], shapes)
+        check_build(self, shape, shapes)
+        check_rebuild(self, before, self.named_parameters(), shapes)
         vars(self).update(kept)
         self._is_built = True
-        return shape
+        return tuple(shape)
 
     return checked
+
+
+def _holds_state(item: Any, is_built: bool) -> bool:
+    """Whether an attribute holds what a second build must leave alone: values, and the generators of a built gate."""
+    cells: Iterator[tuple[str, Cell]] = find(item, Cell)
+    if any(cell.has_value for _, cell in cells):
+        return True
+    return is_built and any(True for _ in find(item, np.random.Generator))
 
 
 def _checked_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -231,24 +284,34 @@ def _checked_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
     def checked(self: Gate, *inputs: Any, **named: Any) -> Any:
         if type(self).bare_forward is not forward:  # called by a subclass through super(), which is checked itself
             return forward(self, *inputs, **named)
+        if named:
+            bound = inspect.signature(forward).bind(self, *inputs, **named)
+            inputs, named = bound.args[1:], bound.kwargs
         inputs = tuple(as_input(value) for value in inputs)
-        if not self._is_built and not named:
+        if not self._is_built:
             build_by_hand(self, inputs)
+        if self._user is not None:
+            self.hand_over(None)
         self.needs_grad = (True,) * len(inputs)
+        for _, inner in find(self, Gate):
+            inner.training = self.training
         output = forward(self, *inputs, **named)
-        self._ran = [value.shape for value in inputs], np.shape(output)
+        check_forward(self, output)
+        self._ran = [value.shape for value in inputs], np.shape(output), float_type(output)
         return output
 
     return checked
 
 
 def build_by_hand(gate: Gate, inputs: tuple[Array, ...]) -> None:
-    """Build a gate from its first inputs, in their floating-point type."""
+    """Build a gate from its first inputs, in the type of the first that is floating-point."""
     if type(gate).bare_build is not Gate.bare_build:
         gate.build(np.random.default_rng(), *(value.shape for value in inputs))
     gate._is_built = True
-    if inputs and np.issubdtype(inputs[0].dtype, np.floating):
-        gate.astype(inputs[0].dtype)
+    dtype = next((value.dtype for value in inputs if np.issubdtype(value.dtype, np.floating)), None)
+    for cell in (*gate.parameters(), *gate.named_buffers().values()):
+        if dtype is not None and not cell.is_packed:
+            cell.astype(dtype)
 
 
 def _checked_backward(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
@@ -256,14 +319,13 @@ def _checked_backward(backward: Callable[..., Gradients]) -> Callable[..., Gradi
     def checked(self: Gate, *grads: Any) -> Gradients:
         if type(self).bare_backward is not backward:
             return backward(self, *grads)
-        if self._ran is None and self._saved is None:
+        if self._ran is None and self._saved is None and self._user is None:
             raise GateError(f"{self!r}: backward before forward; call forward first, which stores what backward needs")
-        grads = tuple(floating(grad) for grad in grads)
-        if self._ran is not None and grads:
-            check_grad(self, grads[0], self._ran[1])
-        result = backward(self, *grads)
-        if self._ran is not None:
-            check_backward(self, result, self._ran[0])
+        if self._ran is None or self._user is not None:  # forward ran in a container, which knows the shapes
+            return backward(self, *grads)
+        input_shapes, shape, dtype = self._ran
+        result = backward(self, *(as_upstream(repr(self), grad, shape, dtype) for grad in grads))
+        check_backward(self, result, input_shapes)
         return result
 
     return checked

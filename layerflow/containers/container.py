@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from layerflow.contract import as_upstream
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Shape, as_input, build_by_hand
-from layerflow.parameter import Array, Parameter, floating
+from layerflow.parameter import Array, Parameter, float_type
 from layerflow.sweep import Step, backward_sweep, forward_sweep, plan_gradients, write_gradients
 
 
@@ -19,6 +20,7 @@ class Container(Gate, checked=False):
         sources: the slots that read a `Parameter`.
         constants: the slots whose value never changes.
         needed: which slots need a gradient.
+        shapes: the shape of every slot, since the last `build`.
         input_slots, output_slots: where the sweeps begin and end.
     """
 
@@ -52,9 +54,11 @@ class Container(Gate, checked=False):
         gate.finish()
         if len(gate.input_slots) != len(reads) or len(gate.output_slots) != 1:
             raise GateError(
-                f"{name!r} is a {type(gate).__name__} of {len(gate.input_slots)} inputs and {len(gate.output_slots)} outputs; "
-                f"used as one gate it needs as many inputs as it is given, here {len(reads)}, and one output"
+                f"{name!r} is a {type(gate).__name__} of {len(gate.input_slots)} inputs and {len(gate.output_slots)} "
+                f"outputs; used as one gate it needs as many inputs as it is given, here {len(reads)}, and one output"
             )
+        if gate.output_slots[0] not in [step.writes for step in gate.steps]:
+            raise GateError(f"{name!r} is a {type(gate).__name__} whose output no gate computes; leave it out")
         slots = dict(zip(gate.input_slots, reads, strict=True)) | {gate.output_slots[0]: writes}
         for inner, constant in gate.constants.items():
             slots[inner] = self.new_slot(constant)
@@ -65,33 +69,46 @@ class Container(Gate, checked=False):
         for step in gate.steps:
             if step.writes not in slots:
                 slots[step.writes] = self.new_slot()
-            self.steps.append(Step(f"{name}.{step.name}", step.gate, tuple(slots[i] for i in step.reads), slots[step.writes]))
+            reads = tuple([slots[i] for i in step.reads])
+            self.steps.append(Step(f"{name}.{step.name}", step.gate, reads, slots[step.writes]))
 
     def finish(self) -> None:
         """Lay the steps that are still to be laid, and settle the outputs."""
 
     def claim(self, step: Step) -> None:
         """Give a gate's second use stored inputs of its own; the parameters stay the same objects."""
+        if step.is_claimed:
+            return
         if id(step.gate) in self._users:
             step.gate = step.gate.reuse()
         self._users[id(step.gate)] = step.gate
+        step.is_claimed = True
+
+    def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        """Become a copy, whose gates are other objects than those whose ids were known."""
+        for attributes in state:
+            for name, value in attributes.items():
+                setattr(self, name, value)
+        self._users = {id(gate): gate for gate in self._users.values()}
 
     def build(self, rng: np.random.Generator, *shapes: Shape) -> Any:
         """Infer every shape from those of the inputs, creating parameters on the way; return the output's shape."""
         self.finish()
         if len(shapes) != len(self.input_slots):
-            raise GateError(f"{type(self).__name__} has {len(self.input_slots)} inputs, {len(shapes)} shapes were given")
+            raise GateError(
+                f"{type(self).__name__} has {len(self.input_slots)} inputs, {len(shapes)} shapes were given"
+            )
         known = dict(zip(self.input_slots, map(tuple, shapes), strict=True))
-        known |= {slot: parameter.value.shape for slot, parameter in self.sources.items()}
         known |= {slot: np.shape(constant) for slot, constant in self.constants.items()}
         for step in self.steps:
-            if not step.is_ready:
-                self.claim(step)
-            given = [known[slot] for slot in step.reads]
+            self.claim(step)
+            # The parameters that nodes hold may have been created by the gates before.
+            given = [self.sources[slot].value.shape if slot in self.sources else known[slot] for slot in step.reads]
             try:
                 known[step.writes] = step.gate.build(rng, *given)
             except Exception as error:
-                error.add_note(f"in gate {step.name!r} ({type(step.gate).__name__}), build, input shapes {', '.join(map(str, given))}")
+                shown = ", ".join(map(str, given))
+                error.add_note(f"in gate {step.name!r} ({type(step.gate).__name__}), build, input shapes {shown}")
                 raise
         self.shapes = known
         plan_gradients(self.steps, self.needed)
@@ -116,27 +133,44 @@ class Container(Gate, checked=False):
         if not self._is_built:
             build_by_hand(self, inputs)
         if len(inputs) != len(self.input_slots):
-            raise GateError(f"{type(self).__name__}.forward takes {len(self.input_slots)} inputs, {len(inputs)} were given")
+            raise GateError(
+                f"{type(self).__name__}.forward takes {len(self.input_slots)} inputs, {len(inputs)} were given"
+            )
+        self._ran = None
         values = self.values
         for slot, value in zip(self.input_slots, inputs, strict=True):
             values[slot] = value
         for slot, parameter in self.sources.items():
             values[slot] = parameter.value
         forward_sweep(self.steps, values, self.training)
-        self._ran = [], ()
+        self._ran = [], (), np.dtype(float)
         outputs = tuple([values[slot] for slot in self.output_slots])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def backward(self, *grads: Any) -> Gradients:
-        """Run the steps back from the upstream gradient, one per output; a scalar output needs none, it starts from 1."""
-        if self._ran is None:
-            raise GateError(f"{type(self).__name__}: backward before forward; call forward first, which stores what backward needs")
-        if len(grads) not in (0, len(self.output_slots)):
-            raise GateError(f"{type(self).__name__}.backward takes {len(self.output_slots)} gradients, one per output; {len(grads)} were given")
-        learned = self.sweep_back(dict(zip(self.output_slots, grads or [None] * len(self.output_slots), strict=True)))
+        """Run the steps back from the upstream gradients, one per output; a scalar output needs none: it starts from 1.
+
+        Returns:
+            the gradients of the inputs (`None` where none was wanted or none arrived) and of the parameters by name.
+        """
+        self.finish()
+        outputs = self.output_slots
+        if self._ran is None or any(self.values[slot] is None for slot in outputs):
+            raise GateError(
+                f"{type(self).__name__}: backward before forward; call forward first, which stores what backward needs"
+            )
+        if len(grads) not in (0, len(outputs)):
+            raise GateError(
+                f"{type(self).__name__}.backward takes {len(outputs)} gradients, one per output; "
+                f"{len(grads)} were given"
+            )
+        learned = self.sweep_back(dict(zip(outputs, grads or [None] * len(outputs), strict=True)))
         return (
             tuple([self.grads[slot] for slot in self.input_slots]),
-            {name: learned.get(parameter, parameter.grad) for parameter, name in self.parameter_names().items()},
+            {
+                name: learned[parameter] if parameter in learned else np.zeros_like(parameter.value)
+                for parameter, name in self.parameter_names().items()
+            },
         )
 
     def sweep_back(self, seeds: dict[int, Any]) -> dict[Parameter, Array]:
@@ -154,30 +188,32 @@ class Container(Gate, checked=False):
         return learned
 
     def _seed(self, slot: int, grad: Any) -> Array:
-        shape, dtype = np.shape(self.values[slot]), getattr(self.values[slot], "dtype", np.float64)
-        if grad is None:
-            if shape:
-                raise GateError(f"backward from an output of shape {shape} needs the upstream gradient: backward(grad), of that shape")
-            return np.ones((), dtype)
-        grad = floating(grad)
-        if grad.shape != shape:
-            raise GateError(f"backward was given a gradient of shape {grad.shape}; the output has shape {shape}, and so must its gradient")
-        return grad
+        shape = np.shape(self.values[slot])
+        if grad is None and shape:
+            raise GateError(
+                f"backward from an output of shape {shape} needs the upstream gradient: backward(grad), of that shape"
+            )
+        return as_upstream(type(self).__name__, 1.0 if grad is None else grad, shape, float_type(self.values[slot]))
 
     # Looking at it -----------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
         """A table of the steps: name, gate, output shape, number of parameters (shared ones counted once)."""
         if not self._is_built:
-            raise GateError(f"{type(self).__name__}: shapes are known after build(rng, shape) or the first forward; summary comes after")
+            raise GateError(
+                f"{type(self).__name__}: shapes are known after build(rng, shape) or the first forward; "
+                "summary comes after"
+            )
         counted: set[Parameter] = set()
         rows = [("name", "gate", "output shape", "parameters")]
         for step in self.steps:
             fresh = [parameter for parameter in step.gate.parameters() if parameter not in counted]
             counted.update(fresh)
-            rows.append((step.name, repr(step.gate), str(self.shapes[step.writes]), f"{sum(p.value.size for p in fresh):,}"))
+            size = sum(parameter.value.size for parameter in fresh)
+            rows.append((step.name, repr(step.gate), str(self.shapes[step.writes]), f"{size:,}"))
         rows.append(("total", "", "", f"{sum(p.value.size for p in self.parameters()):,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         return "\n".join(
-            f"{name:<{widths[0]}}  {gate:<{widths[1]}}  {shape:<{widths[2]}}  {count:>{widths[3]}}" for name, gate, shape, count in rows
+            f"{name:<{widths[0]}}  {gate:<{widths[1]}}  {shape:<{widths[2]}}  {count:>{widths[3]}}"
+            for name, gate, shape, count in rows
         )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+import numpy as np
+
 from layerflow.containers.container import Container
 from layerflow.containers.node import Node
 from layerflow.errors import GateError, did_you_mean
@@ -23,8 +25,9 @@ class ComputationalGraph(Container, checked=False):
         g.forward(x=-2.0, y=5.0, z=-4.0)     # -12.0
         (dx, dy, dz), _ = g.backward()       # -4, -4, 3
 
-    Where the inputs of a gate have values already (`g.input("x", array)`), it computes at once. The outputs are the nodes
-    that no gate reads, unless `output` names them.
+    Where the inputs of a gate have values already (`g.input("x", array)`), it computes at once. The outputs are the
+    nodes that no gate reads, unless `output` names them. A graph that became part of another container was laid out
+    as it was then; nodes added later are not seen there.
 
     Raises:
         GateError: nodes of two graphs, a name given twice, an unknown name, a cycle (named), a missing input value.
@@ -36,6 +39,7 @@ class ComputationalGraph(Container, checked=False):
         self._waiting: dict[str, tuple[Gate, list[Wire]]] = {}
         self._chosen: tuple[Wire, ...] = ()
         self._counts: dict[str, int] = {}
+        self._is_built = True  # there is nothing yet that would wait for shapes
 
     # Building ----------------------------------------------------------------------------------------------------
 
@@ -64,24 +68,36 @@ class ComputationalGraph(Container, checked=False):
 
     def apply(self, gate: Gate, *inputs: Any, name: str | None = None) -> Node:
         """Add a gate that reads the given nodes (plain values become constants) and return its node."""
-        wires = [value if isinstance(value, Node) else self.constant(value) for value in inputs]
-        return self.add(name or self._free_name(type(gate).__name__.lower()), gate, wires)
+        mark = self._mark()
+        try:
+            wires = [value if isinstance(value, Node) else self.constant(value) for value in inputs]
+            return self.add(name or self._free_name(type(gate).__name__.lower()), gate, wires)
+        except Exception:
+            self._roll_back(mark)
+            raise
 
     def add(self, name: str, gate: Gate, inputs: Wire | Sequence[Wire]) -> Node:
         """Add a gate under a name; its inputs are nodes or names, also of nodes that will only be added later."""
         wires = [inputs] if isinstance(inputs, Node | str) else list(inputs)
         for wire in wires:
             if isinstance(wire, Node) and wire.graph is not self:
-                raise GateError(f"{name!r} reads {wire.name!r}, which is a node of another graph; build both in one graph")
+                raise GateError(
+                    f"{name!r} reads {wire.name!r}, which is a node of another graph; build both in one graph"
+                )
         if not isinstance(gate, Gate):
             raise GateError(f"{name!r} is {gate!r}, not a gate")
+        mark = self._mark()
         node = self._new_node(name, gate=gate)
-        self.output_slots = ()
         if all(isinstance(wire, Node) and wire.value is not None for wire in wires):
-            self._compute(node, gate, tuple(self._node(wire).slot for wire in wires))
+            try:
+                self._compute(node, gate, tuple([self._node(wire).slot for wire in wires]))
+            except Exception:
+                self._roll_back(mark)
+                raise
         else:
             self._waiting[name] = gate, wires
             self._is_built = False
+        self.output_slots = ()
         return node
 
     def output(self, *nodes: Wire) -> None:
@@ -95,17 +111,22 @@ class ComputationalGraph(Container, checked=False):
 
     def members(self) -> dict[str, Any]:
         """The gates and parameters by the names of their nodes."""
-        return {name: node.gate or self.sources.get(node.slot) for name, node in self.nodes.items()}
+        return {
+            name: self.sources.get(node.slot) if node.gate is None else node.gate for name, node in self.nodes.items()
+        }
 
     def finish(self) -> None:
         """Lay the waiting gates in topological order and settle which nodes are the outputs."""
-        for name in self._order():
-            gate, wires = self._waiting.pop(name)
-            self.lay(name, gate, tuple(self._node(wire).slot for wire in wires), self[name].slot)
+        for name in self._order() if self._waiting else ():
+            gate, wires = self._waiting[name]
+            self.lay(name, gate, tuple([self._node(wire, name).slot for wire in wires]), self[name].slot)
+            del self._waiting[name]
         if not self.output_slots:
             read = {slot for step in self.steps for slot in step.reads}
             ends = [step.writes for step in self.steps if step.writes not in read]
-            self.output_slots = tuple(self._node(wire).slot for wire in self._chosen) or tuple(ends)
+            self.output_slots = tuple([self._node(wire, "output").slot for wire in self._chosen]) or tuple(ends)
+        if not self.output_slots:
+            raise GateError("the graph has no gate yet: call one on its nodes, or add(name, gate, inputs)")
 
     # Sweeps ------------------------------------------------------------------------------------------------------
 
@@ -117,15 +138,15 @@ class ComputationalGraph(Container, checked=False):
         given = dict(zip(names, inputs, strict=False))
         for name, value in named.items():
             if name not in names:
-                raise GateError(f"the graph has no input {name!r}{did_you_mean(name, names)} Its inputs: {', '.join(names)}")
+                hint = did_you_mean(name, names) or "."
+                raise GateError(f"the graph has no input {name!r}{hint} Its inputs: {', '.join(names)}")
             if name in given:
                 raise GateError(f"input {name!r} was given twice, by position and by name")
             given[name] = value
         values = [given.get(name, self.values[slot]) for name, slot in zip(names, self.input_slots, strict=True)]
         if missing := [name for name, value in zip(names, values, strict=True) if value is None]:
             raise GateError(f"forward needs a value for {', '.join(map(repr, missing))}: forward({missing[0]}=...)")
-        if not self.output_slots:
-            self.finish()
+        self.finish()
         return super().forward(*values)
 
     def backward_from(self, node: Node, grad: Any = None) -> None:
@@ -143,37 +164,53 @@ class ComputationalGraph(Container, checked=False):
     # Inside ------------------------------------------------------------------------------------------------------
 
     def _compute(self, node: Node, gate: Gate, reads: tuple[int, ...]) -> None:
-        """Lay a gate whose inputs have values, and run it; if it fails, the graph stays as it was."""
+        """Lay a gate whose inputs have values, and run it."""
         first = len(self.steps)
-        try:
-            self.lay(node.name, gate, reads, node.slot)
-            for slot, parameter in self.sources.items():
+        self.lay(node.name, gate, reads, node.slot)
+        for slot, parameter in self.sources.items():
+            if parameter.has_value:
                 self.values[slot] = parameter.value
-            for step in self.steps[first:]:
-                self.claim(step)
-                if not step.gate._is_built:
-                    build_by_hand(step.gate, tuple([self.values[slot] for slot in step.reads]))
-                plan_gradients((step,), self.needed)
-                forward_sweep((step,), self.values, self.training)
-        except Exception:
-            del self.steps[first:], self.nodes[node.name], self.values[node.slot :], self.grads[node.slot :]
-            raise
-        self._ran = [], ()
+        for step in self.steps[first:]:
+            self.claim(step)
+            if not step.gate._is_built:
+                build_by_hand(step.gate, tuple([self.values[slot] for slot in step.reads]))
+            plan_gradients((step,), self.needed)
+            forward_sweep((step,), self.values, self.training)
+            self.shapes[step.writes] = np.shape(self.values[step.writes])
+        self._ran = [], (), np.dtype(float)
+
+    def _mark(self) -> tuple[int, int]:
+        return len(self.values), len(self.steps)
+
+    def _roll_back(self, mark: tuple[int, int]) -> None:
+        """Forget all nodes, slots and steps since the mark: what failed leaves the graph as it was."""
+        slots, steps = mark
+        del self.values[slots:], self.grads[slots:], self.steps[steps:]
+        self.nodes = {name: node for name, node in self.nodes.items() if node.slot < slots}
+        for by_slot in (self.sources, self.constants, self.shapes, self.needed):
+            for slot in [slot for slot in by_slot if slot >= slots]:
+                del by_slot[slot]
         self._names = None
 
     def _order(self) -> list[str]:
         """The names of the waiting gates, each after those that it reads."""
         waits_for = {
-            name: [self._node(wire).name for wire in wires if self._node(wire).name in self._waiting]
+            name: [node.name for wire in wires if (node := self._node(wire, name)).name in self._waiting]
             for name, (_, wires) in self._waiting.items()
         }
         try:
             return list(TopologicalSorter(waits_for).static_order())
         except CycleError as error:
-            raise GateError(f"the graph has a cycle: {' -> '.join(reversed(error.args[1]))}; a gate cannot depend on its own output") from None
+            cycle = " -> ".join(reversed(error.args[1]))
+            raise GateError(f"the graph has a cycle: {cycle}; a gate cannot depend on its own output") from None
 
-    def _node(self, wire: Wire) -> Node:
-        return wire if isinstance(wire, Node) else self[wire]
+    def _node(self, wire: Wire, reader: str = "") -> Node:
+        if isinstance(wire, Node):
+            return wire
+        if wire not in self.nodes and reader:
+            hint = did_you_mean(wire, self.nodes)
+            raise GateError(f"{reader!r} reads {wire!r}, but the graph has no such node{hint}")
+        return self[wire]
 
     def _new_node(self, name: str, value: Any = None, needs_grad: bool = False, gate: Gate | None = None) -> Node:
         if name in self.nodes:

@@ -105,7 +105,7 @@ class Node:
         return self.graph.apply(Reshape(shape[0] if len(shape) == 1 else shape), self)
 
     def exp(self) -> "Node":
-        """e to the power of each element."""
+        """Euler's number to the power of each element."""
         return self.graph.apply(Exp(), self)
 
     def log(self) -> "Node":
@@ -124,8 +124,9 @@ class Node:
         """1 / (1 + e^-x) of each element x."""
         return self.graph.apply(Sigmoid(), self)
 
-    # NumPy must leave `array + node` and the like to the methods above.
+    # NumPy must leave `array + node` and the like to the methods above, and `for item in node` has no end to stop at.
     __array_ufunc__ = None
+    __iter__ = None
 
     def __repr__(self) -> str:
         kind = "value" if self.gate is None else repr(self.gate)

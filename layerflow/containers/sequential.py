@@ -20,7 +20,10 @@ class Sequential(Container, checked=False):
 
     def __init__(self, *gates: Gate, **named: Gate) -> None:
         super().__init__()
-        self.gates = {str(index): gate for index, gate in enumerate(gates)} | named
+        self.gates = {str(index): gate for index, gate in enumerate(gates)}
+        if twice := self.gates.keys() & named.keys():
+            raise GateError(f"Sequential: the name {min(twice)!r} is given to two gates; positions are names too")
+        self.gates |= named
         if not self.gates:
             raise GateError("Sequential needs at least one gate: Sequential(Linear(10))")
         slot = self.new_slot(needs_grad=True)
@@ -47,7 +50,8 @@ class Sequential(Container, checked=False):
         if isinstance(key, int):
             return list(self.gates.values())[key]
         if key not in self.gates:
-            raise GateError(f"Sequential has no gate {key!r}{did_you_mean(key, self.gates)} It has: {', '.join(self.gates)}")
+            hint = did_you_mean(key, self.gates) or "."
+            raise GateError(f"Sequential has no gate {key!r}{hint} It has: {', '.join(self.gates)}")
         return self.gates[key]
 
     def __iter__(self) -> Iterator[Gate]:
