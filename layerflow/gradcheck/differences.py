@@ -1,0 +1,156 @@
+"""Numeric derivatives: central differences with the step swept, extrapolated, and with an estimate of their own error.
+
+Along a line f(x + t v) the slope is measured at windows of four steps h, h/2, h/4, h/8. Within a window the central
+differences are extrapolated to h -> 0 (Richardson 1911; the choice of the best entry and its error estimate follow
+Ridders 1982, "Accurate computation of F'(x) and F'(x) F''(x)"). The window with the smallest error wins.
+
+The one-sided slopes tell a kink from a smooth point: their difference, the jump, halves with h where f is smooth and
+stays where f has a kink within h.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerflow.parameter import Array
+
+FIRST = (5, 6, 7, 8)  # steps 2^-5 .. 2^-8, relative to max(1, |x|)
+FINER = tuple(tuple(range(first, first + 4)) for first in (11, 17, 23, 29, 35))
+CONCLUSIVE = 1e-9  # relative error of the numeric derivative with which no closer look is taken
+NEGLIGIBLE = 1e-12  # the same, relative to the largest slope of all lines
+EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through the point at which the derivative is taken: `at(t)` is the flat output at x + t v."""
+
+    at: Callable[[float], Array]
+    scale: float
+    size: float = 1.0  # |x| of the element; 0 or 1 where it tells nothing
+
+
+@dataclass
+class Slopes:
+    """Measured slopes of sum(weights * f), one per line.
+
+    Attributes:
+        numeric: the derivative (at a kink: the mean of the two one-sided slopes).
+        error: estimate of its absolute error.
+        jump: the difference of the one-sided slopes, weighted and summed over the outputs.
+        is_smooth: False where no window was free of a kink.
+    """
+
+    numeric: NDArray[np.float64]
+    error: NDArray[np.float64]
+    jump: NDArray[np.float64]
+    is_smooth: NDArray[np.bool_]
+
+    def take_better(self, which: NDArray[np.intp], other: "Slopes") -> None:
+        """Replace the given lines' slopes where `other` is smooth and more accurate, or closer to the kink."""
+        better = np.where(other.is_smooth == self.is_smooth[which], other.error < self.error[which], other.is_smooth)
+        for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
+            mine[which[better]] = theirs[better]
+
+
+def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array) -> Slopes:
+    """Measure the slope of `weights @ f` along each line, more finely where the first window does not settle it.
+
+    Args:
+        lines: the lines, each through the same point.
+        base: the flat output at that point.
+        weights: the upstream gradient, flat.
+        analytic: the slopes that `backward` gives, which decide where a closer look is worth its time.
+    """
+    with np.errstate(all="ignore"):
+        slopes = _window(lines, base, weights, FIRST)
+        rest = _unsettled(slopes, analytic)
+        for exponents in FINER:
+            if not rest.size:
+                break
+            slopes.take_better(rest, _window([lines[i] for i in rest], base, weights, exponents))
+            rest = _unsettled(slopes, analytic)
+        tiny = np.array([i for i in rest if 0.0 < lines[i].size < 2.0**-8], dtype=np.intp)
+        for exponents in ((2, 3, 4, 5), (6, 7, 8, 9)) if tiny.size else ():
+            near = [Line(lines[i].at, 2.0 ** np.floor(np.log2(lines[i].size))) for i in tiny]
+            slopes.take_better(tiny, _window(near, base, weights, exponents))
+    return slopes
+
+
+def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
+    """The lines whose slope is not yet known well enough."""
+    size = np.maximum(np.abs(analytic), np.abs(slopes.numeric))
+    largest = np.max(np.abs(slopes.numeric), initial=0.0, where=np.isfinite(slopes.numeric))
+    settled = slopes.is_smooth & (slopes.error <= np.maximum(CONCLUSIVE * size, NEGLIGIBLE * largest))
+    return np.flatnonzero(~settled & ((size > 0.0) | (slopes.jump > 0.0)))
+
+
+def _window(lines: Sequence[Line], base: Array, weights: Array, exponents: Sequence[int]) -> Slopes:
+    central = np.empty((4, len(lines)))
+    jump = np.empty((4, len(lines)))
+    noise = np.empty(len(lines))
+    heights = np.abs(weights)
+    for column, line in enumerate(lines):
+        for row, exponent in enumerate(exponents):
+            step = line.scale * 2.0**-exponent
+            above, below = _value(line, step, base), _value(line, -step, base)
+            central[row, column] = weights @ (above - below) / (2 * step)
+            jump[row, column] = heights @ np.abs((above - base) - (base - below)) / step
+        noise[column] = 4 * EPS * (heights @ np.maximum(np.abs(base), np.abs(above))) / step
+    numeric, error = extrapolate(central)
+    error += noise
+    smooth = (jump[3] <= 0.5 * jump[0] + noise) & np.isfinite(error)
+    spread = np.abs(central[3] - central[0]) + np.abs(jump[3] - jump[0]) + noise
+    return Slopes(
+        np.where(smooth, numeric, central[3]),
+        np.where(smooth, error, np.where(np.isfinite(spread), spread, np.inf)),
+        jump[3],
+        smooth,
+    )
+
+
+def columns(lines: Sequence[Line], base: Array) -> Array:
+    """The derivative of every output element along every line: the numeric Jacobian, one column per line."""
+    result = np.empty((base.size, len(lines)))
+    with np.errstate(all="ignore"):
+        for column, line in enumerate(lines):
+            best = np.full(base.size, np.inf)
+            for exponents in (FIRST, *FINER):
+                steps = [line.scale * 2.0**-exponent for exponent in exponents]
+                central = np.array([(_value(line, h, base) - _value(line, -h, base)) / (2 * h) for h in steps])
+                numeric, error = extrapolate(central)
+                error = error + 4 * EPS * np.abs(base) / steps[-1]
+                better = error < best
+                result[better, column], best[better] = numeric[better], error[better]
+                if np.all(best <= CONCLUSIVE * np.maximum(np.abs(result[:, column]), 1e-2)):
+                    break
+    return result
+
+
+def extrapolate(central: Array) -> tuple[Array, Array]:
+    """The best entry of the Romberg tableau over steps h, h/2, h/4, h/8 (rows), and its error estimate, per column."""
+    column = list(central)
+    candidates = [column[-1]]
+    errors = [np.abs(column[-1] - column[-2])]
+    for order in (1, 2, 3):
+        factor = 4.0**order
+        finer = [(factor * b - a) / (factor - 1.0) for a, b in zip(column, column[1:], strict=False)]
+        for value, a, b in zip(finer, column, column[1:], strict=False):
+            candidates.append(value)
+            errors.append(np.maximum(np.abs(value - a), np.abs(value - b)))
+        column = finer
+    ranked = np.where(np.isfinite(errors), errors, np.inf)
+    best = np.argmin(ranked, axis=0)
+    lines = np.arange(central.shape[1])
+    return np.array(candidates)[best, lines], ranked[best, lines]
+
+
+def _value(line: Line, step: float, base: Array) -> Array:
+    """The output at a step; not-a-number where the gate refuses that point, which says nothing against its gradient."""
+    try:
+        value = line.at(step)
+    except Exception:
+        return np.full_like(base, np.nan)
+    return value if value.shape == base.shape else np.full_like(base, np.nan)

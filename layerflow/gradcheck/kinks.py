@@ -1,0 +1,63 @@
+"""Comparing an analytic with a measured slope: strictly where f is smooth, by one-sided slopes where it has a kink."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerflow.gradcheck.differences import Slopes
+from layerflow.parameter import Array
+
+SAFETY = 4.0  # the estimated error of the numeric slope may be off by this factor
+USELESS = 1e-2  # a numeric slope with a larger relative error decides nothing
+
+
+@dataclass
+class Comparison:
+    """The verdict on every line; each attribute has one entry per line.
+
+    Attributes:
+        excess: |analytic - numeric| over what is allowed; more than 1 is wrong.
+        relative: |analytic - numeric| / max(|analytic|, |numeric|), 0 where both are 0 as far as can be measured.
+        reachable: the relative accuracy of the numeric slope itself.
+        is_kink: decided by the one-sided slopes.
+        is_open: nothing could be decided.
+    """
+
+    analytic: Array
+    numeric: Array
+    excess: Array
+    relative: Array
+    reachable: Array
+    is_kink: NDArray[np.bool_]
+    is_open: NDArray[np.bool_]
+
+    @property
+    def is_wrong(self) -> NDArray[np.bool_]:
+        """The lines on which the analytic slope is wrong."""
+        return (self.excess > 1.0) & ~self.is_open
+
+
+def compare(analytic: Array, slopes: Slopes, rtol: float) -> Comparison:
+    """Compare the slopes that `backward` gives with the measured ones.
+
+    At a kink every value between the one-sided slopes is a subgradient and accepted (Clarke 1983, chapter 2).
+    """
+    with np.errstate(all="ignore"):
+        numeric, error = slopes.numeric, SAFETY * slopes.error
+        is_kink = ~slopes.is_smooth & np.isfinite(slopes.error) & np.isfinite(slopes.jump)
+        outside = np.abs(analytic - numeric) - np.where(is_kink, slopes.jump / 2.0, 0.0)
+        difference = np.where(np.isfinite(analytic), np.maximum(outside, 0.0), np.inf)
+        size = np.maximum(np.abs(analytic), np.abs(numeric))
+        largest = np.max(np.abs(numeric), initial=0.0, where=np.isfinite(numeric))
+        excess = _ratio(difference, rtol * size + error)
+        is_open = ~np.isfinite(slopes.error) | (~is_kink & (error > USELESS * np.maximum(size, 1e-3 * largest)) & (error > 1e-9))
+        is_open &= np.isfinite(analytic)
+        is_zero = size <= error
+        relative = np.where(is_zero & (excess <= 1.0), 0.0, _ratio(difference, size))
+        return Comparison(analytic, numeric, excess, relative, _ratio(slopes.error, size), is_kink & ~is_open, is_open)
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    """above / below with 0/0 = 0."""
+    return np.where(above == 0.0, 0.0, above / below)
