@@ -34,7 +34,11 @@ def builtin_kinds() -> list[Kind]:
         Kind("reader", dict(READERS), Reader),
         Kind("scaler", dict(SCALERS), Scaler),
         Kind(
-            "initializer", {**INITIALIZERS, **lower_case}, hint=Initializer, text_is_name=True, aliases=frozenset(lower_case)
+            "initializer",
+            {**INITIALIZERS, **lower_case},
+            hint=Initializer,
+            text_is_name=True,
+            aliases=frozenset(lower_case),
         ),
     ]
 
