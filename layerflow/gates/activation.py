@@ -1,12 +1,12 @@
-"""Activations: nonlinear functions of one input. None overflows: exponentials are only taken of what is not positive."""
+"""Activations: nonlinear functions of one input. None overflows: no exponential is taken of anything positive."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
+from layerflow.gates.settings import as_number
 from layerflow.gates.special import normal_cdf, sigmoid
 
 
@@ -42,7 +42,7 @@ class LeakyReLU(Gate):
     """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = _finite(self, "negative_slope", negative_slope)
+        self.negative_slope = as_number(self, "negative_slope", negative_slope, "a finite number", lambda value: True)
 
     def forward(self, x: Any) -> Any:
         self.save(x)
@@ -68,7 +68,7 @@ class ELU(Gate):
     """
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = _finite(self, "alpha", alpha)
+        self.alpha = as_number(self, "alpha", alpha, "a finite number", lambda value: True)
 
     def forward(self, x: Any) -> Any:
         self.save(x)
@@ -214,9 +214,3 @@ class LogSoftmax(Gate):
     def backward(self, grad: Any) -> Gradients:
         (y,) = self.saved
         return (grad - np.exp(y) * grad.sum(axis=self.axis, keepdims=True),), {}
-
-
-def _finite(gate: Gate, name: str, value: float) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise GateError(f"{gate!r}: {name} must be a finite number, not {value!r}")
-    return float(value)

@@ -21,13 +21,19 @@ class Linear(Gate):
         out_features: the width of the output.
         in_features: the width of the input; taken from the input where it is left out.
         bias: False leaves b out.
-        init: draws the first weights (b starts at zero): "he", "xavier", "normal", "uniform", "zeros" or an initializer.
+        init: draws the first weights: an initializer, or "he", "xavier", "normal", "uniform", "zeros". b starts at zero.
 
     Raises:
         GateError: a width that is not a positive whole number; the last axis of x is not in_features.
     """
 
-    def __init__(self, out_features: int, in_features: int | None = None, bias: bool = True, init: Initializer | str = "he") -> None:
+    def __init__(
+        self,
+        out_features: int,
+        in_features: int | None = None,
+        bias: bool = True,
+        init: Initializer | str = "he",
+    ) -> None:
         for name, width in ("out_features", out_features), ("in_features", in_features):
             if width is not None and (not isinstance(width, int | np.integer) or width < 1):
                 raise GateError(f"{self!r}: {name} must be a whole number, 1 or more, not {width!r}")
@@ -66,7 +72,7 @@ class Linear(Gate):
 
 
 class BiasTrick(Gate):
-    """y = (x, 1): the constant 1 as last feature, so that W of shape (classes, features + 1) holds the bias as its last column.
+    """y = (x, 1): the constant 1 as last feature, so that the last column of W (classes, features + 1) is the bias.
 
     Shapes: x (..., features) -> y (..., features + 1).
     Local gradient: dy/dx = 1 for the features; the constant passes nothing on.

@@ -3,13 +3,12 @@
 A sum distributes the gradient, a product switches its factors, a maximum routes it to the winner.
 """
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
+from layerflow.gates.settings import as_number
 from layerflow.parameter import Array
 
 
@@ -113,13 +112,11 @@ class Power(Gate):
         exponent: the number p.
 
     Raises:
-        GateError: the exponent is not a number.
+        GateError: the exponent is not a finite number.
     """
 
     def __init__(self, exponent: float) -> None:
-        if not isinstance(exponent, Real):
-            raise GateError(f"Power(exponent={exponent!r}): the exponent must be a number, for example 2 or -0.5")
-        self.exponent = float(exponent)
+        self.exponent = as_number(self, "exponent", exponent, "a finite number, such as 2 or -0.5", lambda value: True)
 
     def forward(self, x: Any) -> Any:
         self.save(x)

@@ -6,6 +6,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Shape
+from layerflow.gates.settings import as_number
 
 
 class Dropout(Gate):
@@ -13,7 +14,7 @@ class Dropout(Gate):
 
     Shapes: any x -> y of the same shape; the mask m is drawn anew at every forward, for every element.
     Local gradient: dy/dx = m / (1 - rate) while training, 1 in evaluation.
-    Source: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014, Dropout, section 10 (scaled while training).
+    Source: Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014, Dropout (section 10: scaled in training).
 
     Args:
         rate: the probability with which an element is dropped, 0 <= rate < 1.
@@ -24,9 +25,7 @@ class Dropout(Gate):
     """
 
     def __init__(self, rate: float, seed: int | None = None) -> None:
-        if not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise GateError(f"{self!r}: rate is the probability of dropping an element, 0 <= rate < 1, not {rate!r}")
-        self.rate = float(rate)
+        self.rate = as_number(self, "rate", rate, "a probability below 1, 0 <= rate < 1", lambda value: 0 <= value < 1)
         self.rng = None if seed is None else np.random.default_rng(seed)
 
     def build(self, rng: np.random.Generator, shape: Shape) -> Shape:

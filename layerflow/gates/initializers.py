@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Zeros:
         return np.zeros(shape)
 
 
-INITIALIZERS: dict[str, type[Initializer]] = {cls.__name__: cls for cls in (He, Xavier, Normal, Uniform, Zeros)}
+INITIALIZERS: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (He, Xavier, Normal, Uniform, Zeros)}
 
 
 def named_initializer(init: Initializer | str) -> Initializer:
@@ -65,5 +66,7 @@ def named_initializer(init: Initializer | str) -> Initializer:
         return init
     by_name = {name.lower(): cls for name, cls in INITIALIZERS.items()}
     if init.lower() not in by_name:
-        raise GateError(f"init={init!r}: no such initializer{did_you_mean(init, by_name)} Known: {', '.join(by_name)}")
-    return by_name[init.lower()]()
+        hint = did_you_mean(init, by_name) or f"; there are {', '.join(by_name)}"
+        raise GateError(f"init={init!r}: no such initializer{hint}")
+    initializer: Initializer = by_name[init.lower()]()
+    return initializer

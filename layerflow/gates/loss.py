@@ -1,6 +1,5 @@
 """Losses: scores and targets in, one number out, the mean over the batch; a third input weighs the samples."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,17 +7,21 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gradients, Shape
+from layerflow.gates.settings import as_class_weight, as_number
 from layerflow.gates.special import sigmoid
-from layerflow.gates.targets import BinaryLoss, ClassLoss, ElementLoss, as_class_weight
+from layerflow.gates.targets import BinaryLoss, ClassLoss, ElementLoss
 from layerflow.parameter import Array
 
 
 class SoftmaxCE(ClassLoss):
     """L = mean of -ln p[label], p = softmax(s): the negative log likelihood of the labels, cross entropy.
 
-    Shapes: scores (batch, classes); targets (batch,), whole numbers, or (batch, classes), probabilities, for which the
-    sample's loss is -sum_c t_c ln p_c; weights (batch,) -> L (). A sample's weight is class_weight[label] times its own.
-    Local gradient: dL/ds = share * (p - t), share being the sample's weight over the sum of weights, t the one-hot label.
+    Shapes: scores (batch, classes); targets (batch,), whole numbers, or (batch, classes), probabilities t, whose
+    loss is -sum_c t_c ln p_c; weights (batch,) -> L ().
+    A sample's weight is its own times class_weight[label], or sum_c t_c class_weight[c]; its share is that over
+    the sum of weights.
+    Local gradient: dL/ds = share * (p - t), t being the one-hot label, or the probabilities times class_weight, rescaled
+    to sum to 1.
     Source: Bishop 2006, Pattern Recognition and Machine Learning, section 4.3.4.
 
     Args:
@@ -37,39 +40,35 @@ class SoftmaxCE(ClassLoss):
             super().expect(scores, targets)
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
-        desired, share = self._desired(scores, targets, weights)
+        desired = self._desired(scores, targets, weights)
         shifted = scores - scores.max(axis=1, keepdims=True)  # the largest exponent is 0
         exps = np.exp(shifted)
         sums = exps.sum(axis=1, keepdims=True)
-        self.save(exps, sums, desired, share)
+        self.save(exps, sums, desired)
         return (desired * (np.log(sums) - shifted)).sum()
 
     def backward(self, grad: Any) -> Gradients:
-        exps, sums, desired, share = self.saved
-        return self.gradient(exps * (grad * share / sums) - grad * desired)
+        exps, sums, desired = self.saved
+        return self.gradient(exps * (grad * desired.sum(axis=1, keepdims=True) / sums) - grad * desired)
 
-    def _desired(self, scores: Array, targets: Array, weights: Array | None) -> tuple[Array, Array]:
-        """The targets as shares of the whole batch, one per class, and their sum for each row."""
-        class_weight = as_class_weight(self, self.class_weight, scores.shape[-1])
+    def _desired(self, scores: Array, targets: Array, weights: Array | None) -> Array:
+        """The probability that the target gives to each class, times the sample's share in the mean."""
+        self.expect(scores.shape, targets.shape)
+        share = self.shares(scores, weights)
         if targets.ndim == 2:
-            probabilities = self._probabilities(scores, targets)
-            weighted = probabilities if class_weight is None else probabilities * class_weight.astype(scores.dtype)
-            row_sums = weighted.sum(axis=1)
-            share = self.shares(scores, weights, row_sums)
-            return weighted * (share / np.where(row_sums > 0, row_sums, 1))[:, np.newaxis], share[:, np.newaxis]
-        labels = self.labels(scores, targets)
-        share = self.shares(scores, weights, None if class_weight is None else class_weight[labels])
-        desired = np.zeros_like(scores)
-        desired[np.arange(len(labels)), labels] = share
-        return desired, share[:, np.newaxis]
+            desired = self._probabilities(scores, targets) * share[:, np.newaxis]
+        else:
+            desired = np.zeros_like(scores)
+            desired[np.arange(len(share)), self.labels(scores, targets)] = share
+        class_weight = self.weight_per_class(scores)
+        return desired if class_weight is None else self.normalised(desired * class_weight.astype(scores.dtype))
 
     def _probabilities(self, scores: Array, targets: Array) -> Array:
-        self.expect(scores.shape, targets.shape)
         probabilities = targets.astype(scores.dtype, copy=False)
         is_right = (np.abs(probabilities.sum(axis=1) - 1) < 1e-4) & (probabilities >= 0).all(axis=1)
         if not is_right.all():
             row = int(np.argmin(is_right))
-            raise GateError(f"{self!r}: row {row} of the targets is {targets[row]}; probabilities are 0 or more and sum to 1")
+            raise GateError(f"{self!r}: the targets' row {row} is {targets[row]}; probabilities are >= 0 and sum to 1")
         return probabilities
 
 
@@ -78,8 +77,8 @@ class MulticlassSVM(ClassLoss):
 
     Shapes: scores (batch, classes); targets (batch,), whole numbers; weights (batch,) -> L (). A sample's weight is
     class_weight[label] times its own.
-    Local gradient: dL/ds_j = share for every class j != y within the margin (0 at its very edge), share being the sample's
-    weight over the sum of weights; dL/ds_y = -share times the number of those classes.
+    Local gradient: dL/ds_j = share for every class j != y within the margin (0 at its very edge), share being the
+    sample's weight over the sum of weights; dL/ds_y = -share times the number of those classes.
     Source: Weston and Watkins 1999, Support Vector Machines for Multi-Class Pattern Recognition.
 
     Args:
@@ -87,19 +86,17 @@ class MulticlassSVM(ClassLoss):
         class_weight: one number per class, 0 or more.
 
     Raises:
-        GateError: a margin that is not a finite number, 0 or more; scores, targets or weights of the wrong shape; labels
-            that are no whole numbers or out of range; an empty batch.
+        GateError: a margin that is not a finite number, 0 or more; scores, targets or weights of the wrong shape;
+            labels that are no whole numbers or out of range; an empty batch.
     """
 
     def __init__(self, margin: float = 1.0, class_weight: Sequence[float] | None = None) -> None:
-        if not isinstance(margin, int | float) or not 0 <= margin < math.inf:
-            raise GateError(f"{self!r}: margin must be a finite number, 0 or more, not {margin!r}")
-        self.margin = float(margin)
+        self.margin = as_number(self, "margin", margin, "a finite number, 0 or more", lambda value: value >= 0)
         self.class_weight = as_class_weight(self, class_weight)
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
         labels = self.labels(scores, targets)
-        class_weight = as_class_weight(self, self.class_weight, scores.shape[1])
+        class_weight = self.weight_per_class(scores)
         share = self.shares(scores, weights, None if class_weight is None else class_weight[labels])
         rows = np.arange(len(labels))
         excess = np.maximum(scores - scores[rows, labels][:, np.newaxis] + self.margin, 0)
@@ -117,29 +114,28 @@ class MulticlassSVM(ClassLoss):
 class SigmoidCE(BinaryLoss):
     """L = mean of -(t ln p + (1 - t) ln(1 - p)), p = sigmoid(s): the logistic negative log likelihood, on scores.
 
-    Shapes: scores (batch,) or (batch, k), k independent yes-or-no questions whose losses are summed; targets of the same
-    shape, 0 or 1 (or in between); targets (batch,) also fit scores (batch, 1); weights (batch,) -> L ().
+    Shapes: scores (batch,) or (batch, k), k independent yes-or-no questions whose losses are summed; targets of the
+    same shape, 0 or 1 (or in between); targets (batch,) also fit scores (batch, 1); weights (batch,) -> L ().
     Local gradient: dL/ds = share * (p - t), share being the sample's weight over the sum of weights.
     Source: Bishop 2006, Pattern Recognition and Machine Learning, section 4.3.2.
 
     Args:
-        class_weight: two numbers, for the targets 0 and 1, where there is one score per sample; they multiply the two
-            terms of the loss and, with the sample's weight, make up its weight.
+        class_weight: two numbers, 0 or more, for samples with the targets 0 and 1; only where each sample has one
+            score, and a target that is not in between.
 
     Raises:
         GateError: scores, targets or weights of the wrong shape; targets outside [0, 1]; an empty batch; a class_weight
-            where there are several scores per sample.
+            that does not fit.
     """
 
     def __init__(self, class_weight: Sequence[float] | None = None) -> None:
-        self.class_weight = as_class_weight(self, class_weight, 2)
+        self.class_weight = as_class_weight(self, class_weight)
+        if self.class_weight is not None and len(self.class_weight) != 2:
+            raise GateError(f"{self!r}: class_weight must be two numbers, for targets 0 and 1, not {class_weight!r}")
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
         desired = self.binary(scores, targets)
-        factor = None if self.class_weight is None else self._factor(scores, desired)
-        if factor is not None and self.class_weight is not None:  # t, after its two terms have been weighed
-            desired = (self.class_weight[1] * desired.ravel() / np.where(factor > 0, factor, 1)).reshape(scores.shape).astype(scores.dtype)
-        share = self.column(scores, weights, factor)
+        share = self.column(scores, weights, self._factor(scores, desired))
         self.save(scores, desired, share)
         return (share * (np.maximum(scores, 0) - scores * desired + np.log1p(np.exp(-np.abs(scores))))).sum()
 
@@ -147,13 +143,13 @@ class SigmoidCE(BinaryLoss):
         scores, desired, share = self.saved
         return self.gradient(grad * share * (sigmoid(scores) - desired))
 
-    def _factor(self, scores: Array, targets: Array) -> Array:
-        """Each sample's class weight, which runs from that of 0 to that of 1 as its target does."""
+    def _factor(self, scores: Array, targets: Array) -> Array | None:
+        """The class weight of each sample's target."""
+        if self.class_weight is None:
+            return None
         if scores.size != len(scores):
             raise GateError(f"{self!r}: class_weight needs one score per sample; the scores have shape {scores.shape}")
-        assert self.class_weight is not None
-        no, yes = self.class_weight
-        return np.asarray(no + (yes - no) * targets.ravel())
+        return self.class_weight[(self.signs(scores, targets).ravel() > 0).astype(int)]
 
 
 class SquaredError(ElementLoss):
@@ -207,7 +203,7 @@ class Huber(ElementLoss):
 
     Shapes: scores (batch, ...); targets of the same shape, where (batch,) also fits scores (batch, 1); weights (batch,)
     -> L ().
-    Local gradient: dL/ds = share * (r clipped to [-delta, delta]), share being the sample's weight over the sum of weights.
+    Local gradient: dL/ds = share * (r clipped to [-delta, delta]), share being the sample's weight over their sum.
     Source: Huber 1964, Robust Estimation of a Location Parameter.
 
     Args:
@@ -218,9 +214,7 @@ class Huber(ElementLoss):
     """
 
     def __init__(self, delta: float = 1.0) -> None:
-        if not isinstance(delta, int | float) or not 0 < delta < math.inf:
-            raise GateError(f"{self!r}: delta must be a finite number above 0, not {delta!r}")
-        self.delta = float(delta)
+        self.delta = as_number(self, "delta", delta, "a finite number above 0", lambda value: value > 0)
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
         residual = scores - self.fitted(scores, targets)
@@ -253,9 +247,7 @@ class ClippedNLL(BinaryLoss):
     """
 
     def __init__(self, floor: float = 1e-7) -> None:
-        if not isinstance(floor, int | float) or not 0 < floor < 1:
-            raise GateError(f"{self!r}: floor must lie between 0 and 1, not {floor!r}")
-        self.floor = float(floor)
+        self.floor = as_number(self, "floor", floor, "a number between 0 and 1", lambda value: 0 < value < 1)
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
         signs = self.signs(scores, targets)
@@ -271,7 +263,7 @@ class ClippedNLL(BinaryLoss):
 
 
 class LogisticLikelihood(BinaryLoss):
-    """L = mean of 1 - sigmoid(m), m = s for the target 1 and -s for the target 0: the likelihood, without its logarithm.
+    """L = mean of 1 - sigmoid(m), m = s for the target 1 and -s for the target 0: the likelihood without a logarithm.
 
     A base to compare `SigmoidCE` with: where the classifier is confidently wrong, the sigmoid is flat, and the gradient
     vanishes.

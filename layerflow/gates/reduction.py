@@ -1,7 +1,6 @@
 """Sums, means and maxima over some axes or all of them."""
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,19 +8,8 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
+from layerflow.gates.settings import Axes, as_axes
 from layerflow.parameter import Array
-
-Axes = int | tuple[int, ...] | None
-
-
-def as_axes(gate: Gate, axis: int | Sequence[int] | None) -> Axes:
-    """Return an axis, several as a tuple, or `None` for all of them; a YAML list comes in as a list."""
-    try:
-        if axis is None or isinstance(axis, int):
-            return axis
-        return tuple(map(operator.index, axis))
-    except TypeError:
-        raise GateError(f"{gate!r}: axis must be a whole number, a list of them, or None for all axes, not {axis!r}") from None
 
 
 def with_axes(grad: Array, shape: tuple[int, ...], axis: Axes) -> Array:

@@ -1,12 +1,12 @@
 """Regularizers: gates fed by the weights; their output is added to the data loss."""
 
-import math
 from typing import Any
 
 import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
+from layerflow.gates.settings import as_number
 
 
 class L2Regularizer(Gate):
@@ -66,9 +66,7 @@ class L1Regularizer(Gate):
 
 
 def _strength(gate: Gate, strength: float) -> float:
-    if not isinstance(strength, int | float) or not 0 <= strength < math.inf:
-        raise GateError(f"{gate!r}: strength must be a finite number, 0 or more, not {strength!r}")
-    return float(strength)
+    return as_number(gate, "strength", strength, "a finite number, 0 or more", lambda value: value >= 0)
 
 
 def _need_weights(gate: Gate, weights: tuple[Any, ...]) -> None:

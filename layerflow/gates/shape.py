@@ -32,9 +32,9 @@ class Reshape(Gate):
         try:
             self.shape = (shape,) if isinstance(shape, int) else tuple(map(operator.index, shape))
         except TypeError:
-            raise GateError(f"Reshape(shape={shape!r}): the shape must be a list of whole numbers, such as [-1, 64]") from None
+            raise GateError(f"{self!r}: shape must be a list of whole numbers, such as [-1, 64]") from None
         if min(self.shape, default=0) < -1 or self.shape.count(-1) > 1:
-            raise GateError(f"Reshape(shape={shape!r}): sizes are 0 or more, and one of them may be -1, which is then inferred")
+            raise GateError(f"{self!r}: sizes are 0 or more, and one of them may be -1, which is then inferred")
 
     def forward(self, x: Any) -> Any:
         self.save(x.shape)
@@ -91,7 +91,7 @@ class Transpose(Gate):
     def forward(self, x: Any) -> Any:
         axes = range(x.ndim)[::-1] if self.axes is None else [axis % max(x.ndim, 1) for axis in self.axes]
         if sorted(axes) != list(range(x.ndim)):
-            raise GateError(f"{self!r}: axes must hold each of 0 to {x.ndim - 1} once, for the input of shape {x.shape}")
+            raise GateError(f"{self!r}: input of shape {x.shape}; axes must hold each of 0 to {x.ndim - 1} once")
         self.save(axes)
         return x.transpose(axes)
 
@@ -121,7 +121,9 @@ class Concatenate(Gate):
             y = np.concatenate(inputs, axis=self.axis)
         except ValueError:
             shapes = ", ".join(str(x.shape) for x in inputs) or "none"
-            raise GateError(f"{self!r}: the inputs must have equal shapes but for axis {self.axis}; their shapes: {shapes}") from None
+            raise GateError(
+                f"{self!r}: inputs of shapes {shapes}; they must be one or more, and equal but for axis {self.axis}"
+            ) from None
         self.save(np.cumsum([x.shape[self.axis] for x in inputs])[:-1])
         return y
 
@@ -175,5 +177,5 @@ def _index(gate: Gate, part: object) -> Index:
         return named[text] if text in named else int(text)
     except (ValueError, TypeError, KeyError):
         raise GateError(
-            f"{gate!r}: {part!r} is not a basic index; write whole numbers, slices, ... or None, as in Slice(\"1:3, 0\")"
+            f"{gate!r}: {part!r} is not a basic index; write whole numbers, slices, ... or None, as in Slice('1:3, 0')"
         ) from None

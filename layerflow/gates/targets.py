@@ -1,8 +1,7 @@
 """What all losses share: targets that must fit the scores, and weights that make a mean of the batch."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -38,7 +37,7 @@ class Loss(Gate):
         """The part that each sample has in the mean, w_i / sum_j w_j; a `factor` per sample multiplies its weight."""
         rows = len(scores)
         if rows == 0:
-            raise GateError(f"{self!r}: the batch is empty, scores have shape {scores.shape}; a mean needs one sample or more")
+            raise GateError(f"{self!r}: the batch is empty, scores of shape {scores.shape}; a mean needs a sample")
         if weights is None and factor is None:
             return np.full(rows, 1 / rows, scores.dtype)
         if weights is None:
@@ -47,12 +46,16 @@ class Loss(Gate):
             raise GateError(_wrong_weights(self, weights.shape, rows))
         elif not (weights.min() >= 0 and weights.max() < math.inf):
             row = int(np.argmin((weights >= 0) & (weights < math.inf)))
-            raise GateError(f"{self!r}: the weight of row {row} is {weights[row]}; weights are finite numbers, 0 or more")
-        weights = weights if factor is None else weights * factor
+            raise GateError(f"{self!r}: the weight in row {row} is {weights[row]}; weights are finite and 0 or more")
+        return self.normalised(weights if factor is None else weights * factor).astype(scores.dtype)
+
+    def normalised(self, weights: Array) -> Array:
+        """The weights, divided by their sum."""
         total = weights.sum()
         if total == 0:
-            raise GateError(f"{self!r}: the weights of this batch of {rows} are all 0, which leaves nothing to average")
-        return (weights / total).astype(scores.dtype)
+            raise GateError(f"{self!r}: all weights of this batch are 0, which leaves nothing to average")
+        share: Array = weights / total
+        return share
 
     def gradient(self, grad_scores: Array) -> Gradients:
         """What backward returns: targets and weights have no gradient."""
@@ -61,6 +64,8 @@ class Loss(Gate):
 
 class ClassLoss(Loss):
     """A loss of one score per class, against labels."""
+
+    class_weight: Array | None
 
     def expect(self, scores: Shape, targets: Shape) -> None:
         if len(scores) != 2:
@@ -84,9 +89,19 @@ class ClassLoss(Loss):
         if targets.size and targets.astype(np.uint64).max() >= classes:
             row = int(np.argmax((targets < 0) | (targets >= classes)))
             raise GateError(
-                f"{self!r}: label {targets[row]} in row {row}; the scores have {classes} columns, so labels go from 0 to {classes - 1}"
+                f"{self!r}: label {targets[row]} in row {row}; the scores have {classes} columns, "
+                f"so labels go from 0 to {classes - 1}"
             )
         return targets
+
+    def weight_per_class(self, scores: Array) -> Array | None:
+        """Return `class_weight`, having made sure that it has one entry per column of the scores."""
+        if self.class_weight is not None and len(self.class_weight) != scores.shape[1]:
+            raise GateError(
+                f"{self!r}: class_weight has {len(self.class_weight)} entries; "
+                f"the scores have {scores.shape[1]} columns, and each needs one"
+            )
+        return self.class_weight
 
 
 class ElementLoss(Loss):
@@ -99,7 +114,7 @@ class ElementLoss(Loss):
             raise GateError(f"{self!r}: scores of shape (), expected (batch,) or (batch, outputs)")
         if targets != scores and not (len(targets) == 1 and scores == (*targets, 1)):
             raise GateError(
-                f"{self!r}: targets of shape {targets} for scores of shape {scores}; expected {scores}, the shape of the scores"
+                f"{self!r}: targets of shape {targets}, expected {scores}, the shape of the scores"
                 f"{_flatten_hint('targets', scores, targets)}"
             )
 
@@ -128,7 +143,8 @@ class BinaryLoss(ElementLoss):
             first = np.unravel_index(np.argmin((fitted >= 0) & (fitted <= 1)), fitted.shape)
             place = f"row {first[0]}" + (f", column {first[1]}" if fitted.ndim > 1 else "")
             raise GateError(
-                f"{self!r}: target {fitted[first]} in {place}; targets go from 0 to 1 (labels -1 and 1 become 0 and 1 by (y + 1) / 2)"
+                f"{self!r}: target {fitted[first]} in {place}; targets go from 0 to 1 "
+                "(labels -1 and 1 become 0 and 1 by (y + 1) / 2)"
             )
         return fitted
 
@@ -136,23 +152,8 @@ class BinaryLoss(ElementLoss):
         """Return 1 where the target is 1 and -1 where it is 0, having made sure that there is nothing in between."""
         targets = self.binary(scores, targets)
         if (targets * (1 - targets)).any():
-            raise GateError(f"{self!r}: the targets must be 0 or 1, nothing in between; the first few are {targets.ravel()[:5]}")
+            raise GateError(f"{self!r}: targets must be 0 or 1, nothing in between; they begin {targets.ravel()[:5]}")
         return 2 * targets - 1
-
-
-def as_class_weight(gate: Gate, class_weight: Sequence[float] | None, classes: int | None = None) -> Array | None:
-    """Return one weight per class as an array, or `None`; `classes` says how many there must be, where that is known."""
-    if class_weight is None:
-        return None
-    try:
-        array = np.asarray(class_weight, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(())
-    if array.ndim != 1 or not array.size or not np.all((array >= 0) & (array < math.inf)) or not array.any():
-        raise GateError(f"{gate!r}: class_weight must be a list with one number, 0 or more, per class, not {class_weight!r}")
-    if classes not in (None, array.size):
-        raise GateError(f"{gate!r}: class_weight has {array.size} entries for {classes} classes; it needs one per class")
-    return array
 
 
 def _wrong_weights(gate: Gate, weights: Shape, rows: int) -> str:
