@@ -1,17 +1,15 @@
 """The types that layerflow ships, by kind."""
 
-import importlib
 import inspect
-import pkgutil
 from typing import Annotated, Any
 
-from layerflow import gates
 from layerflow.config.hints import MODEL
 from layerflow.config.registry import Factory, Kind
 from layerflow.data import READERS
 from layerflow.data.reader import Reader
 from layerflow.data.scaling import SCALERS, Scaler
 from layerflow.gate import Gate
+from layerflow.gates import GATES, LOSSES, REGULARIZERS
 from layerflow.gates.initializers import INITIALIZERS, Initializer
 from layerflow.training.optimizers import OPTIMIZERS, Optimizer
 from layerflow.training.schedules import SCHEDULES, Schedule
@@ -19,11 +17,9 @@ from layerflow.training.schedules import SCHEDULES, Schedule
 
 def builtin_kinds() -> list[Kind]:
     """Return every kind with its built-in types, in fresh dicts that can be added to."""
-    families = {
-        module.name: _gates_in(f"{gates.__name__}.{module.name}") for module in pkgutil.iter_modules(gates.__path__)
-    }
-    losses, regularizers = families.pop("loss", {}), families.pop("regularizer", {})
-    layers = {name: gate for family in families.values() for name, gate in family.items()}
+    losses: dict[str, Factory] = {name: GATES[name] for name in LOSSES}
+    regularizers: dict[str, Factory] = {name: GATES[name] for name in REGULARIZERS}
+    layers = {name: gate for name, gate in GATES.items() if name not in (*LOSSES, *REGULARIZERS)}
     lower_case = {name.lower(): initializer for name, initializer in INITIALIZERS.items()}
     return [
         Kind("gate", {**layers, "Sequential": _row, "ComputationalGraph": _graph}, Gate),
@@ -53,14 +49,6 @@ def _graph(graph: Annotated[Any, MODEL]) -> Gate:
     """A graph `{inputs: [x], gates: [...], output: name}`, as one gate of the model."""
     nested: Gate = graph
     return nested
-
-
-def _gates_in(module: str) -> dict[str, Factory]:
-    return {
-        name: item
-        for name, item in vars(importlib.import_module(module)).items()
-        if isinstance(item, type) and issubclass(item, Gate) and item.__module__ == module and not name.startswith("_")
-    }
 
 
 def _takes_two_inputs(target: Any) -> bool:

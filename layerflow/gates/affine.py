@@ -21,7 +21,7 @@ class Linear(Gate):
         out_features: the width of the output.
         in_features: the width of the input; taken from the input where it is left out.
         bias: False leaves b out.
-        init: draws the first weights: an initializer, or "he", "xavier", "normal", "uniform", "zeros". b starts at zero.
+        init: draws the first weights: an initializer, or "he", "xavier", "normal", "uniform", "zeros"; b starts at 0.
 
     Raises:
         GateError: a width that is not a positive whole number; the last axis of x is not in_features.

@@ -18,10 +18,10 @@ class SoftmaxCE(ClassLoss):
 
     Shapes: scores (batch, classes); targets (batch,), whole numbers, or (batch, classes), probabilities t, whose
     loss is -sum_c t_c ln p_c; weights (batch,) -> L ().
-    A sample's weight is its own times class_weight[label], or sum_c t_c class_weight[c]; its share is that over
-    the sum of weights.
-    Local gradient: dL/ds = share * (p - t), t being the one-hot label, or the probabilities times class_weight, rescaled
-    to sum to 1.
+    A sample's weight is its own times class_weight[label], or sum_c t_c class_weight[c]; its share is that over the
+    sum of weights.
+    Local gradient: dL/ds = share * (p - t), t being the one-hot label, or the probabilities times class_weight,
+    rescaled to sum to 1.
     Source: Bishop 2006, Pattern Recognition and Machine Learning, section 4.3.4.
 
     Args:
@@ -149,7 +149,8 @@ class SigmoidCE(BinaryLoss):
             return None
         if scores.size != len(scores):
             raise GateError(f"{self!r}: class_weight needs one score per sample; the scores have shape {scores.shape}")
-        return self.class_weight[(self.signs(scores, targets).ravel() > 0).astype(int)]
+        is_yes = self.signs(scores, targets).ravel() > 0
+        return np.asarray(self.class_weight[is_yes.astype(int)])
 
 
 class SquaredError(ElementLoss):
