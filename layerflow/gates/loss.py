@@ -40,28 +40,31 @@ class SoftmaxCE(ClassLoss):
             super().expect(scores, targets)
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
-        desired = self._desired(scores, targets, weights)
+        desired, share = self._desired(scores, targets, weights)
         shifted = scores - scores.max(axis=1, keepdims=True)  # the largest exponent is 0
         exps = np.exp(shifted)
         sums = exps.sum(axis=1, keepdims=True)
-        self.save(exps, sums, desired)
+        self.save(exps, sums, desired, share)
         return (desired * (np.log(sums) - shifted)).sum()
 
     def backward(self, grad: Any) -> Gradients:
-        exps, sums, desired = self.saved
-        return self.gradient(exps * (grad * desired.sum(axis=1, keepdims=True) / sums) - grad * desired)
+        exps, sums, desired, share = self.saved
+        return self.gradient(exps * (grad * share / sums) - grad * desired)
 
-    def _desired(self, scores: Array, targets: Array, weights: Array | None) -> Array:
-        """The probability that the target gives to each class, times the sample's share in the mean."""
+    def _desired(self, scores: Array, targets: Array, weights: Array | None) -> tuple[Array, Array]:
+        """The probability that the target gives to each class, times the sample's share in the mean; and that share."""
         self.expect(scores.shape, targets.shape)
-        share = self.shares(scores, weights)
-        if targets.ndim == 2:
-            desired = self._probabilities(scores, targets) * share[:, np.newaxis]
-        else:
-            desired = np.zeros_like(scores)
-            desired[np.arange(len(share)), self.labels(scores, targets)] = share
         class_weight = self.weight_per_class(scores)
-        return desired if class_weight is None else self.normalised(desired * class_weight.astype(scores.dtype))
+        if targets.ndim == 2:
+            desired = self._probabilities(scores, targets) * self.shares(scores, weights)[:, np.newaxis]
+            if class_weight is not None:
+                desired = self.normalised(desired * class_weight.astype(scores.dtype))
+            return desired, desired.sum(axis=1, keepdims=True)
+        labels = self.labels(scores, targets)
+        share = self.shares(scores, weights, None if class_weight is None else class_weight[labels])
+        desired = np.zeros(scores.shape, scores.dtype)
+        desired[np.arange(len(labels)), labels] = share
+        return desired, share[:, np.newaxis]
 
     def _probabilities(self, scores: Array, targets: Array) -> Array:
         probabilities = targets.astype(scores.dtype, copy=False)
