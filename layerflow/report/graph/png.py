@@ -1,0 +1,81 @@
+"""PNG, drawn by matplotlib."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from layerflow.errors import LayerflowError
+from layerflow.report.graph.colours import colours_of
+from layerflow.report.graph.layout import Placement
+from layerflow.report.graph.marks import Curve, Group, Mark, Outline, Words, marks_of
+
+PIXELS_PER_UNIT = 2.0
+LARGEST_SIDE = 16_000.0
+UNITS_PER_INCH = 72.0
+
+
+def write_png(placement: Placement, path: Path) -> None:
+    """Draw a placed picture into a PNG file, at twice the size of a screen unless that would be enormous.
+
+    Raises:
+        LayerflowError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise LayerflowError(
+            "a .png picture needs matplotlib: pip install 'layerflow[plot]'; .svg does without"
+        ) from None
+    figure = Figure(figsize=(placement.width / UNITS_PER_INCH, placement.height / UNITS_PER_INCH), facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set(xlim=(0, placement.width), ylim=(placement.height, 0))
+    axes.axis("off")
+    for group in marks_of(placement):
+        _draw(axes, group)
+    scale = min(PIXELS_PER_UNIT, LARGEST_SIDE / max(placement.width, placement.height))
+    figure.savefig(path, dpi=UNITS_PER_INCH * scale)
+
+
+def _draw(axes: Any, group: Group) -> None:
+    for mark in group.marks:
+        _draw_mark(axes, mark)
+    for part in group.parts:
+        _draw(axes, part)
+
+
+def _draw_mark(axes: Any, mark: Mark) -> None:
+    from matplotlib.collections import PolyCollection
+    from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
+    from matplotlib.path import Path as Curves
+
+    fill, stroke = colours_of(mark.role)
+    if isinstance(mark, Outline):
+        corner = (mark.x - mark.width / 2, mark.y - mark.height / 2)
+        radius = min(mark.radius, mark.width / 2, mark.height / 2)
+        style = f"round,pad=0,rounding_size={radius}"
+        line = (0, (4, 3)) if mark.role == "constant" else "-"
+        is_circle = mark.width == mark.height == 2 * radius
+        box = FancyBboxPatch(corner, mark.width, mark.height, style)
+        shape = Circle((mark.x, mark.y), radius) if is_circle else box
+        shape.set(facecolor=fill, edgecolor=stroke, linewidth=1.4, linestyle=line, zorder=2)
+        axes.add_patch(shape)
+    elif isinstance(mark, Words):
+        place = "center" if mark.anchor == "middle" else "left"
+        text = mark.text.replace("$", r"\$")
+        axes.text(mark.x, mark.y, text, size=mark.size, color=fill, ha=place, va="baseline", zorder=3)
+    elif isinstance(mark, Curve):
+        points, codes = [mark.points[0]], [Curves.MOVETO]
+        for (x0, y0), (x1, y1) in pairwise(mark.points):
+            half = (x0 + x1) / 2
+            points += [(half, y0), (half, y1), (x1, y1)]
+            codes += [Curves.CURVE4] * 3
+        axes.add_patch(PathPatch(Curves(points, codes), fc="none", ec=stroke, lw=1.4, zorder=1))
+        x, y = mark.points[-1]
+        head = [(x - 7, y - 3.5), (x, y), (x - 7, y + 3.5)]
+        axes.add_patch(Polygon(head, closed=True, fc=stroke, ec="none", zorder=1))
+    else:
+        corners = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in mark.rectangles]
+        blocks = PolyCollection(corners, facecolor=fill, edgecolor="none", alpha=mark.opacity, zorder=1)
+        axes.add_collection(blocks, autolim=False)

@@ -1,0 +1,76 @@
+"""How gates and numbers are written in a picture: operator signs, short labels, formulas from the docstrings."""
+
+import inspect
+import re
+from typing import Any
+
+import numpy as np
+
+from layerflow.gate import Gate
+
+SIGNS = {
+    "Add": "+",
+    "Subtract": "−",
+    "Multiply": "×",
+    "Divide": "÷",
+    "Negate": "−1·",
+    "MatMul": "@",
+    "Maximum": "max",
+    "Minimum": "min",
+    "Exp": "exp",
+    "Log": "log",
+    "Sum": "Σ",
+    "Mean": "mean",
+    "Max": "max",
+    "Transpose": "T",
+    "Tanh": "tanh",
+    "Sigmoid": "σ",
+}
+LONGEST_LABEL = 26
+
+
+def label_of(gate: Gate) -> str:
+    """A gate in one word: its operator sign, or its type with its arguments, shortened."""
+    kind = type(gate).__name__
+    if kind in SIGNS and not any(value is not None for value in gate.arguments.values()):
+        return SIGNS[kind]
+    written = repr(gate).removesuffix("()")
+    return written if len(written) <= LONGEST_LABEL else f"{kind}(…)"
+
+
+def is_sign(label: str) -> bool:
+    """Whether a label is an operator sign, which is drawn in a circle."""
+    return label in SIGNS.values()
+
+
+def is_generated(name: str, gate: Gate) -> bool:
+    """Whether a node's name was made up from the gate's type."""
+    return re.fullmatch(rf"{type(gate).__name__.lower()}(_\d+)?", name) is not None
+
+
+def formula_of(gate: Gate) -> str:
+    """The first sentence of the gate's docstring, which is its formula; empty where there is none."""
+    return (inspect.cleandoc(type(gate).__doc__ or "").split("\n\n")[0]).replace("\n", " ")
+
+
+def local_gradient_of(gate: Gate) -> str:
+    """What the gate's docstring says after `Local gradient:`; empty where it says nothing."""
+    document = inspect.cleandoc(type(gate).__doc__ or "")
+    found = re.search(r"^Local gradient:\s*(.*?)(?=\n\S|\n\n|\Z)", document, re.DOTALL | re.MULTILINE)
+    return " ".join(found.group(1).split()) if found else ""
+
+
+def number(value: Any) -> str:
+    """A number in three significant digits, without an exponent where it can be avoided."""
+    value = float(value)
+    if value != value or value in (np.inf, -np.inf):
+        return str(value)
+    if value == 0 or 0.001 <= abs(value) < 100_000:
+        text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return "0" if text == "-0" else text
+    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape as `32 × 64`; a scalar's is empty."""
+    return " × ".join(map(str, shape))
