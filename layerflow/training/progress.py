@@ -63,4 +63,4 @@ def make_progress(name: str) -> ProgressBar | ProgressLines:
 
 def brief(record: Record) -> str:
     """Return the losses and metrics of an epoch on one line."""
-    return " ".join(f"{name}={value:.4g}" for name, value in record.items() if name not in ("epoch", "lr", "seconds"))
+    return " ".join(f"{name}={value:.4g}" for name, value in record.items() if name.startswith(("training_", "validation_")))

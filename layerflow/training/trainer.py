@@ -12,7 +12,7 @@ from layerflow.errors import ConfigError, DivergedError, did_you_mean
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
-from layerflow.training.clipping import clip_by_norm, clip_by_value
+from layerflow.training.clipping import clip_by_norm, clip_by_value, global_norm
 from layerflow.training.evaluation import evaluate_scores, predict_scores
 from layerflow.training.history import Best, EarlyStopping, History, Record
 from layerflow.training.metrics import DEFAULT_METRICS, baseline, evaluate, make_tally, metric_named
@@ -129,6 +129,7 @@ class Trainer:
         """Forget what was gathered in the last epoch; a resumed epoch continues with what it had gathered instead."""
         self.loss_sum = self.objective_sum = 0.0
         self.gathered: list[tuple[Array, Array]] = []
+        self.norms: dict[str, float] = {}
 
     def _run_epoch(self) -> None:
         started = time.perf_counter()
@@ -159,14 +160,28 @@ class Trainer:
                 f"{self.optimizer.lr:g}; a smaller lr, scaled features or clip_norm are the usual remedies"
             )
         objective.backward()
+        if self.step + 1 == len(self.batches):
+            self._measured_update()
+        else:
+            self._update()
+        self.objective_sum += value * len(x)
+        self.loss_sum += objective.data_loss * len(x)
+        self.gathered.append((objective.scores, y))
+
+    def _update(self) -> None:
+        """Clip the gradient and let the optimizer take its step."""
         if self.clip_value is not None:
             clip_by_value(self.store.grads, self.clip_value)
         if self.clip_norm is not None:
             clip_by_norm(self.store.grads, self.clip_norm)
         self.optimizer.step(self.store)
-        self.objective_sum += value * len(x)
-        self.loss_sum += objective.data_loss * len(x)
-        self.gathered.append((objective.scores, y))
+
+    def _measured_update(self) -> None:
+        """An epoch's last step, of which the sizes of gradient (before clipping), update and parameters are recorded."""
+        before = self.store.values.copy()
+        self.norms = {"gradient_norm": global_norm(self.store.grads)}
+        self._update()
+        self.norms |= {"update_norm": global_norm(self.store.values - before), "parameter_norm": global_norm(before)}
 
     def _record(self) -> Record:
         """What is known at the end of an epoch; the training part was measured on the way, batch by batch."""
@@ -179,7 +194,7 @@ class Trainer:
         record |= {f"training_{name}": value for name, value in measured.items()}
         if self.validation is not None:
             record |= {f"validation_{name}": value for name, value in self.evaluate(*self.validation).items()}
-        return record
+        return record | self.norms
 
     def evaluate(self, x: Any, y: Any) -> dict[str, float]:
         """Return loss and metrics on given data, in evaluation mode."""
