@@ -51,6 +51,12 @@ class SoftmaxCE(ClassLoss):
         exps, sums, desired, share = self.saved
         return self.gradient(exps * (grad * share / sums) - grad * desired)
 
+    def probabilities(self, scores: Array) -> Array:
+        """Return what the scores say of each class: softmax(s), shape (batch, classes)."""
+        exps = np.exp(scores - scores.max(axis=1, keepdims=True))
+        shares: Array = exps / exps.sum(axis=1, keepdims=True)
+        return shares
+
     def _desired(self, scores: Array, targets: Array, weights: Array | None) -> tuple[Array, Array]:
         """The probability that the target gives to each class, times the sample's share in the mean; and that share."""
         self.expect(scores.shape, targets.shape)
@@ -145,6 +151,11 @@ class SigmoidCE(BinaryLoss):
     def backward(self, grad: Any) -> Gradients:
         scores, desired, share = self.saved
         return self.gradient(grad * share * (sigmoid(scores) - desired))
+
+    def probabilities(self, scores: Array) -> Array:
+        """Return the probability of yes, sigmoid(s), in the shape of the scores."""
+        yes: Array = sigmoid(scores)
+        return yes
 
     def _factor(self, scores: Array, targets: Array) -> Array | None:
         """The class weight of each sample's target."""
@@ -265,6 +276,10 @@ class ClippedNLL(BinaryLoss):
         is_inside = (p > self.floor) & (p < 1)
         return self.gradient(grad * share * (is_inside * signs * (-0.5 / p)))
 
+    def probabilities(self, scores: Array) -> Array:
+        """Return the probability of yes, (1 + s) / 2 clipped to [0, 1], in the shape of the scores."""
+        return np.clip(0.5 + 0.5 * scores, 0, 1)
+
 
 class LogisticLikelihood(BinaryLoss):
     """L = mean of 1 - sigmoid(m), m = s for the target 1 and -s for the target 0: the likelihood without a logarithm.
@@ -290,3 +305,8 @@ class LogisticLikelihood(BinaryLoss):
     def backward(self, grad: Any) -> Gradients:
         scores, wrong, signs, share = self.saved
         return self.gradient(grad * share * (-signs * wrong * sigmoid(signs * scores)))
+
+    def probabilities(self, scores: Array) -> Array:
+        """Return the probability of yes, sigmoid(s), in the shape of the scores."""
+        yes: Array = sigmoid(scores)
+        return yes

@@ -28,3 +28,17 @@ def predict_scores(model: Gate, x: Any, dtype: Any = None) -> Array:
 def evaluate_scores(scores: Array, y: Array, loss: Gate, task: str, metrics: Sequence[str]) -> dict[str, float]:
     """Return the loss and the metrics of given scores."""
     return {"loss": float(loss.forward(scores, y))} | evaluate(make_tally(task, metrics).update(scores, y), metrics)
+
+
+def class_probabilities(loss: Gate, scores: Array) -> Array | None:
+    """Return the probability of each class, shape (batch, classes); None where the loss defines none.
+
+    A loss defines them by a method `probabilities(scores)`, which returns one column per class, or for a question of two
+    classes the probability of the second one, shape (batch,) or (batch, 1).
+    """
+    defined = getattr(loss, "probabilities", None)
+    if defined is None:
+        return None
+    found = np.asarray(defined(scores))
+    columns = found.reshape(len(found), -1)
+    return np.hstack([1 - columns, columns]) if columns.shape[1] == 1 else columns
