@@ -1,7 +1,17 @@
 """Configuration: YAML with positions, checks against real signatures, and the objects that it describes."""
 
 from layerflow.config.config import Config
+from layerflow.config.describing import describe_model, rebuild_model
+from layerflow.config.json_schema import json_schema
 from layerflow.config.loading import load_config, load_config_text
 from layerflow.config.registry import Registry
 
-__all__ = ["Config", "Registry", "load_config", "load_config_text"]
+__all__ = [
+    "Config",
+    "Registry",
+    "describe_model",
+    "json_schema",
+    "load_config",
+    "load_config_text",
+    "rebuild_model",
+]

@@ -23,8 +23,8 @@ def builtin_kinds() -> list[Kind]:
     lower_case = {name.lower(): initializer for name, initializer in INITIALIZERS.items()}
     return [
         Kind("gate", {**layers, "Sequential": _row, "ComputationalGraph": _graph}, Gate),
-        Kind("loss", losses, Gate, hint=(), fits=_takes_two_inputs),
-        Kind("regularizer", regularizers, Gate, hint=()),
+        Kind("loss", losses, Gate, fits=_takes_two_inputs),
+        Kind("regularizer", regularizers, Gate),
         Kind("optimizer", dict(OPTIMIZERS), Optimizer),
         Kind("schedule", dict(SCHEDULES), Schedule),
         Kind("reader", dict(READERS), Reader),

@@ -5,7 +5,8 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -23,6 +24,7 @@ from layerflow.config.hints import (
     metadata_of,
     phrase,
     shown,
+    with_article,
 )
 from layerflow.config.model_checking import check_model
 from layerflow.config.problems import InvalidConfig, Path, Problems, dotted
@@ -97,7 +99,7 @@ class Checker:
             hint = (
                 type_hint(name, self.registry.names(kind))
                 if elsewhere is None
-                else f": {name} is of kind {elsewhere!r}"
+                else f": it is {with_article(elsewhere)}"
             )
             place_path = path if named is node else (*path, "type")
             self.problems.add(named.place, place_path, f"unknown {kind} {name!r}{hint}")
@@ -154,7 +156,7 @@ class Checker:
         return INVALID if values is None else section(**values)
 
     def _missing(self, argument: Argument, owner: str) -> str:
-        wanted = "" if argument.annotation is Any else f" ({phrase(argument.annotation)})"
+        wanted = "" if argument.annotation is Any else f" ({phrase(argument.annotation).replace(' ({type: ...})', '')})"
         return f"{owner} needs {argument.name!r}{wanted}"
 
     def _is_element(self, node: Node, kind: str, members: tuple[Any, ...]) -> bool:
@@ -167,11 +169,12 @@ class Checker:
         return len(members) == 1
 
     def _type_node(self, node: Node, kind: str, path: Path) -> Node | None:
-        example = f"{{type: {next(iter(self.registry.names(kind)), 'Name')}, ...}}"
+        example = f"{{type: {next(iter(self.registry.names(kind)), 'Name')}}}"
         if isinstance(node.value, str):
             return node
         if not isinstance(node.value, dict):
-            self.problems.add(node.place, path, f"must be a {kind}, such as {example}, not {shown(node.value)}")
+            wanted = f"must be {with_article(kind)}, such as {example}"
+            self.problems.add(node.place, path, f"{wanted}, not {shown(node.plain())}")
             return None
         if "type" not in node.value:
             meant = next((key for key in node.value if did_you_mean(key, ["type"])), None)
@@ -180,7 +183,8 @@ class Checker:
             return None
         named = node.value["type"]
         if not isinstance(named.value, str):
-            self.problems.add(named.place, (*path, "type"), f"must be the name of a {kind}, not {shown(named.value)}")
+            wanted = f"must be the name of {with_article(kind)}"
+            self.problems.add(named.place, (*path, "type"), f"{wanted}, not {shown(named.plain())}")
             return None
         return named
 
@@ -189,7 +193,9 @@ class Checker:
 
     def _leaf(self, node: Node, hint: Any, path: Path) -> Any:
         value = node.plain()
-        adapter = adapter_of(hint)
+        # Whatever could be an element was tried as one; what is left are plain values.
+        plain = tuple(member for member in members_of(hint) if self.registry.kind_of(member) is None)
+        adapter = adapter_of(_union(plain))
         if adapter is None:
             return value
         try:
@@ -227,6 +233,10 @@ def _objection(error: ValidationError, hint: Any, value: Any) -> str:
         did_you_mean(value, [choice for choice in choices if isinstance(choice, str)]) if isinstance(value, str) else ""
     )
     return f"must be {phrase(hint)}, not {shown(value)}{guess}"
+
+
+def _union(hints: tuple[Any, ...]) -> Any:
+    return Union[hints] if hints else NoneType  # noqa: UP007 - the hints are known at run time only
 
 
 @lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ import numpy as np
 from layerflow.config.checking import Checker
 from layerflow.config.document import Node
 from layerflow.config.model_checking import check_model
-from layerflow.config.problems import Place, Source
+from layerflow.config.problems import Path, Place, Source
 from layerflow.config.registry import Registry
 from layerflow.containers.container import Container
 from layerflow.containers.graph import ComputationalGraph
@@ -41,18 +41,25 @@ def rebuild_model(description: Any, registry: Registry | None = None, name: str 
     Raises:
         ConfigError: it is damaged, or names a type that is not known here: it has to be imported first.
     """
-    checker = Checker(registry or Registry.builtin(), ".")
-    node = _node(description, Place(Source(name)))
-    if isinstance(node.value, str) or (isinstance(node.value, dict) and "gates" not in node.value):
-        element = checker.element(node, "gate", ("model",))
-        checker.problems.raise_if_any()
-        assert element is not None
-        gate: Gate = element.build()
+    if isinstance(description, str) or (isinstance(description, dict) and "gates" not in description):
+        gate: Gate = rebuild_element(description, "gate", registry, name, ("model",))
         return gate
-    plan = check_model(checker, node, ("model",))
+    checker = Checker(registry or Registry.builtin(), ".")
+    plan = check_model(checker, _node(description, Place(Source(name))), ("model",))
     checker.problems.raise_if_any()
     assert plan is not None
     return plan.build()
+
+
+def rebuild_element(
+    description: Any, kind: str, registry: Registry | None = None, name: str = "element", path: Path | None = None
+) -> Any:
+    """Return the loss, reader, ... of which `Element.plain` gave the description; see `rebuild_model`."""
+    checker = Checker(registry or Registry.builtin(), ".")
+    element = checker.element(_node(description, Place(Source(name))), kind, (kind,) if path is None else path)
+    checker.problems.raise_if_any()
+    assert element is not None
+    return element.build()
 
 
 def _describe(model: Gate) -> Any:

@@ -87,6 +87,11 @@ def phrase(hint: Any) -> str:
     return listed(parts) or "a plain value"
 
 
+def with_article(noun: str) -> str:
+    """Put `a` or `an` before a noun."""
+    return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
+
+
 def listed(words: Sequence[str]) -> str:
     """Join words as a sentence does: `a, b or c`."""
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
@@ -98,15 +103,17 @@ def shown(value: object) -> str:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, str):
         return f"the text {value[:37] + '...' if len(value) > 40 else value!r}"
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "a mapping"
+    if isinstance(value, list):
+        return f"a list of {len(value)}" if value else "an empty list"
+    if isinstance(value, dict):
+        return "a mapping"
     return repr(value)
 
 
 def _phrases(hint: Any) -> list[str]:
     for mark in metadata_of(hint):
         if isinstance(mark, ElementKind):
-            return [f"a {mark.name} ({{type: ...}})"]
+            return [f"{with_article(mark.name)} ({{type: ...}})"]
     if MODEL in metadata_of(hint):
         return ["a list of gates"]
     if is_path(hint):
@@ -124,5 +131,7 @@ def _phrases(hint: Any) -> list[str]:
         return [_WORDS[hint]]
     except (KeyError, TypeError):
         return (
-            [f"a {hint.__name__} ({{type: ...}})"] if isinstance(hint, type) and hint.__module__ != "builtins" else []
+            [f"{with_article(hint.__name__)} ({{type: ...}})"]
+            if isinstance(hint, type) and hint.__module__ != "builtins"
+            else []
         )

@@ -86,9 +86,7 @@ class _Entries:
         """Return the entries, or None when one has a problem."""
         if not isinstance(node.value, list) or not node.value:
             wanted = "must be a list of at least one gate, such as [{type: Linear}]"
-            self.checker.problems.add(
-                node.place, self.path, f"{wanted}, not {shown(node.plain()) if node.value else '[]'}"
-            )
+            self.checker.problems.add(node.place, self.path, f"{wanted}, not {shown(node.plain())}")
             return None
         last = last_with_width(self._factory(item) for item in node.value)
         checked = [self._entry(item, index, WIDTH if index == last else "") for index, item in enumerate(node.value)]
@@ -155,10 +153,10 @@ class _Entries:
     def _check_wires(self, node: Node) -> None:
         assert isinstance(node.value, list)
         for index, (item, wires) in enumerate(zip(node.value, self.wires.values(), strict=False)):
-            for wire in wires:
+            for number, wire in enumerate(wires):
                 if wire not in self.lines:
                     message = f"no input or gate of the graph is called {wire!r}{did_you_mean(wire, self.lines)}"
-                    place = item.place_of(("inputs",))
+                    place = item.place_of(("inputs", number))
                     self.checker.problems.add(place, (*self.path, index, "inputs"), message)
         try:
             TopologicalSorter(self.wires).prepare()

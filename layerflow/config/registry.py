@@ -7,6 +7,7 @@ an installed package's gate only when the file names its type and nothing else i
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Self
 
@@ -53,6 +54,11 @@ class Registry:
     kinds: dict[str, Kind]
     own: dict[str, Factory] = field(default_factory=dict)
 
+    @cached_property
+    def entry_points(self) -> list[EntryPoint]:
+        """The gates that installed packages offer; none is imported before its name is used."""
+        return list(entry_points(group=ENTRY_POINT_GROUP))
+
     @classmethod
     def builtin(cls, imports: Iterable[str] = ()) -> Self:
         """Return the built-in types, and those of `imports`: Python files or modules (`--import`)."""
@@ -66,7 +72,7 @@ class Registry:
     def find(self, kind: str, name: str) -> Factory | None:
         """Return the type called `name`, from an installed package's entry point if nothing else is called so."""
         if name not in self.kinds[kind].types and self.kinds[kind].base is self.kinds["gate"].base:
-            for point in _entry_points():
+            for point in self.entry_points:
                 if point.name == name:
                     self.add(_load(point), origin=f"entry point {point.value!r}", name=name)
         return self.kinds[kind].types.get(name)
@@ -75,7 +81,7 @@ class Registry:
         """Return the names that `find` knows, built-in ones first."""
         names = list(self.kinds[kind].types)
         if self.kinds[kind].base is self.kinds["gate"].base:
-            names += [point.name for point in _entry_points() if point.name not in names]
+            names += [point.name for point in self.entry_points if point.name not in names]
         return names
 
     def kind_elsewhere(self, name: str) -> str | None:
@@ -132,10 +138,6 @@ class Registry:
             raise ConfigError(f"--import {name}: defines no gate, loss, optimizer, schedule or reader that can be used")
         for target in usable:
             self.add(target, origin=f"--import {name}")
-
-
-def _entry_points() -> Iterable[EntryPoint]:
-    return entry_points(group=ENTRY_POINT_GROUP)
 
 
 def _load(point: EntryPoint) -> Any:

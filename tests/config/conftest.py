@@ -46,7 +46,9 @@ class Swish2(lf.Gate):
         beta: how steep it is.
     """
 
-    def __init__(self, beta: float = 1.0, mode: Literal["exact", "fast"] = "exact", inner: lf.Gate | None = None) -> None:
+    def __init__(
+        self, beta: float = 1.0, mode: Literal["exact", "fast"] = "exact", inner: lf.Gate | None = None
+    ) -> None:
         if beta < 0:
             raise ValueError(f"beta must not be negative, not {beta}")
         self.beta = beta
