@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from layerflow.config import Config, Registry, load_config
 from layerflow.config.problems import InvalidConfig
@@ -18,6 +19,21 @@ def add_config_options(parser: argparse.ArgumentParser, many: bool = False) -> N
     add_import_option(parser)
 
 
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `RUN|model.npz` and `--import`."""
+    parser.add_argument("model", type=Path, metavar="RUN|model.npz", help="a run folder, or the model file of a run")
+    add_import_option(parser)
+
+
+def add_command(subparsers: Any, common: argparse.ArgumentParser, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    """Add a command to the parser of all commands and return its own parser."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, parents=[common], help=summary, description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"examples:\n{examples}", formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    return parser
+
+
 def add_import_option(parser: argparse.ArgumentParser) -> None:
     """Add `--import`."""
     parser.add_argument(
@@ -28,10 +44,7 @@ def add_import_option(parser: argparse.ArgumentParser) -> None:
 
 def load_configs(arguments: argparse.Namespace) -> list[Config]:
     """Load and check all the given files with the given overrides; the problems of all of them are reported at once."""
-    files = [word for word in arguments.configs if "=" not in word or Path(word).exists()]
-    overrides = [word for word in arguments.configs if word not in files]
-    if not files:
-        raise ConfigError(f"no configuration file is given, only settings ({', '.join(overrides)}); name a YAML file first")
+    files, overrides = split_words(arguments.configs)
     registry = Registry.builtin(arguments.imports)
     configs, failures = [], []
     for file in files:
@@ -44,3 +57,19 @@ def load_configs(arguments: argparse.Namespace) -> list[Config]:
     if failures:
         raise InvalidConfig([problem for error in failures for problem in getattr(error, "problems", [])])
     return configs
+
+
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the files and the overrides among the words of a command line."""
+    files = [word for word in words if "=" not in word or Path(word).exists()]
+    overrides = [word for word in words if word not in files]
+    if not files:
+        raise ConfigError(f"no configuration file is given, only settings ({', '.join(overrides)}); name a YAML file first")
+    return files, overrides
+
+
+def positive(text: str) -> int:
+    """Read a count for argparse."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
+    return int(text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from layerflow.cli.options import add_config_options, load_configs
+from layerflow.cli.options import add_config_options, load_configs, positive
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import DivergedError
@@ -19,7 +19,7 @@ from layerflow.training.run_folder import Recorder, create_run_folder
 
 EXAMPLES = """\
 examples:
-  layerflow train configs/*.yaml
+  layerflow train configs/*.yaml --jobs 2
   layerflow train configs/digits_mlp.yaml optimizer.lr=0.05 train.epochs=100
   layerflow train mine.yaml --import my_layers.py --out results
 """
@@ -33,10 +33,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_config_options(parser, many=True)
     parser.add_argument("-o", "--out", type=Path, default=Path("runs"), help="where run folders are made (default: runs)")
+    parser.add_argument("--name", help="the run folder's parent, in place of the configuration's name")
+    parser.add_argument("-j", "--jobs", type=positive, default=1, help="how many configurations are trained at a time, each in its own process")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.add_argument("--dry-run", action="store_true", help="build, check, run one batch, and write nothing")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
 
 
 @dataclass
@@ -58,10 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     from layerflow.cli import describe, exit_code
 
     configs = load_configs(arguments)
+    if arguments.jobs > 1 and len(configs) > 1:
+        from layerflow.cli.parallel import train_side_by_side
+
+        return report(train_side_by_side(arguments), arguments.json)
     results: list[Result] = []
     for config in configs:
         try:
-            results.append(try_out(config) if arguments.dry_run else train(config, arguments.out, arguments.quiet))
+            results.append(try_out(config) if arguments.dry_run else train(config, arguments.out, arguments.quiet, arguments.name))
         except KeyboardInterrupt:
             skipped = configs[len(results) + 1 :]
             print(f"\n{config.name}: interrupted{', skipped: ' + ', '.join(c.name for c in skipped) if skipped else ''}", file=sys.stderr)
@@ -72,7 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
                 raise
             print(describe(error), file=sys.stderr)
             results.append(Result(config.name, "failed", exit_code=exit_code(error)))
-    print(as_json(results) if arguments.json else as_table(results))
+    return report(results, arguments.json)
+
+
+def report(results: list[Result], in_json: bool) -> int:
+    """Print the results and return the worst exit code."""
+    print(as_json(results) if in_json else as_table(results))
     return max(result.exit_code for result in results)
 
 
@@ -86,11 +97,11 @@ def try_out(config: Config) -> Result:
     return Result(config.name, "checked")
 
 
-def train(config: Config, out: Path, quiet: bool) -> Result:
+def train(config: Config, out: Path, quiet: bool, name: str | None = None) -> Result:
     """Train one configuration and write its run folder."""
     experiment = Experiment(config)
     experiment.prepare()
-    folder = create_run_folder(out, config.name)
+    folder = create_run_folder(out, name or config.name)
     (folder / "config.yaml").write_text(config.to_yaml(folder))
     recorder = Recorder(folder, {"config": config.source, "seed": config.seed, "data": data_facts(experiment)})
     recorder.write("running")

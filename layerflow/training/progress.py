@@ -1,12 +1,17 @@
-"""Progress for a person: a bar on a terminal, a few plain lines elsewhere."""
+"""Progress for a person: a bar on a terminal, a few plain lines elsewhere; messages to the process that shows many runs."""
 
+import json
+import os
 import sys
+import time
 from typing import Any
 
 from layerflow.training.history import Record
 from layerflow.training.observer import Observer
 
 LINES = 10
+MESSAGES = "LAYERFLOW_PROGRESS"  # the environment variable that asks for messages, and what each of them begins with
+MESSAGE_SECONDS = 0.1
 
 
 class ProgressBar(Observer):
@@ -48,17 +53,55 @@ class ProgressLines(Observer):
 
     def epoch_ended(self, trainer: Any, record: Record) -> None:
         """Print the epochs that are worth a line."""
-        interval = max(1, trainer.epochs // LINES)
-        if trainer.epoch % interval == 0 or trainer.epoch == trainer.epochs or trainer.history.outcome != "finished":
+        if is_worth_a_line(trainer):
             print(f"{self.name}: epoch {trainer.epoch}/{trainer.epochs} {brief(record)}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-def make_progress(name: str) -> ProgressBar | ProgressLines:
+class ProgressMessages(Observer):
+    """JSON lines on stderr, a few per second, for the process that runs this one beside others and draws all the bars."""
+
+    def __init__(self) -> None:
+        self.sent = 0.0
+
+    def training_started(self, trainer: Any) -> None:
+        """Say how much there is to do."""
+        self._send(trainer)
+
+    def step_ended(self, trainer: Any) -> None:
+        """Say how far it is, from time to time."""
+        if time.monotonic() - self.sent > MESSAGE_SECONDS:
+            self._send(trainer)
+
+    def epoch_ended(self, trainer: Any, record: Record) -> None:
+        """Say how the epoch went."""
+        self._send(trainer, brief(record), is_worth_a_line(trainer))
+
+    def _send(self, trainer: Any, text: str = "", line: bool = False) -> None:
+        self.sent = time.monotonic()
+        steps = len(trainer.batches)
+        done, total = trainer.epoch * steps + trainer.step, trainer.epochs * steps
+        message = {"done": done, "total": total, "epoch": trainer.epoch, "epochs": trainer.epochs, "text": text, "line": line}
+        print(MESSAGES, json.dumps(message), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def make_progress(name: str) -> ProgressBar | ProgressLines | ProgressMessages:
     """Return what suits where stderr goes."""
+    if MESSAGES in os.environ:
+        return ProgressMessages()
     return ProgressBar(name) if sys.stderr.isatty() else ProgressLines(name)
+
+
+def is_worth_a_line(trainer: Any) -> bool:
+    """Say whether the epoch that ended is one of about ten to be printed."""
+    interval = max(1, trainer.epochs // LINES)
+    is_last = trainer.epoch == trainer.epochs or trainer.history.outcome != "finished"
+    return is_last or trainer.epoch % interval == 0
 
 
 def brief(record: Record) -> str:
