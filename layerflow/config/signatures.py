@@ -4,6 +4,7 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel
@@ -36,6 +37,7 @@ class Signature:
     is_open: bool = False
 
 
+@lru_cache(maxsize=1024)
 def signature_of(target: Callable[..., Any]) -> Signature:
     """Return the settings that a class (its `__init__`), a function or a pydantic model (its fields) takes."""
     if inspect.isclass(target) and issubclass(target, BaseModel):

@@ -64,7 +64,7 @@ def check(text: str, registry: Registry, overrides: tuple[str, ...] = ()) -> Non
 
 
 @pytest.mark.parametrize("which", ["row", "graph"])
-@settings(max_examples=150)
+@settings(max_examples=120)
 @given(data=st.data())
 def test_mutated_text_gives_a_configuration_or_problems(registry: Registry, which: str, data: st.DataObject) -> None:
     text = ROW if which == "row" else GRAPH
@@ -105,7 +105,7 @@ VALUES = ["", "x", "3", "-1", "1.5", "true", "null", "[]", "[1, x]", "{}", "{a: 
 
 
 @pytest.mark.parametrize("which", ["row", "graph"])
-@settings(max_examples=150)
+@settings(max_examples=120)
 @given(data=st.data())
 def test_any_value_anywhere_gives_a_configuration_or_problems(
     registry: Registry, which: str, data: st.DataObject
