@@ -34,8 +34,6 @@ def arrange(boxes: list[Box], links: list[Link]) -> list[float]:
     Raises:
         LayerflowError: neither graphviz nor igraph is installed.
     """
-    if not boxes:
-        return []
     if shutil.which("dot"):
         return arrange_with_graphviz(boxes, links)
     return arrange_with_igraph(boxes, links)

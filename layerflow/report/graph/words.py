@@ -30,12 +30,18 @@ LONGEST_LABEL = 26
 
 
 def label_of(gate: Gate) -> str:
-    """A gate in one word: its operator sign, or its type with its arguments, shortened."""
+    """A gate in one word: its operator sign, or its type with the arguments that aren't the default, shortened."""
     kind = type(gate).__name__
-    if kind in SIGNS and not any(value is not None for value in gate.arguments.values()):
-        return SIGNS[kind]
-    written = repr(gate).removesuffix("()")
-    return written if len(written) <= LONGEST_LABEL else f"{kind}(…)"
+    defaults = inspect.signature(type(gate)).parameters
+    chosen = {name: value for name, value in gate.arguments.items() if not _is_same(value, defaults[name].default)}
+    if kind == "Power":
+        return f"^{chosen['exponent']}"
+    if not chosen:
+        return SIGNS.get(kind, kind)
+    first, *others = chosen
+    written = [repr(chosen[first]) if first == next(iter(defaults)) else f"{first}={chosen[first]!r}"]
+    label = f"{kind}({', '.join(written + [f'{name}={chosen[name]!r}' for name in others])})"
+    return label if len(label) <= LONGEST_LABEL else f"{kind}(…)"
 
 
 def is_sign(label: str) -> bool:
@@ -74,3 +80,7 @@ def number(value: Any) -> str:
 def shape_text(shape: tuple[int, ...]) -> str:
     """A shape as `32 × 64`; a scalar's is empty."""
     return " × ".join(map(str, shape))
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and bool(np.all(value == default))

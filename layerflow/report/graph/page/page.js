@@ -8,6 +8,8 @@ const backwards = story.ranBack ? gates.map((gate, index) => index).filter(index
 // A frame is the whole picture (null), or one gate in one direction.
 const frames = [null, ...gates.map((gate, index) => ({ index, back: false })), ...backwards.map(index => ({ index, back: true }))];
 const SMALLEST_READABLE = 0.55;
+const items = [...svg.querySelectorAll(".item")].map(group => ({ key: group.id, kind: group.classList[1], box: group.getBBox() }));
+const wireGroups = story.wires.map((wire, number) => document.getElementById("wire" + number));
 let position = 0, view = { x: 0, y: 0, scale: 1 };
 
 // Walking through the sweeps -------------------------------------------------------------------------------------
@@ -16,7 +18,7 @@ function show(next, follow = true) {
   position = Math.max(0, Math.min(frames.length - 1, next));
   const frame = frames[position], index = frame ? frame.index : null, back = Boolean(frame && frame.back);
   story.wires.forEach((wire, number) => {
-    const group = document.getElementById("wire" + number);
+    const group = wireGroups[number];
     const seesValue = !frame || back || wire.from <= index, seesGradient = !frame || (back && wire.to >= index);
     group.querySelectorAll(".above").forEach(part => part.classList.toggle("hidden", story.hasValues && !seesValue));
     group.querySelectorAll(".below").forEach(part => part.classList.toggle("hidden", !seesGradient));
@@ -143,8 +145,8 @@ function drawMap() {
   map.style.width = map.width / ratio + "px"; map.style.height = map.height / ratio + "px";
   const pen = map.getContext("2d"), colours = getComputedStyle(root), frame = frames[position];
   pen.scale(ratio * across, ratio * down);
-  for (const group of svg.querySelectorAll(".item")) {
-    const box = group.getBBox(), kind = group.classList[1], isCurrent = frame && gates[frame.index].key === group.id;
+  for (const { key, kind, box } of items) {
+    const isCurrent = frame && gates[frame.index].key === key;
     pen.fillStyle = colours.getPropertyValue(isCurrent ? "--focus" : `--${kind}-line`);
     const grow = isCurrent ? 2 : 0;
     pen.fillRect(box.x - grow / across, box.y - grow / down,
