@@ -48,11 +48,17 @@ class Slopes:
     jump: NDArray[np.float64]
     is_smooth: NDArray[np.bool_]
 
+    @property
+    def uncertainty(self) -> NDArray[np.float64]:
+        """The error, at a kink with a part of the jump: one-sided slopes are only used where nothing smooth is accurate."""
+        return np.where(self.is_smooth, self.error, self.error + 1e-3 * self.jump)
+
     def take_better(self, which: NDArray[np.intp], other: "Slopes") -> None:
-        """Replace the given lines' slopes where `other` is smooth and more accurate, or closer to the kink."""
-        better = np.where(other.is_smooth == self.is_smooth[which], other.error < self.error[which], other.is_smooth)
-        for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
-            mine[which[better]] = theirs[better]
+        """Replace the given lines' slopes where `other` is less uncertain."""
+        mine = self.uncertainty[which]
+        better = (other.uncertainty < mine) | (np.isnan(mine) & ~np.isnan(other.uncertainty))
+        for kept, found in zip(vars(self).values(), vars(other).values(), strict=True):
+            kept[which[better]] = found[better]
 
 
 def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array) -> Slopes:
@@ -65,18 +71,25 @@ def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array)
         analytic: the slopes that `backward` gives, which decide where a closer look is worth its time.
     """
     with np.errstate(all="ignore"):
-        slopes = _window(lines, base, weights, FIRST)
+        rounding = np.array([EPS * (np.abs(weights * base) @ _moves(line, base)) for line in lines])
+        slopes = _window(lines, base, weights, rounding, FIRST)
         rest = _unsettled(slopes, analytic)
         for exponents in FINER:
             if not rest.size:
                 break
-            slopes.take_better(rest, _window([lines[i] for i in rest], base, weights, exponents))
+            slopes.take_better(rest, _window([lines[i] for i in rest], base, weights, rounding[rest], exponents))
             rest = _unsettled(slopes, analytic)
         tiny = np.array([i for i in rest if 0.0 < lines[i].size < 2.0**-8], dtype=np.intp)
         for exponents in ((2, 3, 4, 5), (6, 7, 8, 9)) if tiny.size else ():
             near = [Line(lines[i].at, 2.0 ** np.floor(np.log2(lines[i].size))) for i in tiny]
-            slopes.take_better(tiny, _window(near, base, weights, exponents))
+            slopes.take_better(tiny, _window(near, base, weights, rounding[tiny], exponents))
     return slopes
+
+
+def _moves(line: Line, base: Array) -> NDArray[np.bool_]:
+    """The outputs that depend on where on the line we are; the others bring no rounding error into differences."""
+    largest = line.scale * 2.0 ** -FIRST[0]
+    return (_value(line, largest, base) != base) | (_value(line, -largest, base) != base)
 
 
 def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
@@ -84,13 +97,13 @@ def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
     size = np.maximum(np.abs(analytic), np.abs(slopes.numeric))
     largest = np.max(np.abs(slopes.numeric), initial=0.0, where=np.isfinite(slopes.numeric))
     settled = slopes.is_smooth & (slopes.error <= np.maximum(CONCLUSIVE * size, NEGLIGIBLE * largest))
-    return np.flatnonzero(~settled & ((size > 0.0) | (slopes.jump > 0.0)))
+    is_flat = (size == 0.0) & (slopes.jump == 0.0)
+    return np.flatnonzero(~settled & ~is_flat)
 
 
-def _window(lines: Sequence[Line], base: Array, weights: Array, exponents: Sequence[int]) -> Slopes:
+def _window(lines: Sequence[Line], base: Array, weights: Array, rounding: Array, exponents: Sequence[int]) -> Slopes:
     central = np.empty((4, len(lines)))
     jump = np.empty((4, len(lines)))
-    noise = np.empty(len(lines))
     heights = np.abs(weights)
     for column, line in enumerate(lines):
         for row, exponent in enumerate(exponents):
@@ -98,7 +111,7 @@ def _window(lines: Sequence[Line], base: Array, weights: Array, exponents: Seque
             above, below = _value(line, step, base), _value(line, -step, base)
             central[row, column] = weights @ (above - below) / (2 * step)
             jump[row, column] = heights @ np.abs((above - base) - (base - below)) / step
-        noise[column] = 4 * EPS * (heights @ np.maximum(np.abs(base), np.abs(above))) / step
+    noise = 4 * rounding / np.array([line.scale * 2.0 ** -exponents[-1] for line in lines])
     numeric, error = extrapolate(central)
     error += noise
     smooth = (jump[3] <= 0.5 * jump[0] + noise) & np.isfinite(error)

@@ -37,6 +37,12 @@ class Comparison:
         """The lines on which the analytic slope is wrong."""
         return (self.excess > 1.0) & ~self.is_open
 
+    @property
+    def worst(self) -> int:
+        """The line that agrees least: by relative error, wrong ones first, undecided ones last."""
+        rank = np.where(self.is_wrong, 2, np.where(self.is_open, 0, 1))
+        return int(np.lexsort((self.relative, rank))[-1])
+
 
 def compare(analytic: Array, slopes: Slopes, rtol: float) -> Comparison:
     """Compare the slopes that `backward` gives with the measured ones.

@@ -36,6 +36,7 @@ class Subject:
     """A copy of a gate and of its inputs: same inputs and same state give the same output, whatever ran before.
 
     The user's gate and arrays are never touched. Generators and running statistics are put back before every forward.
+    `unused` is a second copy, on which nothing has been run.
     A parameter whose elements are all equal (a bias of zeros, a scale of ones) is moved to random values nearby: where
     `gamma` is 1, a gradient that lacks the factor `gamma` would pass.
 
@@ -62,6 +63,7 @@ class Subject:
         self._generators = [(g, copy.deepcopy(g.bit_generator.state)) for g in self.gate.named_generators().values()]
         self._buffers = [(b, b.value.copy()) for b in self.gate.named_buffers().values() if b.has_value]
         self.gate.needs_grad = (True,) * len(self.inputs)
+        self.unused = copied(self.gate)
 
     def restore(self) -> None:
         """Put generators and running statistics back to where they were."""
@@ -163,10 +165,10 @@ def outputs(output: Any) -> tuple[Any, ...]:
 
 
 def flat(output: Any) -> Array:
-    """All outputs, one after the other, as one vector of float64."""
+    """All outputs, one after the other, as one vector of float64; a copy, for an output may be a view of an input."""
     if isinstance(output, tuple):
         return np.concatenate([flat(part) for part in output])
-    return np.asarray(output, dtype=np.float64).reshape(-1)
+    return np.array(output, dtype=np.float64).reshape(-1)
 
 
 def copied(gate: Gate) -> Gate:

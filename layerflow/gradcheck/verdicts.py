@@ -42,7 +42,8 @@ class TensorReport:
         checked, size: how many elements were compared, and how many there are.
         directions: how many random directions were compared besides.
         kinks: how many of them were judged by their one-sided slopes.
-        wrong: how many were wrong.
+        wrong, wrong_at_kinks: how many were wrong, and how many of those at kinks.
+        undecided: how many could not be measured.
     """
 
     name: str
@@ -54,6 +55,7 @@ class TensorReport:
     directions: int = 0
     kinks: int = 0
     wrong: int = 0
+    wrong_at_kinks: int = 0
     undecided: int = 0
     worst: Worst | None = None
 
@@ -61,6 +63,10 @@ class TensorReport:
     def smooth(self) -> int:
         """How many comparisons were made at points where the gate is smooth."""
         return self.checked + self.directions - self.kinks - self.undecided
+
+    def badness(self) -> tuple[bool, float]:
+        """What to sort by: wrong ones last, then by relative error."""
+        return self.verdict == "wrong", self.worst.relative_error if self.worst else 0.0
 
     def __str__(self) -> str:
         words = "WRONG" if self.verdict == "wrong" else self.verdict
@@ -122,7 +128,8 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether all gradients agree, at least one of them at a smooth point, and nothing else is wrong."""
-        return not self.faults and all(t.verdict not in ("wrong", "undecided") for t in self.tensors) and self.smooth > 0
+        is_right = all(tensor.verdict not in ("wrong", "undecided") for tensor in self.tensors)
+        return is_right and not self.faults and self.smooth > 0
 
     def __bool__(self) -> bool:
         return self.ok
@@ -140,8 +147,8 @@ class Report:
     @property
     def worst(self) -> Worst | None:
         """The worst of all tensors: a wrong one before a right one, then by relative error."""
-        rated = [(tensor.verdict == "wrong", tensor.worst.relative_error, tensor.worst) for tensor in self.tensors if tensor.worst]
-        return max(rated, key=lambda item: item[:2])[2] if rated else None
+        rated = [tensor for tensor in self.tensors if tensor.worst]
+        return max(rated, key=TensorReport.badness).worst if rated else None
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -150,8 +157,10 @@ class Report:
         yield f"{self.gate}: {self._headline()}"
         for tensor in self.tensors:
             yield f"  {tensor}"
-        for diagnosis in (*self.faults, *self.diagnoses):
-            yield f"  {diagnosis}"
+        for fault in self.faults:
+            yield f"  {fault}"
+        for diagnosis in self.diagnoses:
+            yield f"  looks like: {diagnosis}"
         for note in self.notes:
             yield f"  note: {note}"
         if self.guilty:

@@ -1,0 +1,186 @@
+"""Gradients that are a multiple of the right one."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, number
+from layerflow.parameter import Array
+
+
+def always_zero(evidence: Evidence) -> Finding | None:
+    """analytic = 0."""
+    if np.any(evidence.analytic) or np.all(evidence.is_zero(evidence.numeric)[evidence.known]):
+        return None
+    if evidence.kind == "parameter":
+        meaning = "the parameter is never reached by backward, so it would never learn"
+        return Finding("always zero", "analytic = 0 everywhere", meaning, "the entry for {tensor} in the dict that {gate}.backward returns")
+    return Finding("always zero", "analytic = 0 everywhere", "nothing flows back to this input", "what {gate}.backward returns for {tensor}")
+
+
+def constant_factor(evidence: Evidence) -> Finding | None:
+    """analytic = c * numeric."""
+    factor = _factor(evidence)
+    if factor is None:
+        return None
+    named = _named_factor(evidence, factor)
+    if named is None and (_different(evidence) < 3 or abs(factor) > 1e6 or abs(factor) < 1e-6):
+        return None
+    cause, meaning = named or ("constant factor", "a constant was forgotten, or multiplied in once too often")
+    sign = "" if factor > 0 or cause == "sign" else "; the sign is turned round, too"
+    formula = "analytic = -numeric everywhere" if factor == -1.0 else f"analytic = {number(factor)} x numeric everywhere"
+    return Finding(cause, formula, meaning + sign, "the factors in {gate}.backward")
+
+
+def missing_factor(evidence: Evidence) -> Finding | None:
+    """numeric = analytic * q, or analytic = numeric * q, for an array q that the gate knows."""
+    if _different(evidence) < 4:
+        return None
+    for name, q in _known_arrays(evidence):
+        with np.errstate(all="ignore"):
+            lacking, doubled, halved = evidence.numeric / q, evidence.numeric * q, evidence.numeric * 2.0 / q
+        if evidence.fits(lacking):
+            return Finding("factor array missing", f"analytic * {name} = numeric", f"the factor {name} is missing", "the product in {gate}.backward")
+        if evidence.fits(doubled):
+            meaning = f"the factor {name} is there once too often"
+            return Finding("factor array too often", f"analytic = numeric * {name}", meaning, "the product in {gate}.backward")
+        if evidence.fits(halved):
+            meaning = f"the factor {name}/2 is missing: a power was differentiated without its rest"
+            return Finding("factor array missing", f"analytic * {name}/2 = numeric", meaning, "the product in {gate}.backward")
+    return None
+
+
+def sign_lost(evidence: Evidence) -> Finding | None:
+    """analytic = |local derivative| * upstream, or |numeric|."""
+    if _different(evidence) < 2 or np.sum(evidence.right & evidence.known) < 1:
+        return None
+    candidates = [np.abs(evidence.numeric)]
+    if evidence.is_elementwise or evidence.output.ndim == 0:
+        upstream = evidence.upstream if evidence.is_elementwise else np.broadcast_to(evidence.upstream, evidence.value.shape)
+        candidates.append(np.sign(upstream) * np.abs(evidence.numeric))
+    if any(evidence.fits(candidate) for candidate in candidates):
+        meaning = "the sign of the local derivative is lost where it is negative"
+        return Finding("sign lost", "analytic = numeric where it is right, -numeric elsewhere, by the sign of the local derivative", meaning, "signs in {gate}.backward")
+    return None
+
+
+def own_value_added(evidence: Evidence) -> Finding | None:
+    """analytic = numeric + c * value."""
+    difference = evidence.analytic - evidence.numeric
+    if _different(evidence) < 4 or not np.all(np.isfinite(difference)):
+        return None
+    value, known = evidence.value, evidence.known
+    size = float(np.sum(value[known] ** 2))
+    if size == 0.0:
+        return None
+    c = float(np.sum(difference[known] * value[known])) / size
+    if abs(c) < 1e-9 or not evidence.fits(evidence.numeric + c * value):
+        return None
+    meaning = "a regularisation of {tensor} is added in this gate, though its loss is not part of forward".replace("{tensor}", evidence.name)
+    return Finding("own value added", f"analytic - numeric = {number(c)} x {evidence.name}", meaning, "what is added to the gradient in {gate}.backward")
+
+
+def _different(evidence: Evidence) -> int:
+    return int(np.sum(evidence.known & ~evidence.right))
+
+
+def _factor(evidence: Evidence) -> float | None:
+    """The constant c of analytic = c * numeric, if there is one other than 0 and 1."""
+    large = evidence.known & (np.abs(evidence.numeric) > 1e-4 * np.max(np.abs(evidence.numeric[evidence.known]), initial=0.0))
+    if not np.any(large) or not np.all(np.isfinite(evidence.analytic)):
+        return None
+    factor = float(np.median(evidence.analytic[large] / evidence.numeric[large]))
+    rounded = _simplest(factor)
+    factor = rounded if rounded and evidence.fits(rounded * evidence.numeric) else factor
+    return factor if abs(factor) > 1e-9 and evidence.fits(factor * evidence.numeric) else None
+
+
+def _simplest(factor: float) -> float | None:
+    """The whole number, or one over a whole number, that a factor is within 1e-6."""
+    if factor and abs(factor - round(factor)) < 1e-6 * abs(factor):
+        return float(round(factor))
+    if factor and abs(1.0 / factor - round(1.0 / factor)) < 1e-6 * abs(1.0 / factor):
+        return 1.0 / round(1.0 / factor)
+    return None
+
+
+def _named_factor(evidence: Evidence, factor: float) -> tuple[str, str] | None:
+    """What a factor is: cause and meaning; None for a number that nothing explains."""
+    size = abs(factor)
+    if factor == -1.0:
+        return "sign", "the sign is wrong"
+    if evidence.output.ndim == 0:
+        upstream = float(evidence.upstream)
+        if _close(factor * upstream, 1.0):
+            return "upstream gradient ignored", f"{number(factor)} is 1/upstream: the upstream gradient is not multiplied in"
+        if _close(factor, upstream):
+            return "upstream gradient twice", f"{number(factor)} is the upstream gradient: it is multiplied in twice"
+    names = [*_sizes(evidence, size), *_arguments(evidence, size)]
+    if _close(size, 2.0):
+        names.append(("factor 2", "a 2 too many, as if 1/2 (or the mean over two) had been forgotten"))
+    if _close(size, 0.5):
+        names.append(("factor 1/2", "the 2 of a derived square is missing, or a 1/2 is there once too often"))
+    if not names:
+        return None
+    first = next((name for name in names if name[0] in ("factor 2", "factor 1/2")), names[0])
+    rest = [meaning for _, meaning in names if meaning != first[1]]
+    return first[0], "; or ".join([first[1], *rest])
+
+
+def _sizes(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
+    x = evidence.subject.inputs[0] if evidence.subject.inputs else evidence.value
+    sizes: dict[int, str] = {}
+    for axis, length in enumerate(x.shape):
+        what = "the batch size" if axis == 0 else f"the length of axis {axis} of {evidence.subject.input_names[0]}"
+        sizes.setdefault(length, what)
+    sizes.setdefault(x.size, f"the number of elements of {evidence.subject.input_names[0] if evidence.subject.inputs else evidence.name}")
+    for axis, length in enumerate(evidence.output.shape):
+        sizes.setdefault(length, f"the length of axis {axis} of the output")
+    sizes.setdefault(evidence.output.size, "the number of output elements")
+    for length, what in sizes.items():
+        over = "the batch" if what == "the batch size" else "it"
+        if length > 1 and _close(size, float(length)):
+            yield "factor N", f"{length} is {what}: the mean over {over} was taken twice or not at all"
+        if length > 1 and _close(size, 1.0 / length):
+            yield "factor 1/N", f"{length} is {what}: the mean over {over} was taken once too often, or instead of the sum"
+
+
+def _arguments(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
+    try:
+        arguments = evidence.subject.gate.arguments
+    except TypeError:
+        return
+    for name, value in arguments.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or value in (0, 1):
+            continue
+        rest = 1.0 - value
+        forms = {name: value, f"1/{name}": 1.0 / value, f"2 {name}": 2.0 * value, f"1/(2 {name})": 0.5 / value}
+        forms |= {f"1 - {name}": rest, f"1/(1 - {name})": 1.0 / rest}
+        for form, number_ in forms.items():
+            if _close(size, abs(number_)):
+                done = "missing, or there once too often"
+                yield "factor of an argument", f"that is {form} for {name}={value}: a factor {form} or its inverse is {done}"
+
+
+def _known_arrays(evidence: Evidence) -> Iterator[tuple[str, Array]]:
+    """The gate's arrays that can be multiplied with the gradient: inputs, parameters, output."""
+    arrays = dict(evidence.real_inputs)
+    arrays |= {name: parameter.value for name, parameter in evidence.subject.gate.named_parameters().items()}
+    arrays["the output"] = evidence.output
+    for name, array in arrays.items():
+        shapes = [array.shape]
+        if array.ndim == 1 and evidence.value.ndim == 2 and evidence.value.shape[0] == array.size:
+            shapes.append((array.size, 1))
+        if array.ndim == 1 and evidence.value.ndim == 4 and evidence.value.shape[1] == array.size:
+            shapes.append((1, array.size, 1, 1))
+        for shape in shapes:
+            try:
+                q = np.broadcast_to(array.reshape(shape), evidence.value.shape)
+            except ValueError:
+                continue
+            if np.all(q != 0.0) and np.ptp(q) > 1e-6 * np.max(np.abs(q), initial=0.0):
+                yield name, q
+
+
+def _close(a: float, b: float) -> bool:
+    return abs(a - b) <= 1e-6 * max(abs(a), abs(b))

@@ -1,0 +1,56 @@
+"""Gradients that pass where they should stop, or stop where they should pass."""
+
+import numpy as np
+
+from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding
+
+PLACE = "the mask (the comparison) in {gate}"
+
+
+def mask(evidence: Evidence) -> Finding | None:
+    """analytic and numeric are equal or zero, each on a set of its own."""
+    known = evidence.known & ~evidence.label_positions
+    if int(np.sum(known)) < 4 or not np.all(np.isfinite(evidence.analytic)):
+        return None
+    closed = evidence.is_zero(evidence.numeric) & known
+    open_ = ~closed & known
+    if not np.any(open_) or np.all(evidence.right[known]):
+        return None
+    passed = ~evidence.is_zero(evidence.analytic)
+    leaks, holds = int(np.sum(closed & passed)), int(np.sum(closed & ~passed))
+    stops = int(np.sum(open_ & ~passed))
+    if not np.all(evidence.right[open_ & passed]):
+        return None
+    if leaks and not _is_plausible_leak(evidence, closed & passed):
+        return None
+    if stops == int(np.sum(open_)):
+        if leaks and not holds:
+            formula = "analytic = 0 where numeric is not, and is not where numeric is 0"
+            return Finding("mask inverted", formula, "the mask is inverted", PLACE)
+        return None
+    if stops and not leaks and int(np.sum(open_ & passed)) >= 2:
+        formula = f"analytic = 0 at {stops} of {int(np.sum(open_))} elements where numeric is not, and right elsewhere"
+        return Finding("mask too narrow", formula, "the mask stops too much", PLACE)
+    if leaks and not stops and np.any(open_ & passed):
+        if not holds:
+            formula = f"analytic is not 0 at all {leaks} elements where numeric is, and right elsewhere"
+            return Finding("mask missing", formula, "the gradient also passes where it should stop", PLACE)
+        formula = f"analytic is not 0 at {leaks} of {leaks + holds} elements where numeric is, and right elsewhere"
+        return Finding("mask too wide", formula, "the mask lets too much pass", PLACE)
+    return None
+
+
+def label_term(evidence: Evidence) -> Finding | None:
+    """Right everywhere but at the right class of each sample."""
+    at = evidence.label_positions & evidence.known
+    rest = evidence.known & ~evidence.label_positions
+    if int(np.sum(at)) < 2 or int(np.sum(rest)) < 2 or not np.all(evidence.right[rest]) or np.any(evidence.right[at]):
+        return None
+    formula = "analytic is right everywhere but in the column of each sample's own label"
+    return Finding("label term missing", formula, "the term of the right class is missing or wrong", "the row of the labels in {gate}.backward")
+
+
+def _is_plausible_leak(evidence: Evidence, where: np.ndarray) -> bool:
+    """Whether what leaks has the size of what passes: a mask's mistake changes where, not how much."""
+    sizes = np.abs(evidence.analytic[where])
+    return bool(np.max(sizes) <= 100.0 * evidence.scale) and bool(np.min(sizes) > 1e-8 * evidence.scale)

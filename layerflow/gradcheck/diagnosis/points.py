@@ -1,0 +1,63 @@
+"""Right formulas, evaluated at the wrong point."""
+
+import numpy as np
+
+from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding
+from layerflow.gradcheck.subject import blamed
+from layerflow.parameter import Array
+
+
+def stale(evidence: Evidence) -> Finding | None:
+    """A copy of the gate that runs forward for the first time gives the right gradient."""
+    subject, unused = evidence.subject, evidence.subject.unused
+    used, subject.gate = subject.gate, unused
+    try:
+        with blamed(subject.written, "forward"):
+            subject.forward()
+            grads = subject.backward([g.copy() for g in evidence.observation.upstream])
+    except Exception:
+        return None
+    finally:
+        subject.gate = used
+    fresh = grads.get(evidence.name)
+    if fresh is None:
+        return None
+    right = np.abs(fresh - evidence.numeric) <= evidence.tolerance(evidence.numeric)
+    if not np.all(right[evidence.known]):
+        return None
+    formula = "analytic is right after the first forward of a new gate, and wrong after the second"
+    return Finding("stale values", formula, "backward uses values of an earlier forward", "what {gate}.forward keeps, and under which condition")
+
+
+def output_for_input(evidence: Evidence) -> Finding | None:
+    """analytic = upstream * f'(y), y being the output."""
+    if not evidence.is_elementwise or evidence.count < 3:
+        return None
+    local = evidence.numeric_at(evidence.output)
+    if local is None or not evidence.fits(local):
+        return None
+    formula = "analytic = the derivative at the output y, not at the input x"
+    return Finding("evaluated at the output", formula, "a formula in x was given y", "what {gate}.forward saves, and the formula in backward")
+
+
+def input_for_output(evidence: Evidence) -> Finding | None:
+    """analytic = upstream * phi(x), where phi(y) = f'(x) is right: a formula in the output, given the input."""
+    jacobian = evidence.jacobian
+    if not evidence.is_elementwise or jacobian is None or evidence.count < 10:
+        return None
+    local, x, y = np.diag(jacobian), evidence.value.reshape(-1), evidence.output.reshape(-1)
+    for powers in ((0, 1), (0, 1, 2), (-1,), (-2,), (0, -1)):
+        if 0 in y and min(powers) < 0 or 0 in x and min(powers) < 0:
+            continue
+        coefficients = np.linalg.lstsq(_powers(y, powers), local, rcond=None)[0]
+        if not np.allclose(_powers(y, powers) @ coefficients, local, rtol=1e-7, atol=1e-8 * np.max(np.abs(local))):
+            continue
+        prediction = (_powers(x, powers) @ coefficients).reshape(evidence.value.shape) * evidence.upstream
+        if evidence.fits(prediction):
+            formula = "analytic = the derivative in terms of y, with x in place of y"
+            return Finding("evaluated at the input", formula, "a formula in y was given x", "what {gate}.forward saves, and the formula in backward")
+    return None
+
+
+def _powers(values: Array, powers: tuple[int, ...]) -> Array:
+    return np.stack([values ** float(power) for power in powers], axis=1)

@@ -1,0 +1,91 @@
+"""Gradients in which the upstream gradient was not multiplied in as the chain rule demands."""
+
+import numpy as np
+
+from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, besides
+from layerflow.parameter import Array
+
+PLACE = "where {gate}.backward uses grad"
+
+
+def ignored(evidence: Evidence) -> Finding | None:
+    """analytic = J^T 1."""
+    local = _local(evidence)
+    if local is None or evidence.output.ndim == 0:
+        return None
+    for prediction in (local, local / evidence.output.size, local / (evidence.batch or 1)):
+        factor = evidence.fitting_factor(prediction)
+        if factor is not None:
+            formula = f"analytic = what an upstream gradient of ones gives{besides(factor)}"
+            return Finding("upstream gradient ignored", formula, "the upstream gradient is not multiplied in", PLACE)
+    return None
+
+
+def added(evidence: Evidence) -> Finding | None:
+    """analytic = J^T 1 + upstream."""
+    local, upstream = _local(evidence), _as_value(evidence)
+    if local is None or upstream is None or not evidence.fits(local + upstream):
+        return None
+    formula = "analytic = local derivative + upstream gradient"
+    return Finding("upstream gradient added", formula, "the chain rule multiplies the two", PLACE)
+
+
+def unchanged(evidence: Evidence) -> Finding | None:
+    """analytic = upstream."""
+    upstream = _as_value(evidence)
+    if upstream is None or evidence.count < 2:
+        return None
+    factor = evidence.fitting_factor(upstream)
+    if factor is None:
+        return None
+    formula = f"analytic = the upstream gradient itself{besides(factor)}"
+    return Finding("local derivative missing", formula, "the local derivative is not multiplied in", PLACE)
+
+
+def squared(evidence: Evidence) -> Finding | None:
+    """analytic = (local derivative)^2 * upstream, element by element."""
+    jacobian = evidence.jacobian
+    if jacobian is None or evidence.count < 3:
+        return None
+    if evidence.is_elementwise:
+        local = np.diag(jacobian).reshape(evidence.value.shape)
+    elif evidence.output.ndim == 0:
+        local = jacobian.reshape(evidence.value.shape)
+    else:
+        return None
+    if not evidence.fits(local * evidence.numeric):
+        return None
+    return Finding("local derivative twice", "analytic = (local derivative)^2 * upstream", "the local derivative is multiplied in twice", PLACE)
+
+
+def not_linear(evidence: Evidence) -> Finding | None:
+    """A small upstream gradient gives the right gradient, this one does not."""
+    subject, small = evidence.subject, 2.0**-20
+    try:
+        subject.forward()
+        grads = subject.backward([small * g for g in evidence.observation.upstream])
+    except Exception:
+        return None
+    scaled = grads.get(evidence.name)
+    if scaled is None:
+        return None
+    with np.errstate(all="ignore"):
+        right = np.abs(scaled / small - evidence.numeric) <= evidence.tolerance(evidence.numeric)
+    if not np.all(right[evidence.known]):
+        return None
+    formula = "the gradient is right for a small upstream gradient, and wrong for a large one"
+    return Finding("not linear in the upstream gradient", formula, "backward clips or bends it; it must be linear in grad", PLACE)
+
+
+def _local(evidence: Evidence) -> Array | None:
+    """The gradient for an upstream gradient of ones."""
+    if evidence.jacobian is None:
+        return None
+    return evidence.jacobian.sum(axis=0).reshape(evidence.value.shape)
+
+
+def _as_value(evidence: Evidence) -> Array | None:
+    """The upstream gradient in the shape of the tensor, where it has that shape or is a single number."""
+    if evidence.upstream.shape == evidence.value.shape:
+        return evidence.upstream
+    return np.full(evidence.value.shape, float(evidence.upstream)) if evidence.upstream.ndim == 0 else None

@@ -1,0 +1,57 @@
+"""A whole model that fails: each of its gates is checked by itself, on the values it really saw."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from layerflow.containers.container import Container
+from layerflow.gradcheck.examine import examine
+from layerflow.gradcheck.subject import Subject
+from layerflow.gradcheck.verdicts import Report
+
+FEW = 5  # samples on which a fault that no hypothesis explained is looked at again, element by element
+
+
+def explain(report: Report, subject: Subject, samples: int, rtol: float) -> None:
+    """Name the first gate, in the order of forward, that fails by itself; where none does, kinks are no failure."""
+    if not isinstance(subject.gate, Container):
+        return
+    report.guilty = _first_guilty(subject, samples, rtol)
+    if report.guilty is not None or report.faults:
+        return
+    if all(tensor.wrong == tensor.wrong_at_kinks for tensor in report.tensors):
+        report.tensors = [replace(tensor, verdict="ok" if tensor.verdict == "wrong" else tensor.verdict) for tensor in report.tensors]
+        report.notes.append(
+            "some elements lie at kinks of several gates at once, where one-sided slopes of the whole decide nothing; "
+            "every gate is right by itself, on the values it saw"
+        )
+    elif any(tensor.verdict == "wrong" for tensor in report.tensors):
+        report.notes.append("every gate is right by itself, on the values it saw; look at how they are put together")
+
+
+def _first_guilty(subject: Subject, samples: int, rtol: float) -> tuple[str, Report] | None:
+    model = subject.gate
+    assert isinstance(model, Container)
+    subject.run()
+    seen = [[np.array(model.values[slot]) for slot in step.reads] for step in model.steps]
+    for step, inputs in zip(model.steps, seen, strict=True):
+        if not any(x.dtype.kind == "f" for x in inputs) and not step.gate.parameters():
+            continue
+        report = examine(Subject(step.gate, inputs), samples, rtol)
+        if report.faults or any(tensor.verdict == "wrong" for tensor in report.tensors):
+            if not report.faults and not report.diagnoses:
+                report.diagnoses = _on_few(step.gate, inputs, samples, rtol)
+            return step.name, report
+    return None
+
+
+def _on_few(gate: Any, inputs: list[Any], samples: int, rtol: float) -> list[Any]:
+    """The diagnosis on the first few samples, where there are more."""
+    rows = {len(x) for x in inputs if x.ndim}
+    if len(rows) != 1 or min(rows) <= FEW:
+        return []
+    try:
+        return examine(Subject(gate, [x[:FEW] if x.ndim else x for x in inputs]), samples, rtol).diagnoses
+    except Exception:  # the gate need not accept fewer samples
+        return []
