@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from layerflow.config import load_config
+    from layerflow.config.saved import load_model
     from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
     from layerflow.training.history import EarlyStopping, History
     from layerflow.training.observer import Observer
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # Imported when they are first asked for, so that a script that only needs gates starts as fast as NumPy does.
 _LATER = {
     "layerflow.config": ("load_config",),
+    "layerflow.config.saved": ("load_model",),
     "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),
     "layerflow.training.history": ("EarlyStopping", "History"),
     "layerflow.training.observer": ("Observer",),

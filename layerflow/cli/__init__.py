@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import layerflow
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError
 
-COMMANDS = ("train",)
+COMMANDS = ("train", "eval", "predict")
 
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
 

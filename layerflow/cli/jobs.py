@@ -117,8 +117,8 @@ class Jobs:
             self._finish(child)
         elif line.startswith(MESSAGES):
             self.display.progress(child.place, name, json.loads(line.removeprefix(MESSAGES)))
-        else:
-            self.display.message(f"{name}: {line}" if line.strip() else "")
+        elif line:
+            self.display.message(line if line.startswith(f"{name}: ") else f"{name}: {line}")
 
     def _finish(self, child: _Child) -> None:
         process, ended = child.process, self.ended[child.number]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from layerflow.config.config import Config
+from layerflow.config.new_data import without_files
+from layerflow.config.saved import describe_targets
 from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
 from layerflow.gate import Gate
@@ -107,6 +109,8 @@ class Experiment:
 
     def description(self) -> dict[str, Any]:
         """Return what a model file says of this model: enough to build it again and to treat new data alike."""
+        train = self.parts.train
+        assert train.y is not None
         return {
             "name": self.config.name,
             "model": self.config.model.with_width(self.width).plain(),
@@ -115,4 +119,6 @@ class Experiment:
             "task": self.trainer.task,
             "dtype": self.config.dtype,
             "preprocessing": self.parts.preprocessing.to_dict(),
+            "targets": describe_targets(train.y, train.classes),
+            "reader": without_files(self.config.data.source),
         }

@@ -1,6 +1,7 @@
 """A reader for new files: of the kind that read the training data, or of the kind that the file's name says."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from layerflow.config.describing import rebuild_element
@@ -35,8 +36,8 @@ def reader_for(words: Sequence[str], known: dict[str, Any], registry: Registry) 
     Raises:
         ConfigError: no file, too many of them, or none whose name says what it is.
     """
-    files = [word for word in words if "=" not in word]
-    settings = dict(_setting(word) for word in words if "=" in word)
+    files = [word for word in words if "=" not in word or Path(word).exists()]
+    settings = dict(_setting(word) for word in words if word not in files)
     if not files:
         raise ConfigError(f"no data file is given, only settings ({', '.join(words)}); name a file first")
     kind, said = kind_by_name(files[0]), known["type"]

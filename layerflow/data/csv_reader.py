@@ -76,7 +76,8 @@ class CSV(Reader):
         if need_target:
             y, classes = self._encode_target(table, like)
         name, features = set_name(self.path), encoding.features
-        return Dataset(x, y, features, classes, name, checksum(self.path), encoding, notes)
+        lines = np.array(table.lines, dtype=np.int64)
+        return Dataset(x, y, features, classes, name, checksum(self.path), encoding, notes, lines)
 
     def _treat_missing(self, table: Cells, need_target: bool) -> tuple[str, ...]:
         bad_target = table.missing_targets()

@@ -47,6 +47,7 @@ class Dataset:
         checksum: 'sha256:...' of the files it was read from, or of the arrays when it was generated.
         encoding: How a table's columns became those of x; None where there is no table.
         notes: What the reader did that its user should see: '3 rows dropped ...'.
+        lines: (samples,): the line of the file on which each sample stands, counted from 1; None where there are none.
     """
 
     x: NDArray[Any] | Rows
@@ -57,6 +58,7 @@ class Dataset:
     checksum: str
     encoding: Encoding | None = None
     notes: tuple[str, ...] = ()
+    lines: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -70,7 +72,8 @@ class Dataset:
             x = Rows(self.x, rows)
         else:
             x = self.x.take(rows, axis=0)
-        return replace(self, x=x, y=None if self.y is None else self.y.take(rows, axis=0))
+        y = None if self.y is None else self.y.take(rows, axis=0)
+        return replace(self, x=x, y=y, lines=None if self.lines is None else self.lines.take(rows))
 
 
 def check_finite(x: NDArray[Any], where: str) -> None:

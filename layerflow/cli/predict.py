@@ -1,0 +1,115 @@
+"""`layerflow predict`: what a trained model says of new data."""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerflow.cli.options import add_command, add_model_argument
+from layerflow.config import Registry
+from layerflow.config.new_data import reader_for
+from layerflow.config.saved import SavedModel
+from layerflow.data import Dataset
+from layerflow.errors import ConfigError
+from layerflow.training.evaluation import class_probabilities
+from layerflow.training.model_file import write_atomically
+
+EXAMPLES = """\
+  layerflow predict runs/iris/001 new.csv
+  layerflow predict runs/iris/001 new.csv -o predictions.jsonl --probabilities
+  layerflow predict model.npz new.csv delimiter=';'
+"""
+
+Row = dict[str, str | int | float]
+
+
+def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = add_command(subparsers, common, "predict", "apply a trained model to new data", EXAMPLES)
+    add_model_argument(parser)
+    parser.add_argument(
+        "data", nargs="+", metavar="DATA",
+        help="the file (no targets needed), then settings of its reader (delimiter=';')",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write (default: standard output)")
+    parser.add_argument("--format", choices=("csv", "jsonl"), help="the default follows from FILE's name, and is csv otherwise")
+    parser.add_argument("--probabilities", action="store_true", help="the probability of every class, not only of the predicted one")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict and write."""
+    registry = Registry.builtin(arguments.imports)
+    saved = SavedModel.load(arguments.model, registry)
+    data = reader_for(arguments.data, saved.reader, registry).read(need_target=False, like=saved.preprocessing)
+    for note in data.notes:
+        print(note, file=sys.stderr)
+    predicted = rows(saved, data, arguments.probabilities)
+    is_lines = (arguments.format or (arguments.output.suffix if arguments.output else "")).endswith("jsonl")
+    text = as_json_lines(predicted) if is_lines else as_csv(predicted)
+    if arguments.output is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        write_atomically(arguments.output, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise ConfigError(f"{arguments.output}: cannot be written ({error.strerror}); choose another place with -o") from error
+    print(f"{arguments.output}: {len(data)} predictions", file=sys.stderr)
+    return 0
+
+
+def rows(saved: SavedModel, data: Dataset, all_probabilities: bool) -> Iterator[Row]:
+    """Yield one row per sample: where it stands in its file, what is predicted, how probable that is."""
+    scores = saved.scores(data.x)
+    predicted = saved.decide(scores)
+    probabilities = None if saved.classes is None else class_probabilities(saved.loss, scores)
+    if all_probabilities and probabilities is None:
+        raise ConfigError(f"--probabilities: the scores of {type(saved.loss).__name__} are none; SoftmaxCE and SigmoidCE define them")
+    place, places = ("row", np.arange(len(data))) if data.lines is None else ("line", data.lines)
+    for sample, number in enumerate(places.tolist()):
+        row: Row = {place: number}
+        if saved.classes is not None:
+            row["prediction"] = str(predicted[sample])
+        else:
+            row |= _values(predicted[sample])
+        if probabilities is not None:
+            row["probability"] = plain(probabilities[sample].max())
+            if all_probabilities:
+                assert saved.classes is not None
+                named = zip(saved.classes, probabilities[sample], strict=True)
+                row |= {f"probability_{name}": plain(value) for name, value in named}
+        yield row
+
+
+def _values(predicted: Any) -> Row:
+    """Return the value of a regression, or its several values by number."""
+    if np.ndim(predicted) == 0:
+        return {"prediction": plain(predicted)}
+    return {f"prediction_{index}": plain(value) for index, value in enumerate(np.ravel(predicted))}
+
+
+def plain(value: Any) -> float:
+    """Return a number with the digits that it has in its own precision, and no more."""
+    return float(str(value))
+
+
+def as_csv(predicted: Iterator[Row]) -> str:
+    """Return the rows as CSV with a header."""
+    text = io.StringIO()
+    first = next(predicted)
+    writer = csv.DictWriter(text, first, lineterminator="\n")
+    writer.writeheader()
+    writer.writerow(first)
+    writer.writerows(predicted)
+    return text.getvalue()
+
+
+def as_json_lines(predicted: Iterator[Row]) -> str:
+    """Return the rows as JSON lines."""
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in predicted)
