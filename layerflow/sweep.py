@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.contract import check_backward, check_forward
-from layerflow.gate import Gate, Memory, find, recall
+from layerflow.gate import Gate, Memory, as_input, find, recall
 from layerflow.parameter import Array, Parameter
 
 
@@ -86,6 +86,7 @@ def forward_sweep(steps: Iterable[Step], values: list[Any], training: bool) -> N
             output = values[step.writes] = gate.bare_forward(*map(value_of, step.reads))
             if not hasattr(output, "shape"):
                 check_forward(gate, output)
+                values[step.writes] = as_input(output)
         except Exception as error:
             error.add_note(_where(step, "forward", values))
             raise

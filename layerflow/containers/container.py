@@ -1,12 +1,13 @@
 """What `Sequential` and `ComputationalGraph` share: they lay out steps, and the sweeps do the rest."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from layerflow.contract import as_upstream
 from layerflow.errors import GateError
-from layerflow.gate import Gate, Gradients, Shape, as_input, build_by_hand
+from layerflow.gate import Gate, Gradients, Shape, as_input, build_by_hand, find
 from layerflow.parameter import Array, Parameter, float_type
 from layerflow.sweep import Step, backward_sweep, forward_sweep, plan_gradients, write_gradients
 
@@ -117,6 +118,14 @@ class Container(Gate, checked=False):
         outputs = tuple([known[slot] for slot in self.output_slots])
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Turn the constants into another floating-point type too; see `Gate.astype`."""
+        for _, container in find(self, Container):
+            for slot, constant in container.constants.items():
+                if np.issubdtype(constant.dtype, np.floating):
+                    container.constants[slot] = container.values[slot] = constant.astype(dtype)
+        return super().astype(dtype)
+
     def parameter_names(self) -> dict[Parameter, str]:
         """The dotted name of every parameter, which is also written into it."""
         if self._names is None:
@@ -182,8 +191,8 @@ class Container(Gate, checked=False):
         for slot, parameter in self.sources.items():
             if (arrived := self.grads[slot]) is not None:
                 learned[parameter] = learned[parameter] + arrived if parameter in learned else arrived
-        if not learned.keys() <= self.parameter_names().keys():
-            self._names = None  # a gate was given another parameter since
+        if learned.keys() != self.parameter_names().keys():
+            self._names = None  # perhaps a gate was given another parameter since
         write_gradients(self.parameter_names(), learned)
         return learned
 

@@ -201,7 +201,7 @@ class ComputationalGraph(Container, checked=False):
         try:
             return list(TopologicalSorter(waits_for).static_order())
         except CycleError as error:
-            cycle = " -> ".join(reversed(error.args[1]))
+            cycle = " -> ".join(error.args[1])
             raise GateError(f"the graph has a cycle: {cycle}; a gate cannot depend on its own output") from None
 
     def _node(self, wire: Wire, reader: str = "") -> Node:

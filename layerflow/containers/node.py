@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 from layerflow.gate import Gate
 from layerflow.gates.activation import ReLU, Sigmoid, Tanh
 from layerflow.gates.arithmetic import Add, Divide, Exp, Log, MatMul, Multiply, Negate, Power, Subtract
-from layerflow.gates.reduction import Axes, Max, Mean, Sum
+from layerflow.gates.reduction import Max, Mean, Sum
+from layerflow.gates.settings import Axes
 from layerflow.gates.shape import Reshape, Slice, Transpose
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Node:
     def value(self) -> Any:
         """The value as of the last forward sweep; `None` before there is one."""
         source = self.graph.sources.get(self.slot)
-        return self.graph.values[self.slot] if source is None else source.value
+        if source is None:
+            return self.graph.values[self.slot]
+        return source.value if source.has_value else None
 
     @property
     def grad(self) -> Any:

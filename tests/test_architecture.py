@@ -1,0 +1,112 @@
+"""The direction of the dependencies, and what `import layerflow` may cost."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import layerflow
+
+PACKAGE = Path(layerflow.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = {"yaml", "tqdm", "pydantic", "matplotlib"}
+
+# What each part may import of the package; `core` is what needs NumPy alone.
+GATE = {"gate", "contract", "parameter", "errors"}
+SWEEP = GATE | {"sweep", "store"}
+CORE = SWEEP | {"gates", "containers"}
+TRAINING = CORE | {"training", "data"}
+ALLOWED = {
+    "errors": set(),
+    "parameter": {"errors"},
+    "contract": {"parameter", "errors"},
+    "gate": GATE,
+    "gates": GATE | {"gates"},
+    "sweep": GATE,
+    "store": GATE,
+    "containers": CORE,
+    "data": {"data", "errors"},
+    "gradcheck": CORE | {"gradcheck"},
+    "training": TRAINING,
+    "config": TRAINING | {"config"},
+    "report": TRAINING | {"config", "report", "gradcheck"},
+}
+NUMPY_ALONE = {"errors", "parameter", "contract", "gate", "gates", "sweep", "store", "containers"}
+
+
+def name_of(path):
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def part_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """All modules that a file imports, wherever in it, but for what only type checkers read."""
+    found = []
+
+    def visit(node):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for child in node.orelse:
+                visit(child)
+            return
+        if isinstance(node, ast.Import):
+            found.extend(name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            below = [f"{node.module}.{name.name}" for name in node.names]
+            found.extend(below if node.module == "layerflow" else [node.module])
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_dependencies_keep_their_direction(path):
+    part = part_of(path)
+    if part not in ALLOWED:
+        assert part in {"__init__", "__main__", "cli"}, f"{part} has no place in the table above"
+        return
+    inside = {name.split(".")[1] for name in imports(path) if name.startswith("layerflow.")}
+    assert inside <= ALLOWED[part], f"{part} may not import {', '.join(sorted(inside - ALLOWED[part]))}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if part_of(path) in NUMPY_ALONE], ids=name_of)
+def test_the_core_needs_numpy_alone(path):
+    outside = {name.split(".")[0] for name in imports(path)} - {"layerflow", "numpy"}
+    assert outside <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if part_of(path) != "report"], ids=name_of)
+def test_matplotlib_is_left_to_reports(path):
+    assert "matplotlib" not in {name.split(".")[0] for name in imports(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_holds_one_idea(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 400
+
+
+@pytest.mark.parametrize("module", ["layerflow", "layerflow.cli"])
+def test_importing_it_imports_nothing_heavy(module):
+    code = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    loaded = set(result.stdout.split())
+    assert "layerflow" in loaded
+    assert not loaded & HEAVY
+
+
+def test_this_test_sees_imports_wherever_they_stand(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        "import os, numpy.linalg\nfrom typing import TYPE_CHECKING\nfrom layerflow import cli\n"
+        "if TYPE_CHECKING:\n    import yaml\ndef f():\n    from layerflow.training.trainer import Trainer\n"
+    )
+    assert imports(path) == ["os", "numpy.linalg", "typing", "layerflow.cli", "layerflow.training.trainer"]
