@@ -1,0 +1,169 @@
+"""Records what PyTorch computes for the cases of `layerflow.gates.examples`, for tests that run without torch.
+
+    python scripts/record_gates.py                    # writes tests/recorded/gates.npz; needs torch
+
+Everything is float64. For each case the file holds the inputs, the parameters, an upstream gradient, and torch's output
+and gradients of the same function, written in torch's own words and differentiated by its autograd. Dropout is left
+out: its noise comes from another generator.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerflow.gate import Gate
+from layerflow.gates.examples import examples
+
+RECORDED = Path(__file__).resolve().parents[1] / "tests" / "recorded" / "gates.npz"
+
+
+def references() -> dict[str, Callable[..., Any]]:
+    """Return, by the name of the gate, the same function on tensors: `reference(gate, *inputs, **parameters)`."""
+    import torch
+    from torch.nn import functional
+
+    def reduced(gate: Any, x: Any, reduce: Callable[..., Any]) -> Any:
+        axes = tuple(range(x.ndim)) if gate.axis is None else gate.axis
+        return reduce(x, axes, gate.keepdims) if x.ndim else x * 1
+
+    def batch_mean(losses: Any, weights: Any, factor: Any = None) -> Any:
+        each = losses.reshape(len(losses), -1).sum(1)
+        weights = torch.ones(len(each), dtype=each.dtype) if weights is None else weights
+        return (weights * each).sum() / (weights if factor is None else weights * factor).sum()
+
+    def tensor_of(class_weight: Any) -> Any:
+        return None if class_weight is None else torch.as_tensor(class_weight)
+
+    def softmax_ce(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
+        per_class = tensor_of(gate.class_weight)
+        factor = None
+        if per_class is not None:
+            factor = t @ per_class if t.ndim == 2 else per_class[t]
+        return batch_mean(functional.cross_entropy(s, t, weight=per_class, reduction="none"), weights, factor)
+
+    def svm(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
+        per_class = tensor_of(gate.class_weight)
+        # torch averages over the classes, where this loss sums; it also adds the class weight by itself
+        losses = functional.multi_margin_loss(s, t, margin=gate.margin, weight=per_class, reduction="none") * s.shape[1]
+        return batch_mean(losses, weights, None if per_class is None else per_class[t])
+
+    def sigmoid_ce(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
+        t = t.to(s.dtype).reshape(s.shape)
+        losses = functional.binary_cross_entropy_with_logits(s, t, reduction="none")
+        if gate.class_weight is None:
+            return batch_mean(losses, weights)
+        factor = tensor_of(gate.class_weight)[t.long().flatten()]
+        return batch_mean(losses.flatten() * factor, weights, factor)
+
+    def elementwise(loss: Callable[..., Any]) -> Callable[..., Any]:
+        def mean(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
+            return batch_mean(loss(gate, s, t.to(s.dtype).reshape(s.shape)), weights)
+
+        return mean
+
+    def sliced(gate: Any, x: Any) -> Any:
+        positions = np.arange(x.numel()).reshape(x.shape)[gate.key]  # torch has no negative steps
+        return torch.take(x, torch.as_tensor(np.ascontiguousarray(positions)).reshape(np.shape(positions)))
+
+    return {
+        "Add": lambda gate, a, b: torch.add(a, b),
+        "Subtract": lambda gate, a, b: torch.sub(a, b),
+        "Multiply": lambda gate, a, b: torch.mul(a, b),
+        "Divide": lambda gate, a, b: torch.div(a, b),
+        "Negate": lambda gate, x: torch.neg(x),
+        "Power": lambda gate, x: torch.pow(x, gate.exponent),
+        "Maximum": lambda gate, a, b: torch.maximum(a, b),
+        "Minimum": lambda gate, a, b: torch.minimum(a, b),
+        "MatMul": lambda gate, a, b: torch.matmul(a, b),
+        "Exp": lambda gate, x: torch.exp(x),
+        "Log": lambda gate, x: torch.log(x),
+        "Sum": lambda gate, x: reduced(gate, x, torch.sum),
+        "Mean": lambda gate, x: reduced(gate, x, torch.mean),
+        "Max": lambda gate, x: reduced(gate, x, torch.amax),
+        "Reshape": lambda gate, x: x.reshape(gate.shape),
+        "Flatten": lambda gate, x: torch.flatten(x, 1) if x.ndim > 1 else x[:, None],
+        "Transpose": lambda gate, x: x.permute(gate.axes or tuple(reversed(range(x.ndim)))),
+        "Concatenate": lambda gate, *inputs: torch.cat(inputs, gate.axis),
+        "Slice": sliced,
+        "Linear": lambda gate, x, weight, bias=None: functional.linear(x, weight, bias),
+        "BiasTrick": lambda gate, x: functional.pad(x, (0, 1), value=1.0),
+        "ReLU": lambda gate, x: functional.relu(x),
+        "LeakyReLU": lambda gate, x: functional.leaky_relu(x, gate.negative_slope),
+        "ELU": lambda gate, x: functional.elu(x, gate.alpha),
+        "Sigmoid": lambda gate, x: torch.sigmoid(x),
+        "Tanh": lambda gate, x: torch.tanh(x),
+        "Softplus": lambda gate, x: functional.softplus(x, threshold=50.0),  # beyond the threshold it returns x
+        "GELU": lambda gate, x: functional.gelu(x),
+        "SiLU": lambda gate, x: functional.silu(x),
+        "Softmax": lambda gate, x: functional.softmax(x, gate.axis),
+        "LogSoftmax": lambda gate, x: functional.log_softmax(x, gate.axis),
+        "SoftmaxCE": softmax_ce,
+        "MulticlassSVM": svm,
+        "SigmoidCE": sigmoid_ce,
+        "SquaredError": elementwise(lambda gate, s, t: functional.mse_loss(s, t, reduction="none")),
+        "AbsoluteError": elementwise(lambda gate, s, t: functional.l1_loss(s, t, reduction="none")),
+        "Huber": elementwise(lambda gate, s, t: functional.huber_loss(s, t, delta=gate.delta, reduction="none")),
+        "ClippedNLL": elementwise(lambda gate, s, t: -torch.log(((1 + (2 * t - 1) * s) / 2).clamp(gate.floor, 1))),
+        "LogisticLikelihood": elementwise(lambda gate, s, t: 1 - torch.sigmoid((2 * t - 1) * s)),
+        "L2Regularizer": lambda gate, *weights: gate.strength * sum(w.square().sum() for w in weights),
+        "L1Regularizer": lambda gate, *weights: gate.strength * sum(torch.linalg.vector_norm(w, 1) for w in weights),
+    }
+
+
+def torch_result(gate: Gate, inputs: list[np.ndarray], grad: np.ndarray) -> dict[str, np.ndarray]:
+    """Return torch's output and gradients: `output`, `grad0`, `grad1`, ... of the inputs, `grad_weight`, ..."""
+    import torch
+
+    def leaf(array: np.ndarray, needs_grad: bool) -> Any:
+        return torch.tensor(array, requires_grad=needs_grad)
+
+    gradients, _ = gate.backward(grad)
+    tensors = [leaf(x, mine is not None) for x, mine in zip(inputs, gradients, strict=True)]
+    parameters = {name: leaf(item.value, True) for name, item in gate.named_parameters().items()}
+    output = references()[type(gate).__name__](gate, *tensors, **parameters)
+    output.backward(torch.tensor(grad))
+    named = {f"grad{i}": tensor for i, tensor in enumerate(tensors)}
+    named |= {f"grad_{name}": tensor for name, tensor in parameters.items()}
+    found = {name: tensor.grad.numpy() for name, tensor in named.items() if tensor.grad is not None}
+    return {"output": output.detach().numpy(), **found}
+
+
+def cases(seed: int) -> list[tuple[str, Gate, list[np.ndarray], np.ndarray]]:
+    """Return name, gate (built, and run forward once), inputs and upstream gradient of every case torch can judge."""
+    rng = np.random.default_rng(seed)
+    known, listed = references(), []
+    for kind, entries in examples(rng).items():
+        for number, (gate, given) in enumerate(entries):
+            if kind not in known:
+                continue
+            inputs = [np.asarray(x) for x in given]
+            gate.build(rng, *(x.shape for x in inputs))
+            grad = np.asarray(rng.normal(size=np.shape(gate.forward(*inputs))))
+            listed.append((f"{kind}-{number}", gate, inputs, grad))
+    return listed
+
+
+def main() -> None:
+    """Write the file."""
+    import torch
+
+    arrays: dict[str, np.ndarray] = {"torch": np.array(torch.__version__)}
+    gates = {}
+    for name, gate, inputs, grad in cases(seed=0):
+        gates[name] = repr(gate)
+        arrays |= {f"{name}/input{i}": x for i, x in enumerate(inputs)} | {f"{name}/upstream": grad}
+        arrays |= {f"{name}/{key}": item.value for key, item in gate.named_parameters().items()}
+        arrays |= {f"{name}/torch/{key}": array for key, array in torch_result(gate, inputs, grad).items()}
+    flat = np.concatenate([np.asarray(array, np.float64).ravel() for key, array in arrays.items() if key != "torch"])
+    layout = {key: [array.shape, str(array.dtype)] for key, array in arrays.items() if key != "torch"}
+    RECORDED.parent.mkdir(exist_ok=True)
+    index = np.array(json.dumps({"gates": gates, "layout": layout}))
+    np.savez_compressed(RECORDED, torch=arrays["torch"], index=index, values=flat)
+    print(f"{RECORDED}: {RECORDED.stat().st_size} bytes, {len(gates)} cases, torch {torch.__version__}")
+
+
+if __name__ == "__main__":
+    main()

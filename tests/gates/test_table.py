@@ -1,0 +1,52 @@
+"""The table of built-in gates is complete, and so are their descriptions and cases."""
+
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pytest
+
+import layerflow as lf
+from layerflow import gates
+from layerflow.gate import Gate
+from layerflow.gates import GATES, LOSSES, REGULARIZERS
+from layerflow.gates.examples import examples
+from layerflow.gates.targets import BinaryLoss, ClassLoss, ElementLoss, Loss
+
+
+def test_every_gate_of_the_package_is_listed_exported_and_has_cases():
+    names = [item.name for item in pkgutil.iter_modules(gates.__path__)]
+    modules = [importlib.import_module(f"{gates.__name__}.{name}") for name in names]
+    written = {item for module in modules for item in vars(module).values() if inspect.isclass(item)}
+    concrete = {item for item in written if issubclass(item, Gate)} - {Gate, Loss, ClassLoss, ElementLoss, BinaryLoss}
+    assert set(GATES.values()) == concrete
+    assert all(getattr(lf, name) is gate for name, gate in GATES.items())
+    assert examples(np.random.default_rng(0)).keys() == GATES.keys()
+
+
+def test_losses_and_regularizers_are_named_among_the_gates():
+    assert {name for name, gate in GATES.items() if issubclass(gate, Loss)} == set(LOSSES)
+    assert set(REGULARIZERS) == {"L1Regularizer", "L2Regularizer"}
+
+
+@pytest.mark.parametrize("gate", GATES.values(), ids=GATES)
+def test_a_gate_documents_its_formula_shapes_gradient_arguments_and_errors(gate):
+    text = inspect.getdoc(gate)
+    assert "=" in text.split("\n\n")[0]
+    assert "Shapes: " in text
+    assert "Local gradient: " in text
+    settings = [name for name in inspect.signature(gate).parameters if "__init__" in vars(gate)]
+    assert all(f"    {name}: " in text for name in settings)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_gate_keeps_float32_and_announces_its_output_shape(name):
+    for gate, inputs in examples(np.random.default_rng(3))[name]:
+        arrays = [np.asarray(x) for x in inputs]
+        arrays = [x.astype(np.float32) if x.dtype == np.float64 else x for x in arrays]
+        y = gate.forward(*arrays)
+        input_grads, param_grads = gate.backward(np.ones(np.shape(y), np.float32))
+        assert y.dtype == np.float32
+        assert {grad.dtype for grad in (*input_grads, *param_grads.values()) if grad is not None} <= {np.dtype("f4")}
+        assert gate.build(np.random.default_rng(0), *(x.shape for x in arrays)) == y.shape
