@@ -191,6 +191,10 @@ class Checker:
     def _collect(self, values: list[Any]) -> Any:
         return INVALID if INVALID in values else values
 
+    def _element_names(self, hint: Any) -> list[str]:
+        kinds = [kind for member in members_of(hint) if (kind := self.registry.kind_of(member)) is not None]
+        return [name for kind in kinds for name in self.registry.names(kind)]
+
     def _leaf(self, node: Node, hint: Any, path: Path) -> Any:
         value = node.plain()
         # Whatever could be an element was tried as one; what is left are plain values.
@@ -201,7 +205,7 @@ class Checker:
         try:
             checked = adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
-            self.problems.add(node.place, path, _objection(error, hint, value))
+            self.problems.add(node.place, path, _objection(error, hint, value, self._element_names(hint)))
             return INVALID
         if isinstance(value, str) and any(map(is_path, members_of(hint))):
             if "\0" in value or not value:
@@ -212,7 +216,7 @@ class Checker:
         return checked if isinstance(checked, bool | int | float | str) else value
 
 
-def _objection(error: ValidationError, hint: Any, value: Any) -> str:
+def _objection(error: ValidationError, hint: Any, value: Any, names: Collection[str]) -> str:
     """Say what is wrong: a bound that is broken, or else what kind of value the hint asks for."""
     bounds = (
         "greater_than",
@@ -230,7 +234,9 @@ def _objection(error: ValidationError, hint: Any, value: Any) -> str:
             return message if found["type"] == "value_error" else f"{message}, not {shown(value)}"
     choices = [c for member in members_of(hint) if get_origin(bare(member)) is Literal for c in get_args(bare(member))]
     guess = (
-        did_you_mean(value, [choice for choice in choices if isinstance(choice, str)]) if isinstance(value, str) else ""
+        did_you_mean(value, [*names, *(choice for choice in choices if isinstance(choice, str))])
+        if isinstance(value, str)
+        else ""
     )
     return f"must be {phrase(hint)}, not {shown(value)}{guess}"
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from layerflow.config.checking import Checker
-from layerflow.config.document import Node
+from layerflow.config.document import MAXIMUM_DEPTH, Node
 from layerflow.config.model_checking import check_model
-from layerflow.config.problems import Path, Place, Source
+from layerflow.config.problems import InvalidConfig, Path, Place, Problem, Source
 from layerflow.config.registry import Registry
 from layerflow.containers.container import Container
 from layerflow.containers.graph import ComputationalGraph
@@ -140,12 +140,14 @@ def _value(value: Any, where: str) -> Any:
     raise ConfigError(f"{where} is a {type(value).__name__}, which cannot be written down: take a number, text or list")
 
 
-def _node(value: Any, place: Place) -> Node:
+def _node(value: Any, place: Place, depth: int = 0) -> Node:
     """Return plain values as nodes of one place."""
+    if depth > MAXIMUM_DEPTH:
+        raise InvalidConfig([Problem(place, (), f"nested more than {MAXIMUM_DEPTH} levels deep")])
     if isinstance(value, dict):
-        nodes = {str(key): _node(item, place) for key, item in value.items()}
+        nodes = {str(key): _node(item, place, depth + 1) for key, item in value.items()}
         return Node(place, nodes, dict.fromkeys(nodes, place))
-    return Node(place, [_node(item, place) for item in value] if isinstance(value, list | tuple) else value)
+    return Node(place, [_node(item, place, depth + 1) for item in value] if isinstance(value, list | tuple) else value)
 
 
 def _refuse_shared_parameters(model: Gate) -> None:

@@ -60,7 +60,7 @@ class Element(Part):
         ]
         try:
             return self.factory(*positional, **arguments)
-        except (LayerflowError, ValueError, TypeError) as error:
+        except Exception as error:  # whatever a constructor of somebody's own may raise
             raise InvalidConfig([self.problem(error)]) from error
 
     def plain(self, folder: str | None = None) -> dict[str, Any] | str:
@@ -80,7 +80,9 @@ class Element(Part):
 
     def problem(self, error: Exception) -> Problem:
         """Say where in the file stands what the constructor objects to: at the argument that it names, if any."""
-        message = re.sub(rf"^{re.escape(self.type)}(\(.*?\))?: ", "", " ".join(str(error).split()))
+        expected = isinstance(error, LayerflowError | ValueError | TypeError)
+        text = str(error) if expected else f"{type(error).__name__}: {error}"
+        message = re.sub(rf"^{re.escape(self.type)}(\(.*?\))?: ", "", " ".join(text.split()))
         word = message.split(" ")[0].strip("'\":,").split("[")[0]
         path = (*self.path, word) if word in self.places else self.path
         return Problem(self.places.get(word, self.place), path, f"{self.type}: {message}")

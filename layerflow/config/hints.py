@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Union
 PATH = "path"
 _LISTS: tuple[Any, ...] = (list, Sequence, Iterable, Collection)
 _WORDS: dict[Any, str] = {
-    bool: "true or false",
     int: "a whole number",
     float: "a number",
     str: "text",
@@ -127,6 +126,8 @@ def _phrases(hint: Any) -> list[str]:
         return ["a list" if item is Any else f"a list (each item {phrase(item)})"]
     if mapped_hint(hint) is not None:
         return ["a mapping"]
+    if hint is bool:
+        return ["true", "false"]
     try:
         return [_WORDS[hint]]
     except (KeyError, TypeError):

@@ -18,7 +18,7 @@ from pydantic import (
 
 from layerflow.config.elements import Part
 from layerflow.config.hints import MODEL, ElementKind
-from layerflow.errors import did_you_mean
+from layerflow.config.words import metric_hint
 from layerflow.training.metrics import METRICS
 
 Reader = Annotated[Any, ElementKind("reader")]
@@ -36,7 +36,7 @@ RECORDED = (
 def _known_metric(known: Collection[str]) -> AfterValidator:
     def check(name: str) -> str:
         if name not in known:
-            hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+            hint = metric_hint(name, known)
             raise ValueError(f"no metric is called {name!r}{hint}")
         return name
 

@@ -95,10 +95,12 @@ TYPES = {
     "bcewithlogitsloss": "SigmoidCE",
     "binarycrossentropy": "SigmoidCE",
     "categoricalcrossentropy": "SoftmaxCE",
+    "cosineannealing": "Cosine",
     "cosineannealinglr": "Cosine",
     "crossentropy": "SoftmaxCE",
     "crossentropyloss": "SoftmaxCE",
     "dense": "Linear",
+    "exponentiallr": "Exponential",
     "fc": "Linear",
     "fullyconnected": "Linear",
     "hinge": "MulticlassSVM",
@@ -116,10 +118,12 @@ TYPES = {
     "mse": "SquaredError",
     "mseloss": "SquaredError",
     "multimarginloss": "MulticlassSVM",
+    "multisteplr": "MultiStep",
     "softmaxloss": "SoftmaxCE",
     "softmaxwithloss": "SoftmaxCE",
     "sparsecategoricalcrossentropy": "SoftmaxCE",
     "standardscaler": "Standard",
+    "steplr": "Step",
     "swish": "SiLU",
 }
 
@@ -145,3 +149,11 @@ def type_hint(word: str, known: Collection[str]) -> str:
     ours = TYPES.get(word.lower().replace("_", "").replace("-", ""))
     hint = f", layerflow calls it {ours!r}" if ours in known else did_you_mean(word, known)
     return f"{hint if hint.endswith('?') else hint + '.'} Known: {', '.join(sorted(known))}"
+
+
+def metric_hint(word: str, known: Collection[str]) -> str:
+    """Return what to write instead of the unknown metric `word`."""
+    parts = [{"val": "validation", "train": "training", "acc": "accuracy"}.get(part, part) for part in word.split("_")]
+    if (ours := "_".join(parts)) in known:
+        return f", layerflow calls it {ours!r}"
+    return did_you_mean(word, known) or f"; there are {', '.join(known)}"

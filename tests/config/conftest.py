@@ -51,6 +51,7 @@ class Swish2(lf.Gate):
     ) -> None:
         if beta < 0:
             raise ValueError(f"beta must not be negative, not {beta}")
+        1 / beta
         self.beta = beta
         self.inner = inner
 

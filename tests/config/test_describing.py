@@ -103,6 +103,14 @@ def test_a_parameter_in_two_gates_is_refused() -> None:
         describe_model(lf.Sequential(first, second))
 
 
+def test_a_description_nested_too_deep_is_a_config_error(registry: Registry) -> None:
+    deep: Any = "ReLU"
+    for _ in range(500):
+        deep = {"type": "Sequential", "gates": [deep]}
+    with pytest.raises(ConfigError, match=r"^model.npz: nested more than 50 levels deep"):
+        rebuild_model([deep], registry, "model.npz")
+
+
 @pytest.mark.parametrize("damaged", [None, 3, [], {}, [3], [{"type": "Linear"}], {"gates": []}, [{"type": "Nothing"}]])
 def test_a_damaged_description_is_a_config_error(registry: Registry, damaged: Any) -> None:
     with pytest.raises(ConfigError, match=r"^model.npz: model"):

@@ -70,7 +70,10 @@ CASES: list[tuple[str, str, str]] = [
     ("seed: 0", "seed: -1", "c.yaml:1:7: seed: must be greater than or equal to 0, not -1"),
     ("seed: 0", "dtype: float16", "c.yaml:1:8: dtype: must be 'float32' or 'float64', not the text 'float16', did you mean 'float64'?"),
     ("accuracy", "acuracy", "c.yaml:17:13: train.metrics.0: no metric is called 'acuracy', did you mean 'accuracy'?"),
-    ("validation_loss", "val_loss", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'val_loss', did you mean 'validation_loss'?"),
+    ("validation_loss", "val_loss", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'val_loss', layerflow calls it 'validation_loss'"),
+    ("validation_loss", "validation_los", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'validation_los', did you mean 'validation_loss'?"),
+    ("{type: Divide, by: 16}", "standard", "c.yaml:5:10: data.scale: must be a scaler ({type: ...}), 'none' or null, not the text 'standard', did you mean 'Standard'?"),
+    ("  test: 0.2", "  stratify: yes", "c.yaml:4:13: data.stratify: must be true, false or null, not the text 'yes'"),
     ("{metric: validation_loss, patience: 4}", "true", "c.yaml:16:19: train.early_stopping: must be a mapping with the keys metric, patience, min_delta, not true"),
     # the shape of the whole
     ("data:\n  source:", "data: [1]\nx:\n  source:", "c.yaml:2:7: data: must be a mapping with the keys source, test, validation, stratify, scale, not a list of 1"),

@@ -95,6 +95,7 @@ CASES: list[tuple[str, str, str]] = [
     ("inputs: x", "inputs: []", "c.yaml:5:11: model.inputs: must have at least one name"),
     ("[{type: Linear, out_features: 4}, ReLU]", "[Relu]", "c.yaml:11:47: model.gates.4.gates.0: unknown gate 'Relu', did you mean 'ReLU'? Known: "),
     ("[{type: Linear, out_features: 4}, ReLU]", "3", "c.yaml:11:46: model.gates.4.gates: must be a list of gates, or a graph {inputs: [x], gates: [...], output: name}, not 3"),
+    ("{type: Linear, out_features: 4}", "{type: Linear}", "c.yaml:11:47: model.gates.4.gates.0: Linear needs 'out_features': no data say it here"),
     ("{type: Linear, out_features: 4}", "{type: Linear, out_features: 4, bais: true}", "c.yaml:11:79: model.gates.4.gates.0.bais: unknown key, did you mean 'bias'?"),
 ]  # fmt: skip
 

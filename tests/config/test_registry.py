@@ -36,6 +36,7 @@ CASES: list[tuple[str, str, str]] = [
     ("beta", "betta", "c.yaml:2:24: model.0.betta: unknown key, did you mean 'beta'?"),
     ("beta: 2", "beta: x", "c.yaml:2:30: model.0.beta: must be a number, not the text 'x'"),
     ("beta: 2", "beta: -2", "c.yaml:2:30: model.0.beta: Swish2: beta must not be negative, not -2.0"),
+    ("beta: 2", "beta: 0", "c.yaml:2:9: model.0: Swish2: ZeroDivisionError: float division by zero"),
     ("beta: 2", "mode: quick", "c.yaml:2:30: model.0.mode: must be 'exact' or 'fast', not the text 'quick'"),
     ("beta: 2", "inner: Rlu", "c.yaml:2:31: model.0.inner: unknown gate 'Rlu', did you mean 'ReLU'? Known: "),
     ("Half", "{type: Half, x: 1}", "c.yaml:2:47: model.1.x: unknown key; known keys: type, name"),
