@@ -53,13 +53,9 @@ class Element(Part):
 
     def build(self, **more: Any) -> Any:
         """Call the type with its arguments, and with `more`; what it objects to is a `ConfigError` with the place."""
-        arguments = {name: build_value(value) for name, value in self.arguments.items()} | more
-        signature = signature_of(self.factory)
-        positional = [
-            item for name, item in signature.arguments.items() if item.is_variadic for item in arguments.pop(name, [])
-        ]
+        positional, arguments = self._call_arguments()
         try:
-            return self.factory(*positional, **arguments)
+            return self.factory(*positional, **arguments, **more)
         except Exception as error:  # whatever a constructor of somebody's own may raise
             raise InvalidConfig([self.problem(error)]) from error
 
@@ -77,6 +73,17 @@ class Element(Part):
                 values.setdefault(name, plain_value(argument.default, folder))
         ordered = [name for name in signature.arguments if name in values]
         return {"type": self.type} | {name: values[name] for name in [*ordered, *values]}
+
+    def _call_arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """Return what to call the type with, by position and by name."""
+        arguments = {name: build_value(value) for name, value in self.arguments.items()}
+        signature = list(signature_of(self.factory).arguments.values())
+        variadic = next((index for index, item in enumerate(signature) if item.is_variadic), None)
+        if variadic is None:
+            return [], arguments
+        # With `*items`, whatever stands before them has to be given by position, too.
+        before = [arguments.pop(item.name, item.default) for item in signature[:variadic]]
+        return [*before, *arguments.pop(signature[variadic].name, [])], arguments
 
     def problem(self, error: Exception) -> Problem:
         """Say where in the file stands what the constructor objects to: at the argument that it names, if any."""

@@ -75,6 +75,13 @@ class Half(lf.Gate):
         return (grad / 2,), {}
 
 
+class Polynomial(lf.Gate):
+    """y = scale * (c0 + c1 x + c2 x^2 + ...)."""
+
+    def __init__(self, scale: float = 1.0, *coefficients: float, shift: float = 0.0) -> None:
+        self.settings = (scale, coefficients, shift)
+
+
 class MeanLoss(lf.Gate):
     """The mean of the scores, whatever the targets."""
 

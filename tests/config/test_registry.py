@@ -32,6 +32,24 @@ def test_custom_types_of_every_kind_are_built(custom_registry: Registry) -> None
     assert config.resolve()["model"][0] == {"type": "Swish2", "beta": 2.0, "mode": "exact", "inner": None}
 
 
+@pytest.mark.parametrize(
+    ("written", "settings"),
+    [
+        ("Polynomial", (1.0, (), 0.0)),
+        ("{type: Polynomial, scale: 2, shift: 3}", (2.0, (), 3.0)),
+        ("{type: Polynomial, coefficients: [4, 5], shift: 3}", (1.0, (4.0, 5.0), 3.0)),
+    ],
+)
+def test_variadic_arguments_are_written_as_a_list(
+    custom_registry: Registry, written: str, settings: tuple[object, ...]
+) -> None:
+    config = load_config_text(CONFIG.replace("Half", written), registry=custom_registry)
+    for loaded in (config, load_config_text(config.to_yaml(), registry=custom_registry)):
+        model = loaded.build_model(2)
+        assert isinstance(model, lf.Sequential)
+        assert vars(model[1])["settings"] == settings
+
+
 CASES: list[tuple[str, str, str]] = [
     ("beta", "betta", "c.yaml:2:24: model.0.betta: unknown key, did you mean 'beta'?"),
     ("beta: 2", "beta: x", "c.yaml:2:30: model.0.beta: must be a number, not the text 'x'"),
