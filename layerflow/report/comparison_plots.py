@@ -1,0 +1,122 @@
+"""Pictures of many runs. Needs the `plot` extra (matplotlib)."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from layerflow.errors import ConfigError
+from layerflow.report.runs import Run
+
+try:
+    from matplotlib import colormaps
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+except ImportError as error:
+    raise ConfigError("pictures need matplotlib: pip install 'layerflow[plot]'") from error
+
+INK, FAINT = "#2b2d33", "#d9dce1"
+NAMED = 10
+
+
+def draw_runs(runs: Sequence[Run], by: str, path: Path) -> None:
+    """Draw loss and ranking metric of all runs over the epochs, best run first; the training part dashed and fainter."""
+    metric = by.split("_", 1)[1]
+    names = ["loss"] if metric in ("loss", "objective") else ["loss", metric]
+    figure = Figure(figsize=(5.4 * len(names) + 2.6, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    colours = _colours(len(runs))
+    for axes, name in zip(panels, names, strict=True):
+        frame(axes)
+        for place, run in reversed(list(enumerate(runs))):
+            label = str(run.folder) if place < NAMED else None
+            _draw_run(axes, run, name, colours[place], label)
+        axes.set_title(name.replace("_", " "), loc="left", fontweight="bold", fontsize=10, color=INK)
+        axes.set_xlabel("epoch   (solid: validation, dashed: training)", fontsize=8, color=INK)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if name == "loss" and _is_wide(runs):
+            axes.set_yscale("log")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles[::-1], labels[::-1], loc="outside right upper", frameon=False, fontsize=8, labelcolor=INK,
+        title=f"best first, by {by}" + (f"\n({NAMED} of {len(runs)} named)" if len(runs) > NAMED else ""), title_fontsize=8,
+    )  # fmt: skip
+    save(figure, path)
+
+
+def draw_sweep(settings: dict[str, list[Any]], values: Sequence[float], by: str, title: str, path: Path) -> None:
+    """Draw a metric against each swept setting: every run a dot, and the mean of each value.
+
+    Args:
+        settings: for each swept key its value in every run.
+        values: the metric of every run; runs whose metric isn't finite are left out.
+        by: the metric's name.
+        title, path: of the picture.
+    """
+    figure = Figure(figsize=(3.8 * len(settings) + 0.6, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(settings), squeeze=False, sharey=True)[0]
+    for axes, (key, given) in zip(panels, settings.items(), strict=True):
+        frame(axes)
+        points = [(x, y) for x, y in zip(given, values, strict=True) if math.isfinite(y)]
+        _draw_setting(axes, points)
+        axes.set_xlabel(key, fontsize=9, color=INK)
+    panels[0].set_ylabel(by.replace("_", " "), fontsize=9, color=INK)
+    figure.suptitle(title, fontsize=10, color=INK)
+    save(figure, path)
+
+
+def frame(axes: Axes) -> None:
+    """Draw axes faintly."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=8, length=0)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture in the format that the file's name says."""
+    FigureCanvasAgg(figure)
+    try:
+        figure.savefig(path, dpi=130)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: the picture cannot be written ({error})") from error
+
+
+def _draw_run(axes: Axes, run: Run, name: str, colour: Any, label: str | None) -> None:
+    epochs = [record["epoch"] for record in run.records]
+    training, validation = (
+        [record.get(f"{part}_{name}", math.nan) for record in run.records] for part in ("training", "validation")
+    )
+    has_validation = any(value == value for value in validation)
+    axes.plot(epochs, training, color=colour, linewidth=1.0, linestyle="--", alpha=0.55)
+    axes.plot(epochs, validation if has_validation else training, color=colour, linewidth=1.7, label=label)
+
+
+def _draw_setting(axes: Axes, points: Sequence[tuple[Any, float]]) -> None:
+    numbers = {x for x, _ in points if isinstance(x, int | float) and not isinstance(x, bool)}
+    is_numeric = len(numbers) == len({repr(x) for x, _ in points})
+    kinds = sorted(numbers) if is_numeric else list(dict.fromkeys(str(x) for x, _ in points))
+    at = {kind: kind if is_numeric else place for place, kind in enumerate(kinds)}
+    grouped = {kind: [y for x, y in points if (x if is_numeric else str(x)) == kind] for kind in kinds}
+    for kind, ys in grouped.items():
+        axes.plot([at[kind]] * len(ys), ys, "o", color="#2a6f97", alpha=0.45, markersize=5, markeredgewidth=0)
+    means = [sum(ys) / len(ys) for ys in grouped.values()]
+    axes.plot([at[kind] for kind in kinds], means, "-" if is_numeric else "", color="#e07a1f", marker="D", markersize=5, linewidth=1.4)
+    if not is_numeric:
+        axes.set_xticks(range(len(kinds)), kinds)
+        axes.margins(x=0.2)
+    elif len(kinds) > 1 and kinds[0] > 0 and kinds[-1] / kinds[0] >= 10:
+        axes.set_xscale("log")
+
+
+def _colours(count: int) -> list[Any]:
+    return [colormaps["viridis"](0.9 * place / max(count - 1, 1)) for place in range(count)]
+
+
+def _is_wide(runs: Sequence[Run]) -> bool:
+    losses = [value for run in runs for record in run.records for name, value in record.items() if name.endswith("_loss")]
+    finite = [value for value in losses if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > 50
