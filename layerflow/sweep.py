@@ -115,11 +115,12 @@ def backward_sweep(steps: Sequence[Step], values: list[Any], grads: list[Any]) -
         except Exception as error:
             error.add_note(_where(step, "backward", values))
             raise
-        for slot, needed, arrived in zip(step.reads, needs_grad, result[0], strict=True):
+        for slot, needed, arrived in zip(step.reads, needs_grad, result[0]):  # noqa: B905 (lengths are checked)
             if needed and arrived is not None:
-                grads[slot] = arrived if grads[slot] is None else grads[slot] + arrived
+                present = grads[slot]
+                grads[slot] = arrived if present is None else present + arrived
         for name, arrived in result[1].items():
-            parameter = vars(gate).get(name) or gate.named_parameters()[name]
+            parameter = gate.__dict__.get(name) or gate.named_parameters()[name]
             learned[parameter] = learned[parameter] + arrived if parameter in learned else arrived
     return learned
 
@@ -142,14 +143,18 @@ def _is_plainly_right(step: Step, result: Any, values: list[Any]) -> bool:
         return False
     if len(input_grads) != len(step.reads) or len(param_grads) != step.parameter_count:
         return False
-    for slot, grad in zip(step.reads, input_grads, strict=True):
-        if grad is not None and getattr(grad, "shape", None) != getattr(values[slot], "shape", ()):
-            return False
-    held = vars(step.gate)
-    for name, grad in param_grads.items():
-        parameter = held.get(name)
-        if type(parameter) is not Parameter or parameter.value.shape != getattr(grad, "shape", None):
-            return False
+    try:
+        for slot, grad in zip(step.reads, input_grads):  # noqa: B905 (just checked, and this is the hot path)
+            if grad is not None and grad.shape != values[slot].shape:
+                return False
+        if param_grads:
+            held = step.gate.__dict__
+            for name, grad in param_grads.items():
+                parameter = held[name]
+                if type(parameter) is not Parameter or parameter.value.shape != grad.shape:
+                    return False
+    except (AttributeError, KeyError):  # plain numbers, or the parameters of inner gates
+        return False
     return True
 
 

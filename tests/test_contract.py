@@ -100,6 +100,15 @@ def test_a_scalar_parameter_without_gradient_is_an_error_too():
         model.backward(np.ones((2, 3)))
 
 
+def test_a_buffer_is_no_parameter():
+    gate = Scale(lambda grad: ((grad,), {"mean": GAMMA}))
+    gate.mean = lf.Buffer(GAMMA)
+    model = lf.Sequential(gate)
+    model.forward(X)
+    with pytest.raises(lf.GateError, match="a gradient for 'mean', which is no parameter of it"):
+        model.backward(np.ones((2, 3)))
+
+
 def test_a_plain_number_is_a_gradient_for_a_scalar():
     gate = Scale(lambda grad: ((grad,), {"gamma": 2.0}))
     gate.gamma = lf.Parameter(1.0)
