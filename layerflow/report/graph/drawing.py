@@ -75,7 +75,7 @@ def _write(path: Path, text: str) -> None:
 WRITERS: dict[str, Writer] = {
     ".svg": _textual(lambda picture: to_svg(place(picture))),
     ".png": lambda picture, container, path: write_png(place(picture), path),
-    ".html": lambda picture, container, path: _write(path, to_html(picture, container)),
+    ".html": lambda picture, container, path: _write(path, to_html(picture, container, path.stem)),
     ".dot": _textual(to_dot),
     ".mmd": _textual(to_mermaid),
     ".txt": _textual(to_text),

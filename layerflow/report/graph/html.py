@@ -15,7 +15,7 @@ from layerflow.report.graph.svg import to_svg
 from layerflow.report.graph.words import formula_of, local_gradient_of, number, shape_text
 
 
-def to_html(picture: Picture, container: Container, title: str = "Computation graph") -> str:
+def to_html(picture: Picture, container: Container, title: str) -> str:
     """Write the page; nothing in it is loaded from anywhere."""
     folder = files("layerflow.report.graph").joinpath("page")
     page, style, script = (folder.joinpath(f"page.{ending}").read_text("utf-8") for ending in ("html", "css", "js"))

@@ -176,18 +176,21 @@ class _Drafter:
 
 
 def find_gate(picture: Picture, name: str) -> Item:
-    """The gate of that name (or, where no gate is called so, the only one of that type).
+    """The gate of that name; else the only one whose name ends so (`0` for `model.0`), or that is of that type.
 
     Raises:
         GateError: there is no such gate; the message lists those there are.
     """
-    named = [item for item in picture.gates if item.name == name] or [
-        item for item in picture.gates if type(item.gate).__name__ == name
-    ]
+    laws = (
+        lambda item: item.name == name,
+        lambda item: item.name.endswith(f".{name}"),
+        lambda item: type(item.gate).__name__ == name,
+    )
+    named = next(filter(None, ([item for item in picture.gates if law(item)] for law in laws)), [])
     if len(named) == 1:
         return named[0]
     known = ", ".join(f"{item.name} ({type(item.gate).__name__})" for item in picture.gates)
-    problem = f"there is no gate {name!r}" if not named else f"{name!r} is the type of {len(named)} gates"
+    problem = f"{name!r} stands for {len(named)} gates" if named else f"there is no gate {name!r}"
     raise GateError(f"{problem}; the gates are {known}")
 
 

@@ -62,7 +62,7 @@ def formula_of(gate: Gate) -> str:
 def local_gradient_of(gate: Gate) -> str:
     """What the gate's docstring says after `Local gradient:`; empty where it says nothing."""
     document = inspect.cleandoc(type(gate).__doc__ or "")
-    found = re.search(r"^Local gradient:\s*(.*?)(?=\n\S|\n\n|\Z)", document, re.DOTALL | re.MULTILINE)
+    found = re.search(r"^Local gradient:\s*(.*?)(?=\n[A-Z]\w*:|\n\n|\Z)", document, re.DOTALL | re.MULTILINE)
     return " ".join(found.group(1).split()) if found else ""
 
 

@@ -81,7 +81,7 @@ def test_formula_and_local_gradient_come_from_the_docstring():
         """y = x / 2.
 
         Local gradient: one half,
-            everywhere.
+        everywhere.
         Source: none.
         """
 

@@ -1,0 +1,61 @@
+"""`layerflow graph`: the computation graph of a configuration's whole objective, as a picture or as text."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from layerflow.cli.options import add_command, add_config_options, load_configs
+from layerflow.config.experiment import Experiment
+from layerflow.errors import ConfigError
+from layerflow.report.graph import draw, explain_gate, plain_text
+from layerflow.training.objective import Objective
+from layerflow.training.trainer import Trainer
+
+EXAMPLES = """\
+  layerflow graph configs/digits_mlp.yaml
+  layerflow graph configs/digits_residual.yaml -o residual.html --values
+  layerflow graph configs/digits_mlp.yaml --gate loss
+"""
+
+
+def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    summary = "draw the graph of model, loss and regularizers, or explain one gate of it"
+    parser = add_command(subparsers, common, "graph", summary, EXAMPLES)
+    add_config_options(parser)
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE",
+        help="a picture: .svg, .png, .html (walks through both sweeps), .dot, .mmd or .txt; without it, print text",
+    )  # fmt: skip
+    parser.add_argument(
+        "--values", action="store_true", help="run the first training batch and show the values and gradients"
+    )
+    parser.add_argument("--gate", metavar="NAME", help="explain one gate in the numbers of the first training batch")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw or print."""
+    if arguments.gate and arguments.out:
+        raise ConfigError("--gate prints its text; leave out -o, or draw the whole graph without --gate")
+    config, *others = load_configs(arguments)
+    if others:
+        raise ConfigError(f"graph draws one configuration at a time; {len(others) + 1} were given")
+    experiment = Experiment(config)
+    experiment.prepare()
+    objective = experiment.trainer.objective
+    if arguments.values or arguments.gate:
+        run_one_batch(experiment.trainer, objective)
+    if arguments.gate:
+        print(explain_gate(objective, arguments.gate), end="")
+    elif arguments.out:
+        print(draw(objective, arguments.out, values=arguments.values))
+    else:
+        print(plain_text(objective, values=arguments.values), end="")
+    return 0
+
+
+def run_one_batch(trainer: Trainer, objective: Objective) -> None:
+    """Sweep forwards and backwards on the batch that training would begin with; take no step."""
+    objective.forward(*next(iter(trainer.batches.epoch(0))))
+    objective.backward()
