@@ -24,33 +24,34 @@ def erfc(x: Any) -> Any:
     with the coefficients of his program CALERF: one rational function each for |x| up to 0.46875, up to 4, and beyond.
     """
     size = np.abs(x)
-    is_small, is_large = size <= 0.46875, size > 4.0
-    tail = np.piecewise(size, [is_small, is_large, ~(is_small | is_large)], [_near_zero, _far, _between])
+    near = _near_zero(np.minimum(size, 0.46875))
+    scaled = np.where(size <= 4, _between(np.minimum(size, 4)), _far(np.maximum(size, 4)))
+    tail = np.where(size <= 0.46875, near, np.exp(-size * size) * scaled)
     return np.where(x >= 0, tail, 2 - tail)
 
 
 def _near_zero(x: Any) -> Any:
     square = x * x
-    return 1 - x * _ratio(square, _NEAR_TOP, _NEAR_BOTTOM)
+    return 1 - x * _polynomial(square, _NEAR_TOP) / _polynomial(square, _NEAR_BOTTOM)
 
 
 def _between(x: Any) -> Any:
-    return np.exp(-x * x) * _ratio(x, _MIDDLE_TOP, _MIDDLE_BOTTOM)
+    return _polynomial(x, _MIDDLE_TOP) / _polynomial(x, _MIDDLE_BOTTOM)
 
 
 def _far(x: Any) -> Any:
     inverse = 1 / (x * x)
-    return np.exp(-x * x) / x * (1 / math.sqrt(math.pi) - inverse * _ratio(inverse, _FAR_TOP, _FAR_BOTTOM))
+    correction = inverse * _polynomial(inverse, _FAR_TOP) / _polynomial(inverse, _FAR_BOTTOM)
+    return (1 / math.sqrt(math.pi) - correction) / x
 
 
-def _ratio(x: Any, top: tuple[float, ...], bottom: tuple[float, ...]) -> Any:
-    """The quotient of two polynomials, by Horner's rule; their coefficients begin with the highest power."""
-    above, below = np.full_like(x, top[0]), np.full_like(x, bottom[0])
-    for coefficient in top[1:]:
-        above = above * x + coefficient
-    for coefficient in bottom[1:]:
-        below = below * x + coefficient
-    return above / below
+def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
+    """Horner's rule; the coefficients begin with that of the highest power."""
+    total = np.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        total *= x
+        total += coefficient
+    return total
 
 
 _NEAR_TOP = (

@@ -76,7 +76,7 @@ def test_a_linear_gate_keeps_to_its_first_width():
 
 S = np.zeros((4, 3))
 LABELS = [
-    (np.array([0, 1, 3, 5]), "label 3 in row 2; the scores have 3 columns, so labels go from 0 to 2"),
+    (np.array([0, 1, 3, 2]), "label 3 in row 2; the scores have 3 columns, so labels go from 0 to 2"),
     (np.array([0, -1, 3, 5]), "label -1 in row 1; the scores have 3 columns"),
     (np.array([0, 1, 2, -128], np.int8), "label -128 in row 3"),
     (np.array([0, 1, 255, 2], np.uint8), "label 255 in row 2"),

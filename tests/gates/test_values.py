@@ -150,6 +150,12 @@ def test_the_sigmoid_is_accurate_to_rounding_on_both_sides():
         assert sigmoid(x) == pytest.approx(1 / (1 + math.exp(-x)), rel=1e-15)
 
 
+def test_a_vanishing_loss_keeps_its_leading_digits():
+    tiny = math.exp(-40)  # ln(1 + e^-40), to rounding
+    assert lf.Softplus().forward(np.array([-40.0]))[0] == pytest.approx(tiny, rel=1e-14)
+    assert lf.SigmoidCE().forward(np.array([40.0]), np.array([1])) == pytest.approx(tiny, rel=1e-14)
+
+
 TIED_A, TIED_B = np.array([1.0, 2.0, 3.0, -0.0]), np.array([2.0, 2.0, 1.0, 0.0])
 
 
