@@ -199,7 +199,7 @@ class Checker:
         value = node.plain()
         # Whatever could be an element was tried as one; what is left are plain values.
         plain = tuple(member for member in members_of(hint) if self.registry.kind_of(member) is None)
-        adapter = adapter_of(_union(plain))
+        adapter = adapter_of(hint if len(plain) == len(members_of(hint)) else _union(plain))
         if adapter is None:
             return value
         try:
@@ -245,9 +245,16 @@ def _union(hints: tuple[Any, ...]) -> Any:
     return Union[hints] if hints else NoneType  # noqa: UP007 - the hints are known at run time only
 
 
-@lru_cache(maxsize=1024)
 def adapter_of(hint: Any) -> TypeAdapter[Any] | None:
     """Return the validator of a hint, or None for one that is of no plain values (an array): nothing can be said."""
+    try:
+        return _cached_adapter(hint)
+    except TypeError:  # a hint that cannot be hashed, such as `Annotated[float, Field(gt=0)]`
+        return _cached_adapter.__wrapped__(hint)
+
+
+@lru_cache(maxsize=1024)
+def _cached_adapter(hint: Any) -> TypeAdapter[Any] | None:
     try:
         return TypeAdapter(hint)
     except (PydanticSchemaGenerationError, PydanticUserError, TypeError, NameError):

@@ -1,10 +1,12 @@
 """Which settings a type takes: read from its constructor's real signature and type hints, or from a pydantic model."""
 
+import contextlib
 import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 from pydantic import BaseModel
@@ -46,7 +48,7 @@ def signature_of(target: Callable[..., Any]) -> Signature:
     if function is object.__init__:
         return Signature({})
     parameters = list(inspect.signature(function).parameters.values())[1 if inspect.isclass(target) else 0 :]
-    hints = _hints(function, target)
+    hints = _hints(function)
     documented = argument_descriptions(target)
     arguments = {}
     for parameter in parameters:
@@ -98,11 +100,11 @@ def _field(name: str, info: Any) -> Argument:
     return Argument(name, annotation, REQUIRED if default is PydanticUndefined else default, info.description or "")
 
 
-def _hints(function: Any, target: Any) -> dict[str, Any]:
-    for annotated in (function, target):
-        try:
-            if hints := typing.get_type_hints(annotated, include_extras=True):
-                return hints
-        except (NameError, TypeError, AttributeError, SyntaxError):
-            continue
-    return {}
+def _hints(function: Any) -> dict[str, Any]:
+    """Return the type hints of a function, each by itself: one that cannot be resolved leaves the others checked."""
+    hints: dict[str, Any] = {}
+    for name, hint in getattr(function, "__annotations__", {}).items():
+        with contextlib.suppress(NameError, TypeError, AttributeError, SyntaxError):
+            alone = SimpleNamespace(__annotations__={name: hint})
+            hints |= typing.get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)
+    return hints

@@ -30,9 +30,10 @@ train:
 CUSTOM = '''\
 """Gates, an optimizer and a reader that somebody wrote."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 import layerflow as lf
 from layerflow.data.reader import Reader
@@ -80,6 +81,19 @@ class Polynomial(lf.Gate):
 
     def __init__(self, scale: float = 1.0, *coefficients: float, shift: float = 0.0) -> None:
         self.settings = (scale, coefficients, shift)
+
+
+class Bounded(lf.Gate):
+    """A gate whose hints have bounds of their own."""
+
+    def __init__(
+        self,
+        rate: Annotated[float, Field(gt=0)] = 1.0,
+        size: Annotated[int | None, Field(le=9)] = None,
+        table: np.ndarray | None = None,
+        later: "Unknown" = 0,
+    ) -> None:
+        self.rate = rate
 
 
 class MeanLoss(lf.Gate):
