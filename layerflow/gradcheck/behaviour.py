@@ -46,7 +46,7 @@ def observe(subject: Subject) -> Observation:
     output = subject.forward(*inputs)
     upstream = subject.upstream(output)
     given = [g.copy() for g in upstream]
-    saved = [(array, array.copy()) for array in _saved_arrays(subject.gate)]
+    saved = [(array, array.copy()) for array in saved_arrays(subject.gate)]
     first = _copies(subject.backward(given))
     faults += _changed_in_backward(subject, upstream, given, saved, parameters)
     second = subject.backward([g.copy() for g in upstream])
@@ -63,7 +63,7 @@ def guilty_write(subject: Subject, observation_upstream: list[Array] | None) -> 
         subject.restore()
         subject.gate.forward(*inputs)
         if observation_upstream is not None:
-            for array in _saved_arrays(subject.gate):
+            for array in saved_arrays(subject.gate):
                 array.flags.writeable = False
             subject.gate.backward(*(_frozen(g) for g in observation_upstream))
     except ValueError as error:
@@ -200,7 +200,7 @@ def _forward_on_others(subject: Subject) -> None:
         subject.gate._saved = None
 
 
-def _saved_arrays(gate: Gate) -> list[Array]:
+def saved_arrays(gate: Gate) -> list[Array]:
     """The arrays that forward saved, in the gate, in gates inside it and in a container's steps."""
     held: list[Any] = [inner._saved for _, inner in find(gate, Gate)]
     if isinstance(gate, Container):

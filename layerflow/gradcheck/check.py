@@ -33,8 +33,7 @@ def check_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int = SAMP
     start = time.perf_counter()
     subject = Subject(gate, inputs, seed)
     report = examine(subject, samples, rtol)
-    if not report:
-        explain(report, subject, samples, rtol)
+    explain(report, subject, samples, rtol)
     report.seed = seed
     report.seconds = time.perf_counter() - start
     return report

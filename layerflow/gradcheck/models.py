@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.containers.container import Container
+from layerflow.gradcheck.behaviour import observe
 from layerflow.gradcheck.examine import examine
 from layerflow.gradcheck.subject import Subject
 from layerflow.gradcheck.verdicts import Report
@@ -14,31 +15,40 @@ FEW = 5  # samples on which a fault that no hypothesis explained is looked at ag
 
 
 def explain(report: Report, subject: Subject, samples: int, rtol: float) -> None:
-    """Name the first gate, in the order of forward, that fails by itself; where none does, kinks are no failure."""
+    """Name the first gate, in the order of forward, that fails by itself; where none does, kinks are no failure.
+
+    What a gate may not touch is watched even in a model whose gradients are right: a gate that spoils its upstream
+    gradient does so unseen until another gate needs it.
+    """
     if not isinstance(subject.gate, Container):
         return
-    report.guilty = _first_guilty(subject, samples, rtol)
-    if report.guilty is not None or report.faults:
+    report.guilty = _first_guilty(subject, samples, rtol, is_right=report.ok)
+    if report.guilty is not None:
+        report.faults += [fault for fault in report.guilty[1].faults if report.ok]
         return
-    if all(tensor.wrong == tensor.wrong_at_kinks for tensor in report.tensors):
-        report.tensors = [replace(tensor, verdict="ok" if tensor.verdict == "wrong" else tensor.verdict) for tensor in report.tensors]
+    wrong = [tensor for tensor in report.tensors if tensor.verdict == "wrong"]
+    if not wrong or report.faults:
+        return
+    if all(tensor.wrong == tensor.wrong_at_kinks for tensor in wrong):
+        report.tensors = [replace(tensor, verdict="ok") if tensor in wrong else tensor for tensor in report.tensors]
         report.notes.append(
             "some elements lie at kinks of several gates at once, where one-sided slopes of the whole decide nothing; "
             "every gate is right by itself, on the values it saw"
         )
-    elif any(tensor.verdict == "wrong" for tensor in report.tensors):
+    else:
         report.notes.append("every gate is right by itself, on the values it saw; look at how they are put together")
 
 
-def _first_guilty(subject: Subject, samples: int, rtol: float) -> tuple[str, Report] | None:
+def _first_guilty(subject: Subject, samples: int, rtol: float, is_right: bool) -> tuple[str, Report] | None:
     model = subject.gate
     assert isinstance(model, Container)
     subject.run()
     seen = [[np.array(model.values[slot]) for slot in step.reads] for step in model.steps]
     for step, inputs in zip(model.steps, seen, strict=True):
-        if not any(x.dtype.kind == "f" for x in inputs) and not step.gate.parameters():
+        part = Subject(step.gate, inputs)
+        if not part.tensors:
             continue
-        report = examine(Subject(step.gate, inputs), samples, rtol)
+        report = Report(part.written, faults=observe(part).faults) if is_right else examine(part, samples, rtol)
         if report.faults or any(tensor.verdict == "wrong" for tensor in report.tensors):
             if not report.faults and not report.diagnoses:
                 report.diagnoses = _on_few(step.gate, inputs, samples, rtol)

@@ -70,7 +70,7 @@ class Subject:
         for generator, state in self._generators:
             generator.bit_generator.state = state
         for buffer, value in self._buffers:
-            buffer.value = value
+            buffer.value = value.astype(buffer.value.dtype)
 
     def run(self) -> Array:
         """The output for the inputs and parameters as they are now, as one flat vector."""

@@ -1,0 +1,198 @@
+"""The laws that every gate keeps, built-in or custom; each is a function that raises `AssertionError` where it is broken."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from layerflow.errors import GateError
+from layerflow.gate import Gate, find
+from layerflow.gradcheck.behaviour import guilty_write, saved_arrays
+from layerflow.gradcheck.check import check_gradients
+from layerflow.gradcheck.subject import Subject, is_real, outputs
+from layerflow.parameter import Array
+
+Inputs = Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law: its name, the function that checks it, and whether it says anything about a gate and its inputs."""
+
+    name: str
+    check: Callable[[Gate, Inputs], None]
+    applies: Callable[[Gate, Inputs], bool] = lambda gate, inputs: True
+
+
+def gradients_match_differences(gate: Gate, inputs: Inputs) -> None:
+    """Every gradient agrees with differences of forward."""
+    report = check_gradients(gate, *inputs)
+    assert report.ok, str(report)
+
+
+def nothing_is_mutated(gate: Gate, inputs: Inputs) -> None:
+    """Inputs, parameters, the upstream gradient and the saved arrays are never changed: they are made read-only."""
+    subject = Subject(gate, inputs)
+    parameters = [p.value.copy() for p in subject.gate.parameters()]
+    upstream = subject.upstream(subject.forward())
+    line = guilty_write(subject, upstream)
+    assert not line, f"{subject.written} writes into an array that it was only lent{line}"
+    given, lent = [x.copy() for x in subject.inputs], [g.copy() for g in upstream]
+    subject.forward(*given)
+    held = [(array, array.copy()) for array in saved_arrays(subject.gate)]
+    subject.backward(lent)
+    pairs = [*zip(given, subject.inputs, strict=True), *zip(lent, upstream, strict=True), *held]
+    pairs += list(zip((p.value for p in subject.gate.parameters()), parameters, strict=True))
+    assert all(np.array_equal(a, b) for a, b in pairs), f"{subject.written} changes an array that it was only lent"
+
+
+def backward_can_be_repeated(gate: Gate, inputs: Inputs) -> None:
+    """A second backward after one forward gives the same gradients."""
+    subject = Subject(gate, inputs)
+    upstream = subject.upstream(subject.forward())
+    first = {name: _copy(grad) for name, grad in subject.backward(upstream).items()}
+    _assert_same(subject, first, subject.backward(upstream), 0.0, "a second backward gives another gradient")
+
+
+def backward_is_linear(gate: Gate, inputs: Inputs) -> None:
+    """backward(2g - 3h) = 2 backward(g) - 3 backward(h)."""
+    subject = Subject(gate, inputs)
+    output = subject.forward()
+    g, h = subject.upstream(output), subject.upstream(output)
+    of_g = {name: _copy(grad) for name, grad in subject.backward(g).items()}
+    of_h = {name: _copy(grad) for name, grad in subject.backward(h).items()}
+    both = subject.backward([2.0 * a - 3.0 * b for a, b in zip(g, h, strict=True)])
+    combined = {name: None if a is None else 2.0 * a - 3.0 * _given(of_h[name]) for name, a in of_g.items()}
+    _assert_same(subject, combined, both, 1e-9, "backward(2g - 3h) differs from 2 backward(g) - 3 backward(h)")
+
+
+def dtype_is_kept(gate: Gate, inputs: Inputs) -> None:
+    """float32 in, float32 out, forwards and backwards; and the same for float64."""
+    for dtype in (np.float32, np.float64):
+        subject = Subject(gate, inputs)
+        subject.gate.astype(dtype)
+        output = subject.forward(*(x.astype(dtype) if is_real(x) else x.copy() for x in subject.inputs))
+        kept = {"the output": np.asarray(outputs(output)[0])}
+        upstream = [g.astype(dtype) for g in subject.upstream(output)]
+        kept |= {f"the gradient of {k}": g for k, g in subject.backward(upstream).items() if g is not None}
+        for what, array in kept.items():
+            assert array.dtype == dtype, f"{subject.written}: {what} is {array.dtype}, everything given is {np.dtype(dtype)}"
+
+
+def input_need_not_be_contiguous(gate: Gate, inputs: Inputs) -> None:
+    """Views with any strides give what contiguous arrays give."""
+    subject = Subject(gate, inputs)
+    output = subject.forward()
+    upstream = subject.upstream(output)
+    expected = {name: _copy(grad) for name, grad in subject.backward(upstream).items()} | {"output": outputs(output)[0].copy()}
+    strided = subject.forward(*(_strided(x) for x in subject.inputs))
+    found = subject.backward([_strided(g) for g in upstream]) | {"output": outputs(strided)[0]}
+    _assert_same(subject, expected, found, 1e-9, "non-contiguous input gives something else")
+
+
+def backward_before_forward_is_an_error(gate: Gate, inputs: Inputs) -> None:
+    """Backward before any forward is a `GateError`."""
+    subject = Subject(gate, inputs)
+    upstream = subject.upstream(copy.deepcopy(subject.gate).forward(*subject.inputs))
+    for _, inner in find(subject.gate, Gate):
+        inner._ran = inner._saved = inner._user = None
+    try:
+        subject.gate.backward(*upstream)
+    except GateError:
+        return
+    raise AssertionError(f"{subject.written}: backward before forward raises no GateError; keep what it needs with self.save(...)")
+
+
+def rebuilds_from_its_arguments(gate: Gate, inputs: Inputs) -> None:
+    """A gate made anew from its recorded arguments, given the same state, does the same."""
+    subject = Subject(gate, inputs)
+    args, kwargs = copy.deepcopy(gate._arguments)
+    twin = Subject(type(gate)(*args, **kwargs), inputs)
+    mine, its = subject.gate, twin.gate
+    its.training = mine.training
+    for kind in ("named_parameters", "named_buffers", "named_generators"):
+        names, found = list(getattr(mine, kind)()), list(getattr(its, kind)())
+        assert names == found, f"{subject.written}: rebuilt from its arguments it has {kind[6:]} {found}, not {names}"
+    for name, cell in (mine.named_parameters() | mine.named_buffers()).items():
+        (its.named_parameters() | its.named_buffers())[name].value = cell.value
+    for name, generator in mine.named_generators().items():
+        its.named_generators()[name].bit_generator.state = generator.bit_generator.state
+    expected, found = outputs(mine.forward(*subject.inputs)), outputs(its.forward(*subject.inputs))
+    same = all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert same, f"{subject.written}: rebuilt from its arguments and given the same state, it gives another output"
+
+
+def batch_equals_stacked_samples(gate: Gate, inputs: Inputs) -> None:
+    """Sample by sample gives what the whole batch gives."""
+    subject = Subject(gate, inputs)
+    whole = np.array(subject.forward())
+    single = [subject.forward(*(x[i : i + 1] for x in subject.inputs)).copy() for i in range(len(whole))]
+    same = np.allclose(np.concatenate(single), whole, rtol=1e-9, atol=1e-12)
+    assert same, f"{subject.written}: a sample by itself gives another output than in its batch, though no sample depends on another"
+
+
+def treats_samples_apart(gate: Gate, inputs: Inputs) -> bool:
+    """Whether all inputs and the output have one row per sample, and no row of the output depends on another's input."""
+    subject = Subject(gate, inputs)
+    rows = {len(x) if x.ndim else -1 for x in subject.inputs}
+    if len(rows) != 1 or min(rows) < 2 or subject.gate.named_generators():
+        return False
+    whole = subject.forward()
+    if isinstance(whole, tuple) or np.ndim(whole) == 0 or len(whole) != min(rows):
+        return False
+    whole = whole.copy()
+    for i in range(len(whole)):
+        moved = [x.copy() for x in subject.inputs]
+        for x in moved:
+            if is_real(x):
+                x[i] *= 0.9
+        changed = np.any(np.reshape(subject.forward(*moved) != whole, (len(whole), -1)), axis=1)
+        if np.any(np.delete(changed, i)):
+            return False
+    return True
+
+
+LAWS = (
+    Law("gradients match differences", gradients_match_differences),
+    Law("nothing is mutated", nothing_is_mutated),
+    Law("backward can be repeated", backward_can_be_repeated),
+    Law("backward is linear", backward_is_linear),
+    Law("dtype is kept", dtype_is_kept),
+    Law("input need not be contiguous", input_need_not_be_contiguous),
+    Law("backward before forward is an error", backward_before_forward_is_an_error),
+    Law("rebuilds from its arguments", rebuilds_from_its_arguments),
+    Law("batch equals stacked samples", batch_equals_stacked_samples, treats_samples_apart),
+)
+
+
+def _assert_same(
+    subject: Subject, expected: dict[str, Array | None], found: dict[str, Array | None], rtol: float, problem: str
+) -> None:
+    for name, a in expected.items():
+        b = found[name]
+        if a is None or b is None:
+            assert a is None and b is None, f"{subject.written}: {problem}: None for {name} once, an array at another time"
+            continue
+        scale = float(np.max(np.abs(a), initial=0.0))
+        assert np.allclose(a, b, rtol=rtol, atol=rtol * scale), f"{subject.written}: {problem} ({name})"
+
+
+def _given(grad: Array | None) -> Array:
+    assert grad is not None
+    return grad
+
+
+def _copy(grad: Array | None) -> Array | None:
+    return None if grad is None else np.array(grad)
+
+
+def _strided(array: Array) -> Array:
+    """A view with the same elements whose strides are neither positive throughout nor dense."""
+    if array.ndim == 0:
+        return array
+    room = np.empty((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+    view = room[..., ::-2]
+    view[...] = array
+    return view
