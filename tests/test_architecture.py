@@ -29,6 +29,7 @@ ALLOWED = {
     "containers": CORE,
     "data": {"data", "errors"},
     "gradcheck": CORE | {"gradcheck"},
+    "testing": CORE | {"gradcheck"},
     "training": TRAINING,
     "config": TRAINING | {"config"},
     "report": TRAINING | {"config", "report", "gradcheck"},

@@ -49,14 +49,14 @@ class Container(Gate, checked=False):
 
     def lay(self, name: str, gate: Gate, reads: tuple[int, ...], writes: int) -> None:
         """Append the step of a gate, or all the steps of a nested container."""
-        if not isinstance(gate, Container):
+        if not isinstance(gate, Container) or not gate.is_plain:
             self.steps.append(Step(name, gate, reads, writes))
             return
         gate.finish()
         if len(gate.input_slots) != len(reads) or len(gate.output_slots) != 1:
             raise GateError(
-                f"{name!r} is a {type(gate).__name__} of {len(gate.input_slots)} inputs and {len(gate.output_slots)} "
-                f"outputs; used as one gate it needs as many inputs as it is given, here {len(reads)}, and one output"
+                f"{name!r} is a {type(gate).__name__} of {len(gate.input_slots)} inputs and "
+                f"{len(gate.output_slots)} outputs; used as one gate it needs as many inputs as it is given, here {len(reads)}, and one output"
             )
         if gate.output_slots[0] not in [step.writes for step in gate.steps]:
             raise GateError(f"{name!r} is a {type(gate).__name__} whose output no gate computes; leave it out")
@@ -72,6 +72,12 @@ class Container(Gate, checked=False):
                 slots[step.writes] = self.new_slot()
             reads = tuple([slots[i] for i in step.reads])
             self.steps.append(Step(f"{name}.{step.name}", step.gate, reads, slots[step.writes]))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its sweeps are those of its steps; a subclass with a `forward` of its own is like any other gate."""
+        cls: Any = type(self)
+        return cls.forward is cls.bare_forward and cls.backward is cls.bare_backward
 
     def finish(self) -> None:
         """Lay the steps that are still to be laid, and settle the outputs."""

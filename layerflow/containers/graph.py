@@ -88,7 +88,8 @@ class ComputationalGraph(Container, checked=False):
             raise GateError(f"{name!r} is {gate!r}, not a gate")
         mark = self._mark()
         node = self._new_node(name, gate=gate)
-        if all(isinstance(wire, Node) and wire.value is not None for wire in wires):
+        read = [self.nodes.get(wire) if isinstance(wire, str) else wire for wire in wires]
+        if all(other is not None and other.value is not None for other in read):
             try:
                 self._compute(node, gate, tuple([self._node(wire).slot for wire in wires]))
             except Exception:

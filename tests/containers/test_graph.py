@@ -71,6 +71,13 @@ def test_values_from_the_start_compute_at_once(graph):
     assert graph.forward(x=1.0) == -24.0
 
 
+@pytest.mark.parametrize("by_name", [False, True], ids=["nodes", "names"])
+def test_an_added_gate_computes_at_once_too(graph, by_name):
+    x = graph.input("x", 3.0)
+    y = graph.add("y", lf.Multiply(), ["x", "x"] if by_name else [x, x])
+    assert y.value == 9.0
+
+
 def test_python_decides_what_is_computed(graph):
     x = graph.input("x", 3.0)
     node = x
@@ -285,7 +292,7 @@ MISTAKES = {
     "no gate": (lambda g: g.add("a", np.tanh, g.input("x")), r"'a' is <ufunc 'tanh'>, not a gate"),
     "backward before forward": (lambda g: residual(g).backward(), r"backward before forward"),
     "backward before the new forward": (
-        lambda g: [residual(g).forward(np.ones((1, 3))), g.add("new", lf.Add(), ["sum", "sum"]), g.backward()],
+        lambda g: [residual(g).forward(np.ones((1, 3))), g.add("new", lf.Add(), ["sum", g.input("z")]), g.backward()],
         r"backward before forward",
     ),
     "backward from a node without a value": (

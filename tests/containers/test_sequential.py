@@ -111,6 +111,65 @@ def test_every_way_to_write_the_same_row_computes_the_same(way):
     assert sorted(map(key, actual[2:])) == sorted(map(key, expected[2:]))
 
 
+class Net(lf.Sequential):
+    """A model of its own, with arguments of its own."""
+
+    def __init__(self, width):
+        super().__init__(lf.Linear(width), Square(), lf.Linear(2))
+
+
+class Doubling(Net):
+    """A container whose sweeps are not only those of its gates."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+    def backward(self, grad):
+        return super().backward(2 * grad)
+
+
+class Residual(lf.Gate):
+    """A gate of the author's around a container: y = f(x) + x."""
+
+    def __init__(self):
+        self.f = lf.Sequential(lf.Linear(3), Square())
+
+    def build(self, rng, shape):
+        return self.f.build(rng, shape)
+
+    def forward(self, x):
+        return self.f.forward(x) + x
+
+    def backward(self, grad):
+        (dx,), grads = self.f.backward(grad)
+        return (dx + grad,), {f"f.{name}": value for name, value in grads.items()}
+
+
+def test_a_subclass_is_a_model_with_arguments_of_its_own():
+    model = Net(5)
+    assert repr(model) == "Net(5)"
+    assert model.arguments == {"width": 5}
+    assert lf.Sequential(model).forward(X).shape == (4, 2)
+    assert model[0].out_features == 5
+
+
+@pytest.mark.parametrize("make", [lambda: Doubling(5), Residual], ids=["subclass", "gate around a container"])
+def test_a_forward_around_a_container_is_run_by_hand_and_inside_others(make):
+    gate = make()
+    y = gate.forward(X)
+    upstream = np.ones_like(y)
+    (dx,), grads = gate.backward(upstream)
+    model = lf.Sequential(lf.Sequential(gate))
+    assert np.array_equal(model.forward(X), y)
+    (same,), learned = model.backward(upstream)
+    assert np.array_equal(dx, same)
+    assert [f"0.0.{name}" for name in grads] == list(learned)
+    assert all(map(np.array_equal, grads.values(), learned.values()))
+    step, direction = 1e-6, np.random.default_rng(5).normal(size=X.shape)
+    difference = (model.forward(X + step * direction) - model.forward(X - step * direction)).sum() / (2 * step)
+    assert np.isclose((dx * direction).sum(), difference, rtol=1e-6)
+
+
 # Names and access -----------------------------------------------------------------------------------------------
 
 
