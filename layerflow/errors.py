@@ -28,6 +28,10 @@ class DataError(LayerflowError):
     """Data cannot be read, or cannot be used as the configuration says."""
 
 
+class StorageError(LayerflowError):
+    """A run folder cannot be written: the disk is full, the folder is read-only, gone, or in use by another process."""
+
+
 class DivergedError(LayerflowError):
     """Training left the finite numbers."""
 

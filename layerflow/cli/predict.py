@@ -18,7 +18,7 @@ from layerflow.config.saved import SavedModel
 from layerflow.data import Dataset
 from layerflow.errors import ConfigError
 from layerflow.training.evaluation import class_probabilities
-from layerflow.training.model_file import write_atomically
+from layerflow.training.storage import write_atomically
 
 EXAMPLES = """\
   layerflow predict runs/iris/001 new.csv

@@ -1,18 +1,14 @@
 """A trained model in one `.npz` file: its arrays, and its description as JSON. No pickle is written or read."""
 
-import json
-import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from layerflow.errors import DataError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
+from layerflow.training.archive import DamagedFile, read_archive, write_archive
 
 FORMAT = "layerflow model 1"
 
@@ -40,42 +36,21 @@ def save_model(path: Path, model: Gate, description: Mapping[str, Any]) -> None:
     """Write a model; the file is complete, or as it was before."""
     arrays = {f"parameter/{name}": parameter.value for name, parameter in model.named_parameters().items()}
     arrays |= {f"buffer/{name}": buffer.value for name, buffer in model.named_buffers().items()}
-    text = json.dumps({"format": FORMAT, **description})
-    write_atomically(path, lambda temporary: np.savez(temporary, description=np.array(text), **arrays))
+    write_archive(path, {"format": FORMAT, **description}, arrays)
 
 
 def load_model(path: Path) -> ModelFile:
     """Read a model file; raises `DataError` for anything that is not a whole one."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file; give a run folder or its model.npz")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            description = json.loads(str(archive["description"]))
-            arrays = {name: archive[name] for name in archive.files if name != "description"}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; give a run folder or its model.npz") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"{path}: not a whole model file ({type(error).__name__}: {error}); train the model again") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        description, arrays = read_archive(path)
+    except DamagedFile as error:
+        raise DataError(f"{error}; train the model again") from error
+    if description.get("format") != FORMAT:
         raise DataError(f"{path}: not a model file of this version of layerflow")
 
     def part(kind: str) -> dict[str, Array]:
         return {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
 
     return ModelFile(description, part("parameter/"), part("buffer/"))
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Let `write(file)` fill a new file beside `path`, bring it to the disk, and only then put it in its place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from layerflow.errors import DivergedError
+from layerflow.parameter import Array
 from layerflow.training.history import Record
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ class Observer:
 
     def step_ended(self, trainer: "Trainer") -> None:
         """One step has been taken: `trainer.epoch`, `trainer.step` say which, `trainer.objective` has its values."""
+
+    def step_failed(self, trainer: "Trainer", x: Array, y: Array, error: DivergedError) -> None:
+        """A step would have left the finite numbers and was not taken; `trainer.draws` are the generators before it."""
 
     def epoch_ended(self, trainer: "Trainer", record: Record) -> None:
         """One epoch has ended, and this was recorded."""

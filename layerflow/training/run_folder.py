@@ -16,7 +16,7 @@ import layerflow
 
 from layerflow.errors import ConfigError
 from layerflow.training.history import Record
-from layerflow.training.model_file import write_atomically
+from layerflow.training.storage import write_atomically
 from layerflow.training.observer import Observer
 
 

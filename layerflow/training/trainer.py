@@ -13,6 +13,7 @@ from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.clipping import clip_by_norm, clip_by_value, global_norm
+from layerflow.training.divergence import ON_DIVERGENCE, SMALLEST_FACTOR, check_epoch, explain_backward, explain_forward, is_finite
 from layerflow.training.evaluation import evaluate_scores, predict_scores
 from layerflow.training.history import Best, EarlyStopping, History, Record
 from layerflow.training.metrics import DEFAULT_METRICS, baseline, evaluate, make_tally, metric_named
@@ -20,6 +21,9 @@ from layerflow.training.objective import Objective
 from layerflow.training.observer import Observer
 from layerflow.training.optimizer import Optimizer
 from layerflow.training.schedules import Constant, Schedule
+from layerflow.training.snapshot import Snapshot, capture, restore
+
+NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 
 
 class Trainer:
@@ -39,6 +43,8 @@ class Trainer:
         best: the recorded metric that decides which epoch's weights are kept; `validation_loss` when there is
             validation data, otherwise the last weights stay.
         metrics: what is measured beside the loss; accuracy, or rmse, mae and r2, by the loss's task.
+        on_divergence: what to do about a step that leaves the finite numbers, which is never taken: "stop"; "skip" it; or
+            go back to the start of the epoch and "halve-lr", ten times at most.
         seed: of initial weights, dropout and the order of the samples.
         dtype: "float32" or "float64", of parameters and data.
         observers: who looks on.
@@ -46,6 +52,7 @@ class Trainer:
     Attributes:
         history: what is recorded.
         epoch, step: finished epochs, and steps taken inside the current one.
+        lr_factor: what halvings have made of the learning rate.
 
     Raises:
         ConfigError: an impossible setting. DataError: unusable data. DivergedError: the objective is not finite.
@@ -68,6 +75,7 @@ class Trainer:
         early_stopping: EarlyStopping | None = None,
         best: str | None = None,
         metrics: Sequence[str] | None = None,
+        on_divergence: str = "stop",
         seed: int = 0,
         dtype: str = "float32",
         observers: Iterable[Observer] = (),
@@ -86,20 +94,30 @@ class Trainer:
         self.early_stopping = early_stopping
         self.best = best
         self.metrics = metrics
+        if on_divergence not in ON_DIVERGENCE:
+            raise ConfigError(f"on_divergence is {on_divergence!r}, expected one of {', '.join(ON_DIVERGENCE)}")
+        self.on_divergence = on_divergence
         self.seed = seed
         self.dtype = np.dtype(dtype)
         self.observers = list(observers)
 
-    def fit(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None) -> History:
-        """Train on x (samples, ...) and y (samples, ...) and return the history; the model then has its best weights."""
+    def fit(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None, resume: Snapshot | None = None) -> History:
+        """Train on x (samples, ...) and y (samples, ...) and return the history; the model then has its best weights.
+
+        Given a snapshot of the same training, it continues at that very step.
+        """
         self.prepare(x, y, validation)
-        for observer in self.observers:
-            observer.training_started(self)
-        while self.epoch < self.epochs and self.history.outcome != "stopped early":
-            self._run_epoch()
-        self._keep_best()
-        for observer in self.observers:
-            observer.training_ended(self)
+        if resume is not None:
+            restore(self, resume)
+            self._check_patience()
+        with np.errstate(all="ignore"):  # whatever leaves the finite numbers is found, and named
+            for observer in self.observers:
+                observer.training_started(self)
+            while self.epoch < self.epochs and self.history.outcome != "stopped early":
+                self._run_epoch()
+            self._keep_best()
+            for observer in self.observers:
+                observer.training_ended(self)
         return self.history
 
     def prepare(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None) -> None:
@@ -117,8 +135,10 @@ class Trainer:
         self.objective.build(rng, (self.batch_size, *x.shape[1:]), (self.batch_size, *y.shape[1:]))
         self.objective.astype(self.dtype)
         self.store = ParameterStore(self.model.parameters(), self.dtype)
-        self.base_lr = self.optimizer.lr
+        self.buffers, self.generators = self.objective.named_buffers(), self.objective.named_generators()
+        self.base_lr, self.lr_factor = self.optimizer.lr, 1.0
         self.epoch = self.step = 0
+        self.epoch_start: Snapshot | None = None
         self._begin_epoch()
         self.history = History(baseline=self._baseline(y))
         self._watch()
@@ -128,22 +148,31 @@ class Trainer:
     def _begin_epoch(self) -> None:
         """Forget what was gathered in the last epoch; a resumed epoch continues with what it had gathered instead."""
         self.loss_sum = self.objective_sum = 0.0
+        self.losses: list[float] = []
         self.gathered: list[tuple[Array, Array]] = []
-        self.norms: dict[str, float] = {}
+        self.norms = dict.fromkeys(NORMS, math.nan)
+        self.skipped = 0
+        self.started = time.perf_counter()
 
     def _run_epoch(self) -> None:
-        started = time.perf_counter()
-        self.optimizer.lr = self.schedule.lr(self.base_lr, self.epoch, self.epochs)
+        self.optimizer.lr = self.schedule.lr(self.base_lr, self.epoch, self.epochs) * self.lr_factor
+        if self.step == 0:
+            self._begin_epoch()
+            self.epoch_start = capture(self) if self.on_divergence == "halve-lr" else None
         step_observers = [observer for observer in self.observers if type(observer).step_ended is not Observer.step_ended]
         for x, y in self.batches.epoch(self.epoch, self.step):
-            self.train_step(x, y)
+            try:
+                self.train_step(x, y)
+            except DivergedError as error:
+                if self._go_back(x, y, error):
+                    return
             self.step += 1
             for observer in step_observers:
                 observer.step_ended(self)
-        record = self._record() | {"seconds": time.perf_counter() - started}
+        check_epoch(self)
+        record = self._record() | {"seconds": time.perf_counter() - self.started}
         self.epoch += 1
         self.step = 0
-        self._begin_epoch()
         self.history.records.append(record)
         self.schedule.observe(record)
         self._judge(record)
@@ -151,15 +180,16 @@ class Trainer:
             observer.epoch_ended(self, record)
 
     def train_step(self, x: Array, y: Array) -> None:
-        """One step: forwards, backwards, and down the gradient."""
+        """One step: forwards, backwards, and down the gradient; not taken when it would leave the finite numbers."""
         objective = self.objective
+        self.draws = [generator.bit_generator.state for generator in self.generators.values()]
         value = float(objective.forward(x, y))
+        self.losses.append(value)
         if not math.isfinite(value):
-            raise DivergedError(
-                f"the objective became {value} in epoch {self.epoch + 1}, step {self.step + 1}, at learning rate "
-                f"{self.optimizer.lr:g}; a smaller lr, scaled features or clip_norm are the usual remedies"
-            )
+            raise DivergedError(explain_forward(self, x))
         objective.backward()
+        if not is_finite(self.store.grads):
+            raise DivergedError(explain_backward(self, x))
         if self.step + 1 == len(self.batches):
             self._measured_update()
         else:
@@ -167,6 +197,20 @@ class Trainer:
         self.objective_sum += value * len(x)
         self.loss_sum += objective.data_loss * len(x)
         self.gathered.append((objective.scores, y))
+
+    def _go_back(self, x: Array, y: Array, error: DivergedError) -> bool:
+        """Deal with a step that was not taken, as `on_divergence` says; return whether the epoch starts anew."""
+        for observer in self.observers:
+            observer.step_failed(self, x, y, error)
+        if self.on_divergence == "skip":
+            self.skipped += 1
+            return False
+        if self.epoch_start is None or self.lr_factor <= SMALLEST_FACTOR:
+            raise error
+        factor = self.lr_factor / 2
+        restore(self, self.epoch_start)
+        self.lr_factor = factor
+        return True
 
     def _update(self) -> None:
         """Clip the gradient and let the optimizer take its step."""
@@ -179,9 +223,10 @@ class Trainer:
     def _measured_update(self) -> None:
         """An epoch's last step, of which the sizes of gradient (before clipping), update and parameters are recorded."""
         before = self.store.values.copy()
-        self.norms = {"gradient_norm": global_norm(self.store.grads)}
+        gradient_norm = global_norm(self.store.grads)
         self._update()
-        self.norms |= {"update_norm": global_norm(self.store.values - before), "parameter_norm": global_norm(before)}
+        norms = gradient_norm, global_norm(self.store.values - before), global_norm(before)
+        self.norms = dict(zip(NORMS, norms, strict=True))
 
     def _record(self) -> Record:
         """What is known at the end of an epoch; the training part was measured on the way, batch by batch."""
@@ -226,15 +271,19 @@ class Trainer:
     def _judge(self, record: Record) -> None:
         if self.history.best and self.history.best.update(record, self.epoch):
             self.best_values = self.store.values.copy()
-            self.best_buffers = {name: buffer.value.copy() for name, buffer in self.model.named_buffers().items()}
-        if self.patience and self.early_stopping and not self.patience.update(record, self.epoch):
-            if self.patience.waited >= self.early_stopping.patience:
-                self.history.outcome = "stopped early"
+            self.best_buffers = {name: buffer.value.copy() for name, buffer in self.buffers.items()}
+        if self.patience:
+            self.patience.update(record, self.epoch)
+            self._check_patience()
+
+    def _check_patience(self) -> None:
+        if self.patience and self.early_stopping and self.patience.waited >= self.early_stopping.patience:
+            self.history.outcome = "stopped early"
 
     def _keep_best(self) -> None:
         if self.best_values is not None:
             self.store.load(self.best_values)
-            for name, buffer in self.model.named_buffers().items():
+            for name, buffer in self.buffers.items():
                 buffer.value = self.best_buffers[name]
 
     # Data --------------------------------------------------------------------------------------------------------
