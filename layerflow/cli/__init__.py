@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import layerflow
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError
 
-COMMANDS = ("train", "eval", "predict")
+COMMANDS = ("train", "eval", "predict", "check", "summary", "gates", "init", "schema", "compare", "sweep")
 
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -24,8 +24,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error a person can mend is one message, without a traceback."""
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
+    arguments = make_parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -44,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_code(error)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser of all commands; of the one that `argv` names alone, so that the others need not be imported."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(
@@ -56,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"layerflow {layerflow.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
+    for name in argv[:1] if argv and argv[0] in COMMANDS else COMMANDS:
         importlib.import_module(f"layerflow.cli.{name}").add_parser(subparsers, common)
     return parser
 

@@ -74,3 +74,8 @@ for _tag, _pattern in (("int", _OCTAL), ("int", _DECIMAL), ("int", _HEXADECIMAL)
 def dump_yaml(value: object) -> str:
     """Return plain values as YAML text that `read_document` reads back to the same values."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+
+
+def inline_yaml(value: object) -> str:
+    """Return a plain value as YAML on one line, for use inside `{...}`, `[...]` or after a key."""
+    return yaml.dump([value], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True).strip()[1:-1]

@@ -1,0 +1,108 @@
+"""`layerflow check`: whether configurations can be trained, without training or writing."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+import numpy as np
+
+from layerflow.cli.options import add_command, add_config_options, load_configs
+from layerflow.config import Config
+from layerflow.config.experiment import Experiment
+from layerflow.containers import Sequential
+from layerflow.gate import Gate
+from layerflow.training.evaluation import EVALUATION_BATCH
+
+EXAMPLES = """\
+  layerflow check configs/*.yaml
+  layerflow check configs/digits_mlp.yaml model.0.out_features=128
+"""
+
+LONGEST_LIST = 12
+
+
+def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = add_command(
+        subparsers, common, "check", "check configurations, their data and shapes; train nothing, write nothing", EXAMPLES
+    )
+    add_config_options(parser, many=True)
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check each configuration; one that fails doesn't keep the others from being checked."""
+    from layerflow.cli import describe, exit_code
+
+    found: list[dict[str, Any]] = []
+    code = 0
+    for config in load_configs(arguments):
+        try:
+            found.append(look_at(config))
+        except Exception as error:
+            if arguments.debug:
+                raise
+            code = max(code, exit_code(error))
+            message = describe(error)
+            found.append({"config": config.source, "error": message})
+            print(message, file=sys.stderr)
+    shown = [facts for facts in found if "error" not in facts]
+    print(json.dumps(found, indent=2) if arguments.json else "\n\n".join(map(as_text, shown)))
+    return code
+
+
+def look_at(config: Config) -> dict[str, Any]:
+    """Build everything that a configuration stands for, and return what there is to know about it."""
+    experiment = Experiment(config)
+    experiment.prepare()
+    parts, trainer = experiment.parts, experiment.trainer
+    classes = parts.preprocessing.classes
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    rows = np.arange(min(len(parts.train), EVALUATION_BATCH))
+    return {
+        "config": config.source,
+        "data": parts.train.name,
+        "samples": {name: len(part) for name, part in named.items() if part is not None},
+        "shape": list(parts.preprocessing.sample_shape),
+        "notes": list(parts.train.notes),
+        "classes": None
+        if classes is None
+        else dict(zip(classes, np.bincount(parts.train.y, minlength=len(classes)).tolist(), strict=True)),  # type: ignore[arg-type]
+        "model": one_line(experiment.model),
+        "parameters": trainer.store.values.size,
+        "loss": type(experiment.loss).__name__,
+        "loss_at_start": experiment.evaluate(parts.train.take(rows))["loss"],
+        "optimizer": config.resolve()["optimizer"],
+        "epochs": trainer.epochs,
+        "steps_per_epoch": len(trainer.batches),
+        "batch_size": trainer.batch_size,
+    }
+
+
+def one_line(model: Gate) -> str:
+    """Return the gates of a model on one line."""
+    if not isinstance(model, Sequential):
+        return f"{type(model).__name__} of {', '.join(model.members())}"
+    names = [repr(gate).removesuffix("()") for gate in model]
+    shown = names if len(names) <= LONGEST_LIST else [*names[: LONGEST_LIST - 2], "...", names[-1]]
+    return " -> ".join(shown)
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    """Return the facts for a person to read."""
+    samples = ", ".join(f"{count:,} {name}" for name, count in facts["samples"].items())
+    lines = [f"{facts['config']}: fine"]
+    lines += [f"  data      {facts['data']}: samples of shape {tuple(facts['shape'])}: {samples}"]
+    lines += [f"            {note}" for note in facts["notes"]]
+    if facts["classes"]:
+        counts = [f"{name} ({count:,})" for name, count in facts["classes"].items()]
+        more = [f"... ({len(counts)} in all)"] if len(counts) > LONGEST_LIST else []
+        lines += [f"  classes   {', '.join(counts[:LONGEST_LIST] + more)}"]
+    lines += [f"  model     {facts['model']}", f"            {facts['parameters']:,} parameters"]
+    lines += [f"  loss      {facts['loss']}, {facts['loss_at_start']:.4g} before the first step"]
+    optimizer = facts["optimizer"]
+    written = optimizer if isinstance(optimizer, str) else f"{optimizer['type']}, lr {optimizer.get('lr')}"
+    lines += [f"  training  {facts['epochs']} epochs of {facts['steps_per_epoch']} step(s), batches of {facts['batch_size']}; {written}"]
+    return "\n".join(lines)
