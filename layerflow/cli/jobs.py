@@ -62,7 +62,7 @@ class Jobs:
         self.children: dict[int, _Child] = {}
         self.news: queue.SimpleQueue[tuple[_Child, str | None] | int] = queue.SimpleQueue()
         self.stopping = False
-        self.display: Any = _Bars(len(jobs)) if sys.stderr.isatty() and not quiet else _Lines()
+        self.display: Any = _Bars(len(jobs)) if sys.stderr.isatty() and not quiet else _Lines(len(jobs))
 
     def run(self) -> list[Ended]:
         """Run all the jobs and return how each of them ended, in their order."""
@@ -182,13 +182,16 @@ class _Bars:
 
 
 class _Lines:
-    """Plain lines, about ten per run."""
+    """Plain lines, about ten per run, or one when there are more than ten runs."""
+
+    def __init__(self, total: int) -> None:
+        self.are_few = total <= 10
 
     def started(self, place: int, name: str) -> None:
         """Nothing to show yet."""
 
     def progress(self, place: int, name: str, news: dict[str, Any]) -> None:
-        if news["line"]:
+        if news["line"] and (self.are_few or news["done"] == news["total"]):
             self.message(f"{name}: epoch {news['epoch']}/{news['epochs']} {news['text']}")
 
     def message(self, text: str) -> None:

@@ -113,7 +113,9 @@ def _draw_setting(axes: Axes, points: Sequence[tuple[Any, float]]) -> None:
 
 
 def _colours(count: int) -> list[Any]:
-    return [colormaps["viridis"](0.9 * place / max(count - 1, 1)) for place in range(count)]
+    if count <= NAMED:
+        return [colormaps["tab10"](place) for place in range(count)]
+    return [colormaps["viridis"](0.95 * place / (count - 1)) for place in range(count)]
 
 
 def _is_wide(runs: Sequence[Run]) -> bool:

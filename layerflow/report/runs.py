@@ -53,6 +53,11 @@ class Run:
         test = self.facts.get("test")
         return recorded | {f"test_{name}": value for name, value in (test if isinstance(test, dict) else {}).items()}
 
+    @property
+    def config_text(self) -> str:
+        """The resolved configuration as it was written."""
+        return _text(self.folder / "config.yaml")
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The resolved configuration by dotted key; paths are absolute, so that runs in different folders compare."""

@@ -1,0 +1,156 @@
+"""Which runs a sweep consists of: `optimizer.lr=0.1,0.01 seed=0..4` as ten combinations of overrides."""
+
+import hashlib
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from layerflow.config.document import parse_value
+from layerflow.config.problems import Source
+from layerflow.errors import ConfigError
+
+MAXIMUM = 10_000
+WHOLE_RANGE = re.compile(r"(-?\d{1,15})\.\.(-?\d{1,15})")
+RANGE = re.compile(r"(-?[\d.]+(?:[eE][-+]?\d{1,3})?)\.\.(-?[\d.]+(?:[eE][-+]?\d{1,3})?)")
+SEPARATORS = re.compile(r"""("(?:\\.|[^"\\])*"|'[^']*'|[\[{]|[\]}]|,)""")
+UNFIT = re.compile(r"[^A-Za-z0-9._=,+-]")
+NAME_LENGTH = 120
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A key and the values it takes, as texts to be read as YAML; or the ends between which values are drawn."""
+
+    key: str
+    values: tuple[str, ...] = ()
+    ends: tuple[float, float] | None = None
+
+    def draw(self, rng: np.random.Generator) -> str:
+        """Return one value: evenly from the list, or between the ends, on a logarithmic scale if those are a factor of 10 apart."""
+        if self.ends is None:
+            return self.values[rng.integers(len(self.values))]
+        low, high = self.ends
+        is_wide = low > 0 and high / low >= 10
+        value = math.exp(rng.uniform(math.log(low), math.log(high))) if is_wide else rng.uniform(low, high)
+        return f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The settings of one run: texts by key, those that vary over the sweep and those that don't."""
+
+    swept: dict[str, str]
+    fixed: dict[str, str]
+
+    @property
+    def overrides(self) -> list[str]:
+        """What to write behind the configuration's file."""
+        return [f"{key}={value}" for key, value in (self.fixed | self.swept).items()]
+
+    @property
+    def name(self) -> str:
+        """The swept settings as the name of a folder; what a file system may refuse is replaced, and a digest keeps names apart."""
+        text = ",".join(f"{key}={value}" for key, value in self.swept.items()) or "all"
+        fit = UNFIT.sub("_", text)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return fit if fit == text and len(fit) <= NAME_LENGTH else f"{fit[:NAME_LENGTH]}-{digest}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The swept settings but for the seed, as values: runs that share them are repetitions of each other."""
+        return {key: yaml_value(value) for key, value in self.swept.items() if key != "seed"}
+
+
+def read_choice(text: str, is_random: bool = False) -> Choice:
+    """Read `key=0.1,0.01`, `key=0..4` (whole numbers, both ends included) or, for a random search, `key=1e-4..1e-1`."""
+    key, equals, values = text.partition("=")
+    if not equals or not key.strip() or not values.strip():
+        raise ConfigError(f"{text}: must be written key=value,value such as optimizer.lr=0.1,0.01, or seed=0..4")
+    if whole := WHOLE_RANGE.fullmatch(values):
+        first, last = int(whole[1]), int(whole[2])
+        if not first <= last < first + MAXIMUM:
+            raise ConfigError(f"{text}: a range runs from its smaller end to its larger one, over at most {MAXIMUM:,} values")
+        return Choice(key, tuple(str(number) for number in range(first, last + 1)))
+    if RANGE.fullmatch(values):
+        return _between(text, key, values, is_random)
+    parts = tuple(dict.fromkeys(_split(values)))
+    if not all(parts):
+        raise ConfigError(f"{text}: a value is missing between two commas")
+    for part in parts:
+        yaml_value(part)
+    return Choice(key, parts)
+
+
+def combinations(texts: Sequence[str], random: int | None = None) -> list[Combination]:
+    """Return all combinations of the values, or `random` of them: drawn alike at every call, so that more go on from fewer.
+
+    Every draw is run with each of the seeds. A choice of one value holds for all the runs.
+
+    Raises:
+        ConfigError: something is not a choice, a key stands twice, or there are too many combinations.
+    """
+    choices = [read_choice(text, random is not None) for text in texts]
+    keys = [choice.key for choice in choices]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise ConfigError(f"{twice} is given twice; write its values behind one another: {twice}=a,b")
+    fixed = {choice.key: choice.values[0] for choice in choices if len(choice.values) == 1}
+    swept = [choice for choice in choices if choice.key not in fixed]
+    if random is None:
+        count = math.prod(len(choice.values) for choice in swept)
+        if count > MAXIMUM:
+            raise ConfigError(f"these are {count:,} runs, more than {MAXIMUM:,}; take fewer values, or --random 100")
+        products = itertools.product(*(choice.values for choice in swept))
+        return [Combination(dict(zip([c.key for c in swept], values, strict=True)), fixed) for values in products]
+    seeds = next((choice.values for choice in swept if choice.key == "seed"), None)
+    drawn = _drawn([choice for choice in swept if choice.key != "seed"], random)
+    return [
+        Combination(settings | ({} if seed is None else {"seed": seed}), fixed)
+        for settings in drawn
+        for seed in seeds or (None,)
+    ]
+
+
+def yaml_value(text: str) -> Any:
+    """Return the value that a text stands for in a configuration."""
+    return parse_value(text, Source(text, (text,), is_override=True)).plain()
+
+
+def _between(text: str, key: str, values: str, is_random: bool) -> Choice:
+    if not is_random:
+        raise ConfigError(f"{text}: a range of fractions is for a random search: add --random 20, or list the values with commas")
+    try:
+        low, high = map(float, values.split("..", 1))
+    except ValueError:
+        raise ConfigError(f"{text}: the ends of the range must be numbers, such as optimizer.lr=1e-4..1e-1") from None
+    if not low < high or math.isinf(high - low):
+        raise ConfigError(f"{text}: a range runs from its smaller end to its larger one")
+    return Choice(key, ends=(low, high))
+
+
+def _split(text: str) -> Iterator[str]:
+    """Split at the commas that are not inside brackets or quotes."""
+    depth, part = 0, ""
+    for piece in SEPARATORS.split(text):
+        depth += (piece in ("[", "{")) - (piece in ("]", "}"))
+        if piece == "," and depth <= 0:
+            yield part.strip()
+            part = ""
+        else:
+            part += piece
+    yield part.strip()
+
+
+def _drawn(choices: Sequence[Choice], count: int) -> list[dict[str, str]]:
+    """Draw until there are `count` different settings, or until hardly any can be left."""
+    rng = np.random.default_rng(0)
+    drawn: dict[tuple[str, ...], None] = {}
+    for _ in range(100 * count):
+        drawn[tuple(choice.draw(rng) for choice in choices)] = None
+        if len(drawn) == count:
+            break
+    return [dict(zip([choice.key for choice in choices], values, strict=True)) for values in drawn]
