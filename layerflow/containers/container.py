@@ -56,7 +56,8 @@ class Container(Gate, checked=False):
         if len(gate.input_slots) != len(reads) or len(gate.output_slots) != 1:
             raise GateError(
                 f"{name!r} is a {type(gate).__name__} of {len(gate.input_slots)} inputs and "
-                f"{len(gate.output_slots)} outputs; used as one gate it needs as many inputs as it is given, here {len(reads)}, and one output"
+                f"{len(gate.output_slots)} outputs; used as one gate it needs as many inputs as it is given, here "
+                f"{len(reads)}, and one output"
             )
         if gate.output_slots[0] not in [step.writes for step in gate.steps]:
             raise GateError(f"{name!r} is a {type(gate).__name__} whose output no gate computes; leave it out")

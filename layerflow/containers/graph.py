@@ -80,10 +80,8 @@ class ComputationalGraph(Container, checked=False):
         """Add a gate under a name; its inputs are nodes or names, also of nodes that will only be added later."""
         wires = [inputs] if isinstance(inputs, Node | str) else list(inputs)
         for wire in wires:
-            if isinstance(wire, Node) and wire.graph is not self:
-                raise GateError(
-                    f"{name!r} reads {wire.name!r}, which is a node of another graph; build both in one graph"
-                )
+            if isinstance(wire, Node):
+                self._node(wire, name)
         if not isinstance(gate, Gate):
             raise GateError(f"{name!r} is {gate!r}, not a gate")
         mark = self._mark()
@@ -126,6 +124,8 @@ class ComputationalGraph(Container, checked=False):
             read = {slot for step in self.steps for slot in step.reads}
             ends = [step.writes for step in self.steps if step.writes not in read]
             self.output_slots = tuple([self._node(wire, "output").slot for wire in self._chosen]) or tuple(ends)
+        if len(set(self.output_slots)) < len(self.output_slots):
+            raise GateError("the graph has one node as output twice; outputs must differ")
         if not self.output_slots:
             raise GateError("the graph has no gate yet: call one on its nodes, or add(name, gate, inputs)")
 
@@ -207,6 +207,10 @@ class ComputationalGraph(Container, checked=False):
 
     def _node(self, wire: Wire, reader: str = "") -> Node:
         if isinstance(wire, Node):
+            if wire.graph is not self:
+                raise GateError(
+                    f"{reader!r} reads {wire.name!r}, which is a node of another graph; build both in one graph"
+                )
             return wire
         if wire not in self.nodes and reader:
             hint = did_you_mean(wire, self.nodes)

@@ -289,6 +289,14 @@ MISTAKES = {
         r"forward needs a value for 'y': forward\(y=...\)",
     ),
     "nodes of two graphs": (two_graphs, r"'add' reads 'y', which is a node of another graph; build both in one graph"),
+    "an output of another graph": (
+        lambda g: residual(g).output(lf.ComputationalGraph().input("y")) or g.forward(1.0),
+        r"'output' reads 'y', which is a node of another graph",
+    ),
+    "an output twice": (
+        lambda g: residual(g).output("sum", "sum") or g.forward(np.ones((1, 3))),
+        "one node as output twice",
+    ),
     "no gate": (lambda g: g.add("a", np.tanh, g.input("x")), r"'a' is <ufunc 'tanh'>, not a gate"),
     "backward before forward": (lambda g: residual(g).backward(), r"backward before forward"),
     "backward before the new forward": (
