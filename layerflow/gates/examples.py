@@ -36,17 +36,9 @@ from layerflow.gates.arithmetic import (
     Subtract,
 )
 from layerflow.gates.dropout import Dropout
-from layerflow.gates.loss import (
-    AbsoluteError,
-    ClippedNLL,
-    Huber,
-    LogisticLikelihood,
-    MulticlassSVM,
-    SigmoidCE,
-    SoftmaxCE,
-    SquaredError,
-)
+from layerflow.gates.loss import ClippedNLL, LogisticLikelihood, MulticlassSVM, SigmoidCE, SoftmaxCE
 from layerflow.gates.reduction import Max, Mean, Sum
+from layerflow.gates.regression import AbsoluteError, Huber, SquaredError
 from layerflow.gates.regularizer import L1Regularizer, L2Regularizer
 from layerflow.gates.shape import Concatenate, Flatten, Reshape, Slice, Transpose
 from layerflow.parameter import Array
