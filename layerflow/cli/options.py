@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from layerflow.config import Config, Registry, load_config
-from layerflow.config.problems import InvalidConfig
 from layerflow.errors import ConfigError
 
 
@@ -55,7 +54,8 @@ def load_configs(arguments: argparse.Namespace) -> list[Config]:
     if len(failures) == 1:
         raise failures[0]
     if failures:
-        raise InvalidConfig([problem for error in failures for problem in getattr(error, "problems", [])])
+        problems = [problem for error in failures for problem in error.problems]
+        raise ConfigError("\n".join(map(str, failures)), problems)
     return configs
 
 

@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501 - a table shows each expected line whole
 
+import dataclasses
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,10 @@ import pytest
 
 import layerflow as lf
 from layerflow.config import Config, Registry, load_config, load_config_text
+from layerflow.config.sections import EarlyStoppingSection, TrainSection
 from layerflow.errors import ConfigError
+from layerflow.training.history import EarlyStopping
+from layerflow.training.trainer import Trainer
 
 Load = Callable[..., Config]
 
@@ -203,3 +208,11 @@ def test_the_resolved_configuration_loads_from_the_run_folder(tmp_path: Path, va
         "type": "SGD", "lr": 0.05, "momentum": 0.9, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0
     }  # fmt: skip
     assert resolved["data"]["source"]["path"] == str(tmp_path / "data" / "digits.csv")
+
+
+def test_the_train_section_has_the_names_and_defaults_of_the_trainer() -> None:
+    trainer = inspect.signature(Trainer).parameters
+    section = {name: info.default for name, info in TrainSection.model_fields.items()}
+    assert section == {name: trainer[name].default for name in section}
+    stopping = {name: info.default for name, info in EarlyStoppingSection.model_fields.items()}
+    assert stopping == dataclasses.asdict(EarlyStopping())
