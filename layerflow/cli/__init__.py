@@ -71,11 +71,11 @@ def exit_code(error: BaseException) -> int:
     return EXIT_USAGE if isinstance(error, LayerflowError) else EXIT_UNEXPECTED
 
 
-def describe(error: BaseException) -> str:
-    """Return the message of an error, with the notes that say where in a model it happened."""
+def describe(error: BaseException, subject: str = "layerflow") -> str:
+    """Return the message of an error about `subject`, with the notes that say where in a model it happened."""
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, ConfigError):
         return f"{error}{notes}"
     if isinstance(error, LayerflowError):
-        return f"layerflow: {error}{notes}"
-    return f"layerflow: {type(error).__name__}: {error}{notes}\n  (run again with --debug for the traceback)"
+        return f"{subject}: {error}{notes}"
+    return f"{subject}: {type(error).__name__}: {error}{notes}\n  (run again with --debug for the traceback)"

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.debug:
                 raise
             code = max(code, exit_code(error))
-            message = describe(error)
+            message = describe(error, config.source)
             found.append({"config": config.source, "error": message})
             print(message, file=sys.stderr)
     shown = [facts for facts in found if "error" not in facts]

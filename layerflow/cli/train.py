@@ -76,8 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
         except Exception as error:
             if arguments.debug:
                 raise
-            print(describe(error), file=sys.stderr)
-            results.append(Result(config.name, "failed", exit_code=exit_code(error)))
+            print(describe(error, config.name), file=sys.stderr)
+            outcome = "diverged" if isinstance(error, DivergedError) else "failed"
+            results.append(Result(config.name, outcome, exit_code=exit_code(error)))
     return report(results, arguments.json)
 
 
@@ -100,6 +101,8 @@ def try_out(config: Config) -> Result:
 def train(config: Config, out: Path, quiet: bool, name: str | None = None) -> Result:
     """Train one configuration and write its run folder."""
     experiment = Experiment(config)
+    for note in experiment.parts.train.notes:
+        print(f"{config.name}: {note}", file=sys.stderr)
     experiment.prepare()
     folder = create_run_folder(out, name or config.name)
     (folder / "config.yaml").write_text(config.to_yaml(folder))
