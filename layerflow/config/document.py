@@ -67,15 +67,14 @@ def read_document(file: str | FilePath) -> Node:
         with open(file, "rb") as stream:
             content = stream.read(MAXIMUM_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{name}: no such file") from None
+        raise _unreadable(name, "no such file") from None
     except IsADirectoryError:
-        raise ConfigError(f"{name}: a folder, expected a YAML file") from None
+        raise _unreadable(name, "a folder, expected a YAML file") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise _unreadable(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(content) > MAXIMUM_BYTES:
-        raise ConfigError(
-            f"{name}: larger than {MAXIMUM_BYTES // 1024} KiB, which no configuration is: is it a data file?"
-        )
+        limit = MAXIMUM_BYTES // 1024
+        raise _unreadable(name, f"larger than {limit} KiB, which no configuration is: is it a data file?")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -85,6 +84,10 @@ def read_document(file: str | FilePath) -> Node:
         message = f"byte 0x{content[error.start]:02x} is not UTF-8: save the file as UTF-8 text"
         raise InvalidConfig([Problem(place, (), message)]) from None
     return parse_document(text, name)
+
+
+def _unreadable(name: str, message: str) -> ConfigError:
+    return InvalidConfig([Problem(Place(Source(name)), (), message)])
 
 
 def parse_document(text: str, name: str = "<text>") -> Node:
