@@ -5,6 +5,7 @@ from typing import Any
 
 from layerflow.config.config import Config
 from layerflow.config.new_data import without_files
+from layerflow.config.problems import InvalidConfig, Problem
 from layerflow.config.saved import describe_targets
 from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
@@ -53,6 +54,21 @@ def output_width(loss: Gate, preprocessing: Preprocessing) -> int:
     return len(classes)
 
 
+def check_task(config: Config, loss: Gate, classes: tuple[str, ...] | None) -> None:
+    """Raise `ConfigError` when the loss is not made for such targets."""
+    task, is_binary = getattr(loss, "task", None), getattr(loss, "is_binary", False)
+    name, element = type(loss).__name__, config.sections.loss
+    if task == "regression" and classes is not None:
+        problem = f"{name} is for numbers, but the targets are {len(classes)} classes; SoftmaxCE, or `task: regression` in the source"
+    elif task == "classification" and classes is None and not is_binary:
+        problem = f"{name} is for classes, but the targets are numbers; SquaredError, or `task: classification` in the source"
+    elif is_binary and classes is not None and len(classes) > 2:
+        problem = f"{name} is for two classes, but the targets have {len(classes)}; SoftmaxCE takes any number"
+    else:
+        return
+    raise InvalidConfig([Problem(element.place, element.path, problem)])
+
+
 class Experiment:
     """Everything that a configuration stands for, ready to train.
 
@@ -65,6 +81,7 @@ class Experiment:
         self.config = config
         self.parts = parts or read_parts(config)
         self.loss = config.build_loss()
+        check_task(config, self.loss, self.parts.preprocessing.classes)
         self.width = output_width(self.loss, self.parts.preprocessing)
         self.model = config.build_model(self.width)
         train = config.train
