@@ -29,6 +29,7 @@ from layerflow.contract import as_upstream, check_backward, check_build, check_f
 from layerflow.errors import GateError
 from layerflow.parameter import Array, Buffer, Cell, Parameter, float_type
 
+# Annotations quote "np.random.Generator": NumPy loads its random module, 20 ms, only when that is asked for.
 Shape = tuple[int, ...]
 Kind = TypeVar("Kind")
 Gradients = tuple[tuple[Array | None, ...], dict[str, Array]]
@@ -83,7 +84,7 @@ class Gate:
 
     # The author's part -------------------------------------------------------------------------------------------
 
-    def build(self, rng: np.random.Generator, *shapes: Any) -> Shape:
+    def build(self, rng: "np.random.Generator", *shapes: Any) -> Shape:
         """Create the parameters that depend on the input shapes and return the output shape; touch no data.
 
         Unless overridden, the output shape is found by running `forward` once on zeros, on a copy.
@@ -144,7 +145,7 @@ class Gate:
         """Every `Buffer` by its dotted name."""
         return dict(find(self, Buffer))
 
-    def named_generators(self) -> dict[str, np.random.Generator]:
+    def named_generators(self) -> "dict[str, np.random.Generator]":
         """Every random generator by its dotted name."""
         return dict(find(self, np.random.Generator))
 
@@ -255,7 +256,7 @@ def _probe(gate: Gate, shapes: tuple[Shape, ...]) -> Shape:
 
 def _checked_build(build: Callable[..., Shape]) -> Callable[..., Shape]:
     @functools.wraps(build)
-    def checked(self: Gate, rng: np.random.Generator, *shapes: Shape) -> Shape:
+    def checked(self: Gate, rng: "np.random.Generator", *shapes: Shape) -> Shape:
         if type(self).bare_build is not build:
             return build(self, rng, *shapes)
         # A second build infers shapes anew and must not replace what has been learned since the first.

@@ -99,7 +99,7 @@ class Container(Gate, checked=False):
                 setattr(self, name, value)
         self._users = {id(gate): gate for gate in self._users.values()}
 
-    def build(self, rng: np.random.Generator, *shapes: Shape) -> Any:
+    def build(self, rng: "np.random.Generator", *shapes: Shape) -> Any:
         """Infer every shape from those of the inputs, creating parameters on the way; return the output's shape."""
         self.finish()
         if len(shapes) != len(self.input_slots):

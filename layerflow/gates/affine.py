@@ -43,7 +43,7 @@ class Linear(Gate):
         self.weight = Parameter()
         self.bias = Parameter(decay=False) if bias else None
 
-    def build(self, rng: np.random.Generator, shape: Shape) -> Shape:
+    def build(self, rng: "np.random.Generator", shape: Shape) -> Shape:
         in_features = self.in_features or (shape[-1] if shape else None)
         if in_features is None or shape[-1:] != (in_features,):
             raise GateError(f"{self!r}: input of shape {shape}, expected (..., {in_features or 'in_features'})")

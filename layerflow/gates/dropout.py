@@ -28,7 +28,7 @@ class Dropout(Gate):
         self.rate = as_number(self, "rate", rate, "a probability below 1, 0 <= rate < 1", lambda value: 0 <= value < 1)
         self.rng = None if seed is None else np.random.default_rng(seed)
 
-    def build(self, rng: np.random.Generator, shape: Shape) -> Shape:
+    def build(self, rng: "np.random.Generator", shape: Shape) -> Shape:
         if self.rng is None:
             self.rng = rng.spawn(1)[0]
         return shape

@@ -9,14 +9,14 @@ import numpy as np
 from layerflow.errors import GateError, did_you_mean
 from layerflow.parameter import Array
 
-Initializer = Callable[[np.random.Generator, tuple[int, ...]], Array]
+Initializer = Callable[["np.random.Generator", tuple[int, ...]], Array]
 
 
 @dataclass(frozen=True)
 class He:
     """Normal with standard deviation sqrt(2 / fan_in), for ReLU layers (He et al. 2015, arXiv:1502.01852, eq. 10)."""
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
         return rng.normal(0.0, (2.0 / max(shape[-1], 1)) ** 0.5, shape)
 
 
@@ -24,7 +24,7 @@ class He:
 class Xavier:
     """Uniform in +-sqrt(6 / (fan_in + fan_out)), for tanh and sigmoid layers (Glorot and Bengio 2010, eq. 16)."""
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
         bound = (6.0 / max(shape[0] + shape[-1], 1)) ** 0.5
         return rng.uniform(-bound, bound, shape)
 
@@ -35,7 +35,7 @@ class Normal:
 
     std: float = 0.01
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
         return rng.normal(0.0, self.std, shape)
 
 
@@ -45,7 +45,7 @@ class Uniform:
 
     bound: float = 0.01
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
         return rng.uniform(-self.bound, self.bound, shape)
 
 
@@ -53,7 +53,7 @@ class Uniform:
 class Zeros:
     """All zeros: right for linear models, never for hidden layers, whose units would stay equal."""
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
         return np.zeros(shape)
 
 

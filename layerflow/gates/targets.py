@@ -23,7 +23,7 @@ class Loss(Gate):
     task: ClassVar[str] = "classification"
     is_binary: ClassVar[bool] = False
 
-    def build(self, rng: np.random.Generator, scores: Shape, targets: Shape, weights: Shape | None = None) -> Shape:
+    def build(self, rng: "np.random.Generator", scores: Shape, targets: Shape, weights: Shape | None = None) -> Shape:
         self.expect(scores, targets)
         if weights is not None and weights != scores[:1]:
             raise GateError(_wrong_weights(self, weights, scores[0]))
