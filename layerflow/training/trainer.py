@@ -1,5 +1,6 @@
 """Mini-batch gradient descent."""
 
+import copy
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from layerflow.training.clipping import clip_by_norm, clip_by_value, global_norm
 from layerflow.training.divergence import ON_DIVERGENCE, SMALLEST_FACTOR, check_epoch, explain_backward, explain_forward, is_finite
 from layerflow.training.evaluation import evaluate_scores, predict_scores
 from layerflow.training.history import Best, EarlyStopping, History, Record
+from layerflow.training.hyperparameters import count, number
 from layerflow.training.metrics import DEFAULT_METRICS, baseline, evaluate, make_tally, metric_named
 from layerflow.training.objective import Objective
 from layerflow.training.observer import Observer
@@ -51,6 +53,7 @@ class Trainer:
 
     Attributes:
         history: what is recorded.
+        fresh: optimizer and schedule as they were given: what every training starts from.
         epoch, step: finished epochs, and steps taken inside the current one.
         lr_factor: what halvings have made of the learning rate.
 
@@ -85,12 +88,13 @@ class Trainer:
         self.optimizer = optimizer
         self.regularizers = [regularizer] if isinstance(regularizer, Gate) else list(regularizer)
         self.schedule = schedule or Constant()
-        self.epochs = epochs
-        self.batch_size = batch_size
+        self.fresh = self.optimizer, self.schedule
+        self.epochs = count(self, "epochs", epochs)
+        self.batch_size = count(self, "batch_size", batch_size)
         self.shuffle = shuffle
         self.drop_last = drop_last
-        self.clip_norm = clip_norm
-        self.clip_value = clip_value
+        self.clip_norm = None if clip_norm is None else number(self, "clip_norm", clip_norm, "(0, inf)")
+        self.clip_value = None if clip_value is None else number(self, "clip_value", clip_value, "(0, inf)")
         self.early_stopping = early_stopping
         self.best = best
         self.metrics = metrics
@@ -98,13 +102,16 @@ class Trainer:
             raise ConfigError(f"on_divergence is {on_divergence!r}, expected one of {', '.join(ON_DIVERGENCE)}")
         self.on_divergence = on_divergence
         self.seed = seed
+        if dtype not in ("float32", "float64"):
+            raise ConfigError(f"dtype is {dtype!r}, expected 'float32' or 'float64'")
         self.dtype = np.dtype(dtype)
         self.observers = list(observers)
 
     def fit(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None, resume: Snapshot | None = None) -> History:
         """Train on x (samples, ...) and y (samples, ...) and return the history; the model then has its best weights.
 
-        Given a snapshot of the same training, it continues at that very step.
+        A second call trains the weights that the first one left; everything else begins anew. Given a snapshot of the same
+        training, it continues at that very step.
         """
         self.prepare(x, y, validation)
         if resume is not None:
@@ -122,6 +129,7 @@ class Trainer:
 
     def prepare(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None) -> None:
         """Build everything and check that it fits together, without taking a step."""
+        self.optimizer, self.schedule = copy.deepcopy(self.fresh)
         x, y = self._data(x), self._targets(y)
         self.validation = None if validation is None else (self._data(validation[0]), self._targets(validation[1]))
         self.batches = Batches(x, y, self.batch_size, self.seed, self.shuffle, self.drop_last)
@@ -265,6 +273,7 @@ class Trainer:
                 raise ConfigError(
                     f"{watched.metric!r} is not recorded in this run{did_you_mean(watched.metric, known)} Recorded: {', '.join(known)}"
                 )
+        copy.deepcopy(self.schedule).observe(dict.fromkeys(self.recorded_names(), 0.0))
         self.best_values: Array | None = None
         self.best_buffers: dict[str, Array] = {}
 
