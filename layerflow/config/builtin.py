@@ -1,6 +1,7 @@
 """The types that layerflow ships, by kind."""
 
 import inspect
+import typing
 from typing import Annotated, Any
 
 from layerflow.config.hints import MODEL
@@ -10,7 +11,7 @@ from layerflow.data.reader import Reader
 from layerflow.data.scaling import SCALERS, Scaler
 from layerflow.gate import Gate
 from layerflow.gates import GATES, LOSSES, REGULARIZERS
-from layerflow.gates.initializers import INITIALIZERS, Initializer
+from layerflow.gates.initializers import INITIALIZERS, named_initializer
 from layerflow.training.optimizers import OPTIMIZERS, Optimizer
 from layerflow.training.schedules import SCHEDULES, Schedule
 
@@ -32,7 +33,7 @@ def builtin_kinds() -> list[Kind]:
         Kind(
             "initializer",
             {**INITIALIZERS, **lower_case},
-            hint=Initializer,
+            hint=typing.get_type_hints(named_initializer)["return"],  # with its forward references resolved
             text_is_name=True,
             aliases=frozenset(lower_case),
         ),
