@@ -1,15 +1,19 @@
 """How the first weights are drawn: each initializer is a callable `(rng, shape) -> array`, shape (fan_out, fan_in)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from layerflow.errors import GateError, did_you_mean
 from layerflow.parameter import Array
 
-Initializer = Callable[["np.random.Generator", tuple[int, ...]], Array]
+
+class Initializer(Protocol):
+    """Draws the first weights of a shape."""
+
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...], /) -> Array:
+        """Return an array of the shape."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Zeros:
         return np.zeros(shape)
 
 
-INITIALIZERS: dict[str, Callable[..., Any]] = {cls.__name__: cls for cls in (He, Xavier, Normal, Uniform, Zeros)}
+INITIALIZERS: dict[str, type[Any]] = {cls.__name__: cls for cls in (He, Xavier, Normal, Uniform, Zeros)}
 
 
 def named_initializer(init: Initializer | str) -> Initializer:
