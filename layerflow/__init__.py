@@ -10,14 +10,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from layerflow import gates
 from layerflow.containers import ComputationalGraph, Node, Sequential
 from layerflow.errors import ConfigError, DataError, DivergedError, GateError, LayerflowError
 from layerflow.gate import Gate
 from layerflow.gates import *  # noqa: F403
 from layerflow.parameter import Buffer, Parameter
 from layerflow.store import ParameterStore
-
-__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from layerflow.config import load_config
@@ -26,8 +25,29 @@ if TYPE_CHECKING:
     from layerflow.training.history import EarlyStopping, History
     from layerflow.training.observer import Observer
     from layerflow.training.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-    from layerflow.training.schedules import Constant, Cosine, Exponential, MultiStep, ReduceOnPlateau, Schedule, Step, Warmup
+    from layerflow.training.schedules import (
+        Constant,
+        Cosine,
+        Exponential,
+        MultiStep,
+        ReduceOnPlateau,
+        Schedule,
+        Step,
+        Warmup,
+    )
     from layerflow.training.trainer import Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: RUF022 (by subject)
+    "Gate", "Parameter", "Buffer", "ParameterStore", "Sequential", "ComputationalGraph", "Node",
+    "check_gradients", "assert_gradients", "jacobian", "numeric_jacobian",
+    "Trainer", "History", "EarlyStopping", "Observer", "load_config", "load_model",
+    "Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad",
+    "Schedule", "Constant", "Step", "MultiStep", "Exponential", "Cosine", "Warmup", "ReduceOnPlateau",
+    "LayerflowError", "GateError", "ConfigError", "DataError", "DivergedError",
+]  # fmt: skip
+__all__ += gates.__all__
 
 # Imported when they are first asked for, so that a script that only needs gates starts as fast as NumPy does.
 _LATER = {
@@ -53,4 +73,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+    return sorted({*globals(), *__all__})

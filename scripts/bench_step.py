@@ -5,7 +5,8 @@
 
 Every contestant trains the same ReLU network (softmax cross entropy, SGD with momentum 0.9) in float32 on the same
 batches. They take turns, round by round, so that whatever else the machine does hits all of them alike; shown is the
-median of the rounds, and its ratio to the hand-written NumPy loop. Threads: what OPENBLAS_NUM_THREADS and OMP_NUM_THREADS say.
+median of the rounds, and its ratio to the hand-written NumPy loop. Threads: as OPENBLAS_NUM_THREADS and
+OMP_NUM_THREADS say.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +29,9 @@ Step = Callable[[np.ndarray, np.ndarray], None]
 def hand_written(widths: list[int]) -> Step:
     """What a person writes without any framework: the same mathematics, spelled out for this network."""
     rng = np.random.default_rng(0)
-    weights = [rng.normal(0, (2 / m) ** 0.5, (n, m)).astype(np.float32) for m, n in zip(widths, widths[1:], strict=False)]
+    weights = [
+        rng.normal(0, (2 / m) ** 0.5, (n, m)).astype(np.float32) for m, n in pairwise(widths)
+    ]
     biases = [np.zeros(n, np.float32) for n in widths[1:]]
     parameters = weights + biases
     velocities = [np.zeros_like(parameter) for parameter in parameters]
@@ -85,7 +89,7 @@ def pytorch(widths: list[int]) -> Step:
     import torch
 
     layers: list[torch.nn.Module] = []
-    for m, n in zip(widths, widths[1:], strict=False):
+    for m, n in pairwise(widths):
         layers += [torch.nn.Linear(m, n), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers[:-1])
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
@@ -105,7 +109,15 @@ def scikit_learn(widths: list[int]) -> Step:
     """MLPClassifier, one `partial_fit` per batch."""
     from sklearn.neural_network import MLPClassifier
 
-    model = MLPClassifier(widths[1:-1], solver="sgd", learning_rate_init=LR, momentum=MOMENTUM, alpha=0.0, nesterovs_momentum=False, shuffle=False)
+    model = MLPClassifier(
+        widths[1:-1],
+        solver="sgd",
+        learning_rate_init=LR,
+        momentum=MOMENTUM,
+        alpha=0.0,
+        nesterovs_momentum=False,
+        shuffle=False,
+    )
 
     def step(x: np.ndarray, y: np.ndarray) -> None:
         model.batch_size = len(x)
@@ -114,7 +126,12 @@ def scikit_learn(widths: list[int]) -> Step:
     return step
 
 
-CONTESTANTS = {"hand-written NumPy": hand_written, "layerflow": layerflow, "PyTorch": pytorch, "scikit-learn": scikit_learn}
+CONTESTANTS = {
+    "hand-written NumPy": hand_written,
+    "layerflow": layerflow,
+    "PyTorch": pytorch,
+    "scikit-learn": scikit_learn,
+}
 
 
 def contestants(widths: list[int]) -> dict[str, Step]:
@@ -131,7 +148,10 @@ def contestants(widths: list[int]) -> dict[str, Step]:
 def measure_steps(widths: list[int], batch_size: int, rounds: int, batches: int = 20) -> dict[str, float]:
     """Return the median seconds of one step for each contestant."""
     rng = np.random.default_rng(1)
-    data = [(rng.normal(size=(batch_size, widths[0])).astype(np.float32), rng.integers(0, widths[-1], batch_size)) for _ in range(batches)]
+    data = [
+        (rng.normal(size=(batch_size, widths[0])).astype(np.float32), rng.integers(0, widths[-1], batch_size))
+        for _ in range(batches)
+    ]
     steps = contestants(widths)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for round_number in range(rounds + 1):
@@ -150,7 +170,9 @@ def measure_epochs(widths: list[int], batch_size: int, rounds: int, samples: int
     x, y = rng.normal(size=(samples, widths[0])).astype(np.float32), rng.integers(0, widths[-1], samples)
     times: dict[str, list[float]] = {"hand-written NumPy": [], "layerflow Trainer": []}
     by_hand = hand_written(widths)
-    model = lf.Sequential(*(gate for width in widths[1:-1] for gate in (lf.Linear(width), lf.ReLU())), lf.Linear(widths[-1]))
+    model = lf.Sequential(
+        *(gate for width in widths[1:-1] for gate in (lf.Linear(width), lf.ReLU())), lf.Linear(widths[-1])
+    )
     for _ in range(rounds):
         started = time.perf_counter()
         order = rng.permutation(samples)
@@ -158,7 +180,9 @@ def measure_epochs(widths: list[int], batch_size: int, rounds: int, samples: int
             rows = order[start : start + batch_size]
             by_hand(x[rows], y[rows])
         times["hand-written NumPy"].append(time.perf_counter() - started)
-        history = lf.Trainer(model, lf.SoftmaxCE(), lf.SGD(lr=LR, momentum=MOMENTUM), epochs=2, batch_size=batch_size).fit(x, y)
+        history = lf.Trainer(
+            model, lf.SoftmaxCE(), lf.SGD(lr=LR, momentum=MOMENTUM), epochs=2, batch_size=batch_size
+        ).fit(x, y)
         times["layerflow Trainer"].append(history.last["seconds"])
     return {name: statistics.median(values) for name, values in times.items()}
 
@@ -181,7 +205,10 @@ def main() -> None:
     for size in arguments.sizes:
         widths, batch_size = [int(width) for width in size.split("-")], SIZES[size]
         show(f"{size}, batch {batch_size}: one step", measure_steps(widths, batch_size, arguments.rounds))
-        show(f"{size}, batch {batch_size}: one epoch of 4,096 samples", measure_epochs(widths, batch_size, max(3, arguments.rounds // 3)))
+        show(
+            f"{size}, batch {batch_size}: one epoch of 4,096 samples",
+            measure_epochs(widths, batch_size, max(3, arguments.rounds // 3)),
+        )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -16,7 +16,7 @@ from layerflow.training.history import History
 from layerflow.training.tallies import confusion_matrix, predicted_labels
 
 TRAINING, VALIDATION, INK, FAINT = "#2a6f97", "#e07a1f", "#2b2d33", "#d9dce1"
-STYLE = {"fontsize": 9, "color": INK}
+STYLE: dict[str, Any] = {"fontsize": 9, "color": INK}
 NUMBERS_UP_TO = 20
 
 
@@ -82,7 +82,7 @@ def _logarithmic_if_wide(axes: Axes, name: str, history: History) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
+    figure.savefig(path, metadata={"Software": None})
 
 
 def draw_run(experiment: Experiment, history: History, folder: Path) -> None:
