@@ -49,9 +49,9 @@ def observe(subject: Subject) -> Observation:
     saved = [(array, array.copy()) for array in saved_arrays(subject.gate)]
     first = _copies(subject.backward(given))
     faults += _changed_in_backward(subject, upstream, given, saved, parameters)
-    second = subject.backward([g.copy() for g in upstream])
-    if not faults and any(not _same(first[name], second[name]) for name in first):
-        faults.append(_unrepeatable(subject, first, second))
+    if not faults:
+        second = subject.backward([g.copy() for g in upstream])
+        faults += [] if all(_same(first[name], second[name]) for name in first) else [_unrepeatable(subject, first, second)]
     faults += _narrow(subject, output, first)
     return Observation(_copy(output), upstream, first, faults)
 
@@ -67,7 +67,7 @@ def guilty_write(subject: Subject, observation_upstream: list[Array] | None) -> 
                 array.flags.writeable = False
             subject.gate.backward(*(_frozen(g) for g in observation_upstream))
     except ValueError as error:
-        return guilty_line(error)
+        return guilty_line(error) if "read-only" in str(error) else ""
     finally:
         subject.gate._saved = None
     return ""

@@ -33,21 +33,51 @@ def constant_factor(evidence: Evidence) -> Finding | None:
 
 
 def missing_factor(evidence: Evidence) -> Finding | None:
-    """numeric = analytic * q, or analytic = numeric * q, for an array q that the gate knows."""
+    """analytic = numeric times a power of an array that the gate knows: an input, a parameter, the output."""
     if _different(evidence) < 4:
         return None
-    for name, q in _known_arrays(evidence):
+    place = "the product in {gate}.backward"
+    for name, q in known_arrays(evidence):
         with np.errstate(all="ignore"):
-            lacking, doubled, halved = evidence.numeric / q, evidence.numeric * q, evidence.numeric * 2.0 / q
-        if evidence.fits(lacking):
-            return Finding("factor array missing", f"analytic * {name} = numeric", f"the factor {name} is missing", "the product in {gate}.backward")
-        if evidence.fits(doubled):
-            meaning = f"the factor {name} is there once too often"
-            return Finding("factor array too often", f"analytic = numeric * {name}", meaning, "the product in {gate}.backward")
-        if evidence.fits(halved):
-            meaning = f"the factor {name}/2 is missing: a power was differentiated without its rest"
-            return Finding("factor array missing", f"analytic * {name}/2 = numeric", meaning, "the product in {gate}.backward")
+            if evidence.fits(evidence.numeric / q):
+                return Finding("factor array missing", f"analytic * {name} = numeric", f"the factor {name} is missing", place)
+            if evidence.fits(evidence.numeric * q):
+                meaning = f"the factor {name} is there once too often"
+                return Finding("factor array too often", f"analytic = numeric * {name}", meaning, place)
+            if evidence.fits(evidence.numeric * 2.0 / q):
+                meaning = f"the factor {name}/2 is missing"
+                return Finding("factor array missing", f"analytic * {name}/2 = numeric", meaning, place)
+            if evidence.fits(evidence.numeric * q * q) or evidence.fits(evidence.numeric / (q * q)):
+                meaning = f"it is multiplied by {name} where it should be divided, or the other way round"
+                return Finding("factor array inverted", f"analytic / numeric is a square of {name} or of 1/{name}", meaning, place)
     return None
+
+
+def factor_along_axis(evidence: Evidence) -> Finding | None:
+    """analytic = numeric times a factor that is the same all along an axis."""
+    analytic, numeric = evidence.analytic, evidence.numeric
+    if analytic.ndim != 2 or _different(evidence) < 6 or np.any(evidence.is_zero(numeric)) or not np.all(evidence.known):
+        return None
+    ratio = analytic / numeric
+    for axis, what in ((0, "column"), (1, "row")):
+        factors = np.median(ratio, axis=axis, keepdims=True)
+        if analytic.shape[axis] < 3 or np.any(np.abs(factors) < 1e-6) or not evidence.fits(numeric * factors):
+            continue
+        x = evidence.value
+        known = {"standard deviation": x.std(axis=axis), "norm": np.sqrt((x**2).sum(axis=axis)), "sum": x.sum(axis=axis)}
+        named = next((name for name, array in known.items() if _proportional(factors, array)), None)
+        meaning = f"it is the {what}'s {named}, or its inverse" if named else f"a factor that depends on the {what} alone is missing or too much"
+        formula = f"analytic = numeric times one factor per {what}"
+        return Finding(f"factor per {what}", formula, meaning, "what {gate}.backward multiplies and divides by")
+    return None
+
+
+def _proportional(factors: Array, array: Array) -> bool:
+    with np.errstate(all="ignore"):
+        for ratio in (factors.reshape(-1) / array, factors.reshape(-1) * array):
+            if np.all(np.isfinite(ratio)) and np.ptp(ratio) <= 1e-4 * np.max(np.abs(ratio)):
+                return True
+    return False
 
 
 def sign_lost(evidence: Evidence) -> Finding | None:
@@ -162,7 +192,7 @@ def _arguments(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
                 yield "factor of an argument", f"that is {form} for {name}={value}: a factor {form} or its inverse is {done}"
 
 
-def _known_arrays(evidence: Evidence) -> Iterator[tuple[str, Array]]:
+def known_arrays(evidence: Evidence) -> Iterator[tuple[str, Array]]:
     """The gate's arrays that can be multiplied with the gradient: inputs, parameters, output."""
     arrays = dict(evidence.real_inputs)
     arrays |= {name: parameter.value for name, parameter in evidence.subject.gate.named_parameters().items()}

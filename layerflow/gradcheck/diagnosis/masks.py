@@ -3,6 +3,7 @@
 import numpy as np
 
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding
+from layerflow.parameter import Array
 
 PLACE = "the mask (the comparison) in {gate}"
 
@@ -40,6 +41,19 @@ def mask(evidence: Evidence) -> Finding | None:
     return None
 
 
+def slopes_exchanged(evidence: Evidence) -> Finding | None:
+    """Two slopes, each used where the other belongs."""
+    if not evidence.is_elementwise or evidence.count < 4:
+        return None
+    right = evidence.numeric / evidence.upstream
+    low, high = float(np.min(right)), float(np.max(right))
+    is_low, is_high = np.isclose(right, low, rtol=1e-6), np.isclose(right, high, rtol=1e-6)
+    if np.any(is_low == is_high) or not evidence.fits(np.where(is_low, high, low) * evidence.upstream):
+        return None
+    formula = f"analytic has the slope {high:.4g} where {low:.4g} is right, and {low:.4g} where {high:.4g} is"
+    return Finding("mask inverted", formula, "the mask is inverted", PLACE)
+
+
 def label_term(evidence: Evidence) -> Finding | None:
     """Right everywhere but at the right class of each sample."""
     at = evidence.label_positions & evidence.known
@@ -50,7 +64,7 @@ def label_term(evidence: Evidence) -> Finding | None:
     return Finding("label term missing", formula, "the term of the right class is missing or wrong", "the row of the labels in {gate}.backward")
 
 
-def _is_plausible_leak(evidence: Evidence, where: np.ndarray) -> bool:
+def _is_plausible_leak(evidence: Evidence, where: Array) -> bool:
     """Whether what leaks has the size of what passes: a mask's mistake changes where, not how much."""
     sizes = np.abs(evidence.analytic[where])
     return bool(np.max(sizes) <= 100.0 * evidence.scale) and bool(np.min(sizes) > 1e-8 * evidence.scale)

@@ -40,6 +40,28 @@ def output_for_input(evidence: Evidence) -> Finding | None:
     return Finding("evaluated at the output", formula, "a formula in x was given y", "what {gate}.forward saves, and the formula in backward")
 
 
+def parameter_turned(evidence: Evidence) -> Finding | None:
+    """analytic = the gradient for a parameter that is flipped, or transposed."""
+    for tensor in evidence.subject.tensors:
+        if tensor.kind != "parameter" or tensor.name == evidence.name or tensor.value.ndim == 0 or evidence.count < 4:
+            continue
+        value = tensor.value
+        turns = {"flipped": value[::-1], "flipped along its last axis": value[..., ::-1]}
+        if value.ndim >= 2:
+            turns["flipped along its last two axes"] = value[..., ::-1, ::-1]
+            turns["transposed"] = np.swapaxes(value, -1, -2)
+        for how, turned in turns.items():
+            if turned.shape != value.shape or np.array_equal(turned, value):
+                continue
+            with evidence.moved(tensor, turned):
+                gradient = evidence.numeric_at(evidence.value)
+            if gradient is not None and evidence.fits(gradient):
+                formula = f"analytic = the gradient for {tensor.name} {how}"
+                cause = "W for W.T" if how == "transposed" else "kernel not flipped"
+                return Finding(cause, formula, f"{tensor.name} must be turned round, or must not", "how {gate}.backward uses " + tensor.name)
+    return None
+
+
 def input_for_output(evidence: Evidence) -> Finding | None:
     """analytic = upstream * phi(x), where phi(y) = f'(x) is right: a formula in the output, given the input."""
     jacobian = evidence.jacobian

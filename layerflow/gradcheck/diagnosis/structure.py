@@ -26,8 +26,11 @@ def transposed_jacobian(evidence: Evidence) -> Finding | None:
     if factor is None:
         return None
     square = [name for name, p in evidence.subject.gate.named_parameters().items() if p.value.ndim == 2 and len(set(p.value.shape)) == 1]
-    matrix = square[0] if square else "the matrix"
     formula = f"analytic = J @ upstream where J.T @ upstream is right{besides(factor)}"
+    if not square:
+        meaning = "the Jacobian J is transposed: what runs forwards in forward must run backwards in backward"
+        return Finding("transposed Jacobian", formula, meaning, "the order and direction of sums and products in {gate}.backward")
+    matrix = square[0]
     return Finding("W for W.T", formula, f"{matrix}.T stands where {matrix} should, or the other way round", f"the products with {matrix} in {{gate}}.backward")
 
 
@@ -70,6 +73,38 @@ def batch_sum_missing(evidence: Evidence) -> Finding | None:
     return None
 
 
+def repeated_overwritten(evidence: Evidence) -> Finding | None:
+    """analytic = for each element, the part of the last output that it reaches."""
+    jacobian = evidence.jacobian
+    if jacobian is None or evidence.count < 4 or evidence.kind != "parameter":
+        return None
+    parts = (evidence.upstream.reshape(-1, 1) * jacobian)
+    reached = np.abs(jacobian) > 1e-9 * np.max(np.abs(jacobian), initial=1e-300)
+    if not np.any(reached.sum(axis=0) > 1):
+        return None
+    last = len(parts) - 1 - np.argmax(reached[::-1], axis=0)
+    prediction = np.where(reached.any(axis=0), parts[last, np.arange(parts.shape[1])], 0.0)
+    if not evidence.fits(prediction.reshape(evidence.value.shape)):
+        return None
+    formula = "analytic = for every element the part of the last output that it reaches"
+    meaning = "repeated contributions overwrite each other instead of being added (np.add.at adds them)"
+    return Finding("batch sum missing", formula, meaning, "assignments by index in {gate}.backward")
+
+
+def misplaced(evidence: Evidence) -> Finding | None:
+    """analytic has the elements of numeric in another order."""
+    if evidence.count < 4 or not np.all(evidence.known) or evidence.count - int(np.sum(evidence.right)) < 3:
+        return None
+    mine, right = np.sort(evidence.analytic, axis=None), np.sort(evidence.numeric, axis=None)
+    nonzero = right[np.abs(right) > 1e-9 * evidence.scale]
+    if nonzero.size < 3 or np.min(np.diff(np.unique(nonzero)), initial=np.inf) < 1e-5 * evidence.scale:
+        return None
+    if not np.allclose(mine, right, rtol=1e-6, atol=1e-9 * evidence.scale):
+        return None
+    formula = "analytic has the right numbers in the wrong places"
+    return Finding("misplaced", formula, "the gradient is put back in another order than forward took the elements", "indices, axes and order= in {gate}.backward")
+
+
 def wrong_axis(evidence: Evidence) -> Finding | None:
     """analytic = the terms of a broadcast tensor, summed over another axis of the same length."""
     jacobian, output = evidence.jacobian, evidence.output
@@ -91,7 +126,7 @@ def wrong_axis(evidence: Evidence) -> Finding | None:
 
 def rows_cut(evidence: Evidence) -> Finding | None:
     """analytic is right in some rows or columns and 0 in the others."""
-    if evidence.value.ndim < 1 or evidence.count < 4:
+    if evidence.value.ndim < 1 or evidence.count < 4 or np.any(evidence.is_zero(evidence.numeric) & evidence.known):
         return None
     wrong = evidence.known & ~evidence.right
     if not np.all(evidence.is_zero(evidence.analytic)[wrong]):

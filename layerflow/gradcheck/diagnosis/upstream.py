@@ -22,24 +22,51 @@ def ignored(evidence: Evidence) -> Finding | None:
 
 
 def added(evidence: Evidence) -> Finding | None:
-    """analytic = J^T 1 + upstream."""
+    """analytic = J^T 1 + upstream, or numeric + upstream."""
     local, upstream = _local(evidence), _as_value(evidence)
-    if local is None or upstream is None or not evidence.fits(local + upstream):
+    if local is None or upstream is None:
         return None
-    formula = "analytic = local derivative + upstream gradient"
-    return Finding("upstream gradient added", formula, "the chain rule multiplies the two", PLACE)
+    if evidence.fits(local + upstream):
+        formula = "analytic = local derivative + upstream gradient"
+        return Finding("upstream gradient added", formula, "the chain rule multiplies the two", PLACE)
+    if evidence.fits(evidence.numeric + upstream):
+        formula = "analytic = numeric + upstream gradient"
+        return Finding("upstream gradient added", formula, "the upstream gradient is added once too often", PLACE)
+    return None
+
+
+def skip_missing(evidence: Evidence) -> Finding | None:
+    """analytic = numeric - upstream."""
+    if evidence.upstream.shape != evidence.value.shape or not evidence.fits(evidence.numeric - evidence.upstream):
+        return None
+    formula = "analytic = numeric - upstream gradient"
+    meaning = "the path on which the input is passed on unchanged is left out"
+    return Finding("skip path missing", formula, meaning, "the sum over all paths from {tensor} to the output in {gate}.backward")
 
 
 def unchanged(evidence: Evidence) -> Finding | None:
-    """analytic = upstream."""
+    """analytic = upstream, summed back over the axes along which the tensor was broadcast."""
     upstream = _as_value(evidence)
-    if upstream is None or evidence.count < 2:
+    if upstream is None:
+        upstream = _summed_back(evidence)
+    if upstream is None or evidence.output.size < 2 or np.all(np.abs(evidence.analytic) < 1e-12):
         return None
     factor = evidence.fitting_factor(upstream)
     if factor is None:
         return None
     formula = f"analytic = the upstream gradient itself{besides(factor)}"
     return Finding("local derivative missing", formula, "the local derivative is not multiplied in", PLACE)
+
+
+def _summed_back(evidence: Evidence) -> Array | None:
+    """The upstream gradient summed over the outputs that each element reaches, if each output is reached by one."""
+    jacobian = evidence.jacobian
+    if jacobian is None:
+        return None
+    reached = np.abs(jacobian) > 1e-9 * np.max(np.abs(jacobian), initial=1e-300)
+    if np.any(reached.sum(axis=1) > 1):
+        return None
+    return (evidence.upstream.reshape(-1) @ reached).reshape(evidence.value.shape)
 
 
 def squared(evidence: Evidence) -> Finding | None:
