@@ -24,7 +24,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error a person can mend is one message, without a traceback."""
-    arguments = make_parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
+    arguments = parse(sys.argv[1:] if argv is None else argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -41,6 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(describe(error), file=sys.stderr)
         return exit_code(error)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments; settings may stand anywhere, after options too: `train c.yaml --quiet optimizer.lr=0.1`."""
+    parser = make_parser(argv)
+    arguments, further = parser.parse_known_args(argv)
+    words = getattr(arguments, "words", None)
+    if further and (words is None or any(word.startswith("-") for word in further)):
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    if words is not None:
+        getattr(arguments, words).extend(further)
+    return arguments
 
 
 def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:

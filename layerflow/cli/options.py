@@ -14,6 +14,7 @@ def add_config_options(parser: argparse.ArgumentParser, many: bool = False) -> N
         "configs", nargs="+", metavar="CONFIG" if many else "CONFIG [key=value ...]",
         help="YAML file, then settings to override: optimizer.lr=0.05 model.0.out_features=128",
     )  # fmt: skip
+    parser.set_defaults(words="configs")
     parser.add_argument("--seed", type=int, help="replaces the seed of the file")
     add_import_option(parser)
 

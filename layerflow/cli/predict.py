@@ -40,7 +40,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write (default: standard output)")
     parser.add_argument("--format", choices=("csv", "jsonl"), help="the default follows from FILE's name, and is csv otherwise")
     parser.add_argument("--probabilities", action="store_true", help="the probability of every class, not only of the predicted one")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, words="data")
 
 
 def run(arguments: argparse.Namespace) -> int:
