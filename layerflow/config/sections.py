@@ -19,6 +19,8 @@ from pydantic import (
 from layerflow.config.elements import Part
 from layerflow.config.hints import MODEL, ElementKind
 from layerflow.config.words import metric_hint
+from layerflow.errors import ConfigError
+from layerflow.training.interval import Interval
 from layerflow.training.metrics import METRICS
 
 Reader = Annotated[Any, ElementKind("reader")]
@@ -85,6 +87,24 @@ class EarlyStoppingSection(Section):
     )
 
 
+def _interval(text: str) -> str:
+    try:
+        Interval.parse(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+class CheckpointSection(Section):
+    """When the state of the training is saved, to continue from it."""
+
+    every: PositiveInt | Annotated[str, AfterValidator(_interval)] = Field(
+        default="10 seconds",
+        description="A number of epochs, or 100 steps, or 10 seconds (then at most a twentieth of the time); always at the end.",
+    )
+    keep: NonNegativeInt = Field(default=1, description="How many older checkpoints stay beside the last one.")
+
+
 class TrainSection(Section):
     """How long and in which pieces to train."""
 
@@ -104,6 +124,9 @@ class TrainSection(Section):
     )
     early_stopping: EarlyStoppingSection | None = Field(
         default=None, description="Stop when a metric no longer improves."
+    )
+    checkpoint: CheckpointSection = Field(
+        default=CheckpointSection(), description="When the state of the training is saved, to continue from it."
     )
     best: RecordedMetric | None = Field(
         default=None,

@@ -1,23 +1,28 @@
 """The folder that every run writes: `runs/<config>/<NNN>/`."""
 
 import csv
+import io
 import json
-import os
-import platform
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import layerflow
-
 from layerflow.errors import ConfigError
+from layerflow.parameter import Array
+from layerflow.training.environment import environment
 from layerflow.training.history import Record
-from layerflow.training.storage import write_atomically
 from layerflow.training.observer import Observer
+from layerflow.training.storage import append_whole, explained, write_atomically
+
+if TYPE_CHECKING:
+    from layerflow.training.trainer import Trainer
+
+RUN, CONFIG, METRICS, TABLE, LOSSES = "run.json", "config.yaml", "metrics.jsonl", "metrics.csv", "step_losses.f64"
+LOSS = np.dtype("<f8")
 
 
 def create_run_folder(root: Path, name: str) -> Path:
@@ -35,15 +40,21 @@ def create_run_folder(root: Path, name: str) -> Path:
             except FileExistsError:  # another process was faster
                 number += 1
     except OSError as error:
-        raise ConfigError(f"{parent}: the run folder cannot be made ({error.strerror}); choose another place with --out") from error
+        reason = f"the run folder cannot be made ({error.strerror}); choose another place with --out"
+        raise ConfigError(f"{parent}: {reason}") from error
 
 
 class Recorder(Observer):
-    """Writes `metrics.jsonl` and `metrics.csv`, a line at the end of each epoch, and `run.json` at both ends of the run.
+    """Writes the records of a run: `run.json` at both ends of it, and at the end of each epoch
+
+        metrics.jsonl, metrics.csv   one line: the record of the epoch
+        step_losses.f64              the objective of each step, as little-endian float64: `np.fromfile(path, "<f8")`
+
+    A resumed training brings the three files back to where it continues.
 
     Args:
         folder: where to write.
-        facts: what `run.json` says beside times, versions and outcome: seed, data checksum, configuration.
+        facts: what `run.json` says beside times, environment and outcome: seed, data checksum, configuration.
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
@@ -62,31 +73,57 @@ class Recorder(Observer):
             "started": self.started,
             "written": _now(),
             "seconds": round(time.perf_counter() - self.clock, 3),
-            "versions": versions(),
+            "versions": environment(),
         }
         text = json.dumps(run, indent=2)
-        write_atomically(self.folder / "run.json", lambda file: file.write(f"{text}\n".encode()))
+        write_atomically(self.folder / RUN, lambda file: file.write(f"{text}\n".encode()))
 
-    def epoch_ended(self, trainer: Any, record: Record) -> None:
-        """Append one line to each of the two metrics files."""
-        with (self.folder / "metrics.jsonl").open("a") as lines:
-            lines.write(json.dumps(record) + "\n")
-        with (self.folder / "metrics.csv").open("a", newline="") as table:
-            writer = csv.DictWriter(table, record)
-            if table.tell() == 0:
-                writer.writeheader()
-            writer.writerow(record)
+    def training_started(self, trainer: "Trainer") -> None:
+        """Take back what was written after the point from which a resumed training continues."""
+        records = trainer.history.records
+        losses = read_losses(self.folder, trainer.epoch * len(trainer.batches))
+        contents = {
+            METRICS: "".join(map(_line, records)).encode(),
+            TABLE: (_row(records[0], None) + "".join(_row(r, r) for r in records)).encode() if records else b"",
+            LOSSES: losses.tobytes(),
+        }
+        for name, content in contents.items():
+            path = self.folder / name
+            if (path.read_bytes() if path.exists() else b"") != content:
+                write_atomically(path, lambda file, content=content: file.write(content))
+
+    def epoch_ended(self, trainer: "Trainer", record: Record) -> None:
+        """Append the record and the losses of the epoch's steps."""
+        is_first = len(trainer.history.records) == 1
+        append_whole(self.folder / METRICS, _line(record).encode())
+        append_whole(self.folder / TABLE, ((_row(record, None) if is_first else "") + _row(record, record)).encode())
+        append_whole(self.folder / LOSSES, np.array(trainer.losses, LOSS).tobytes())
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that a result may depend on."""
-    return {
-        "layerflow": layerflow.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": str(os.cpu_count()),
-    }
+def read_losses(folder: Path, steps: int | None = None) -> Array:
+    """Return the recorded objectives of a run's first steps, or of all; NaN for those that are not recorded."""
+    path = folder / LOSSES
+    with explained(path):
+        content = path.read_bytes() if path.exists() else b""
+    losses = np.frombuffer(content[: len(content) // LOSS.itemsize * LOSS.itemsize], LOSS)
+    if steps is None:
+        return losses
+    return np.concatenate((losses[:steps], np.full(max(0, steps - len(losses)), np.nan)))
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record) + "\n"
+
+
+def _row(names: Record, record: Record | None) -> str:
+    """Return a line of the table: the values of a record, or without one the header."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names)
+    if record is None:
+        writer.writeheader()
+    else:
+        writer.writerow(record)
+    return text.getvalue()
 
 
 def _now() -> str:

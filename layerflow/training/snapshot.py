@@ -9,7 +9,7 @@ import numpy as np
 
 from layerflow.errors import ConfigError, DataError
 from layerflow.parameter import Array
-from layerflow.training.history import Best
+from layerflow.training.history import Best, Record
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
@@ -19,10 +19,14 @@ EPOCH_START = "epoch_start"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a training: plain JSON values, and one flat array each for weights, optimizer slots and so on."""
+    """The state of a training: plain JSON values, and one flat array each for weights, optimizer slots and so on.
+
+    `records` are those of the epochs before; `None` where they are not part of it.
+    """
 
     facts: dict[str, Any]
     arrays: dict[str, Array]
+    records: list[Record] | None = None
 
     @property
     def position(self) -> tuple[int, int]:
@@ -70,6 +74,8 @@ def restore(trainer: "Trainer", snapshot: Snapshot) -> None:
     """
     try:
         _restore(trainer, snapshot.facts, snapshot.arrays)
+        if snapshot.records is not None:
+            trainer.history.records = list(snapshot.records)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"this is not the state of a training: {type(error).__name__}: {error}") from error
 

@@ -1,0 +1,52 @@
+"""Data that are read from disk while a training goes on must not change under it."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from layerflow.data.rows import Rows
+from layerflow.errors import DataError
+from layerflow.training.observer import Observer
+
+
+@dataclass(frozen=True)
+class _State:
+    """A file on the disk; one that was replaced by another file has a new identity, and the map still shows the old one."""
+
+    identity: tuple[int, int]
+    size: int
+    modified: int
+
+
+class DataWatch(Observer):
+    """Looks after every step whether a memory-mapped data file is still the one that the training began with.
+
+    Reading beyond the end of a mapped file that was cut short kills a process (SIGBUS), so this comes before the next read.
+    """
+
+    def __init__(self, *sources: Any) -> None:
+        files = [file for x in sources if (file := _mapped_file(x)) is not None]
+        self.files = {file: state for file in files if (state := _state(file)) is not None}
+
+    def step_ended(self, trainer: Any) -> None:
+        """Raise `DataError` when a file has changed."""
+        for file, before in self.files.items():
+            now = _state(file)
+            if now is not None and now.identity == before.identity and now != before:
+                raise DataError(f"{file}: changed while it was being trained on; the last checkpoint is of the data before")
+
+
+def _mapped_file(x: Any) -> str | None:
+    while isinstance(x, Rows):
+        x = x.source
+    return str(x.filename) if isinstance(x, np.memmap) else None
+
+
+def _state(file: str) -> _State | None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return _State((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
