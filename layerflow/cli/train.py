@@ -10,7 +10,7 @@ from typing import Any
 from layerflow.cli.options import add_config_options, load_configs, positive
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
-from layerflow.errors import DivergedError
+from layerflow.errors import DivergedError, LayerflowError
 from layerflow.training.history import History
 from layerflow.training.metrics import baseline
 from layerflow.training.model_file import save_model
@@ -115,6 +115,7 @@ def train(config: Config, out: Path, quiet: bool, name: str | None = None) -> Re
     except BaseException as error:
         outcome = "diverged" if isinstance(error, DivergedError) else "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         recorder.write(outcome, error=str(error), epochs=len(experiment.trainer.history))
+        write_page(experiment, folder)
         raise
     finally:
         if progress:
@@ -141,6 +142,7 @@ def finish(experiment: Experiment, history: History, folder: Path, recorder: Rec
         baseline=result.baseline,
     )
     draw(experiment, history, folder)
+    write_page(experiment, folder)
     return result
 
 
@@ -152,6 +154,16 @@ def draw(experiment: Experiment, history: History, folder: Path) -> None:
         print(f"{folder}: no pictures without matplotlib: pip install 'layerflow[plot]'", file=sys.stderr)
         return
     plots.draw_run(experiment, history, folder)
+
+
+def write_page(experiment: Experiment, folder: Path) -> None:
+    """Write `report.html`; what keeps it from being written doesn't spoil the run."""
+    from layerflow.report.run_report import write_report
+
+    try:
+        write_report(experiment, folder)
+    except (OSError, LayerflowError) as error:
+        print(f"{folder}: no report.html ({error})", file=sys.stderr)
 
 
 def data_facts(experiment: Experiment) -> dict[str, Any]:
