@@ -1,7 +1,6 @@
 """The types that layerflow ships, by kind."""
 
 import inspect
-import typing
 from typing import Annotated, Any
 
 from layerflow.config.hints import MODEL
@@ -11,7 +10,7 @@ from layerflow.data.reader import Reader
 from layerflow.data.scaling import SCALERS, Scaler
 from layerflow.gate import Gate
 from layerflow.gates import GATES, LOSSES, REGULARIZERS
-from layerflow.gates.initializers import INITIALIZERS, named_initializer
+from layerflow.gates.initializers import INITIALIZERS, Initializer
 from layerflow.training.optimizers import OPTIMIZERS, Optimizer
 from layerflow.training.schedules import SCHEDULES, Schedule
 
@@ -33,7 +32,7 @@ def builtin_kinds() -> list[Kind]:
         Kind(
             "initializer",
             {**INITIALIZERS, **lower_case},
-            hint=typing.get_type_hints(named_initializer)["return"],  # with its forward references resolved
+            hint=Initializer,
             text_is_name=True,
             aliases=frozenset(lower_case),
         ),
