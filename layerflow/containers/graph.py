@@ -116,6 +116,8 @@ class ComputationalGraph(Container, checked=False):
 
     def finish(self) -> None:
         """Lay the waiting gates in topological order and settle which nodes are the outputs."""
+        if self.output_slots and not self._waiting:
+            return
         for name in self._order() if self._waiting else ():
             gate, wires = self._waiting[name]
             self.lay(name, gate, tuple([self._node(wire, name).slot for wire in wires]), self[name].slot)
@@ -133,22 +135,10 @@ class ComputationalGraph(Container, checked=False):
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run the graph on its inputs, given in order or by name; an input left out keeps the value it has."""
-        names = self.input_names
-        if len(inputs) > len(names):
-            raise GateError(f"the graph has {len(names)} inputs ({', '.join(names)}), {len(inputs)} were given")
-        given = dict(zip(names, inputs, strict=False))
-        for name, value in named.items():
-            if name not in names:
-                hint = did_you_mean(name, names) or "."
-                raise GateError(f"the graph has no input {name!r}{hint} Its inputs: {', '.join(names)}")
-            if name in given:
-                raise GateError(f"input {name!r} was given twice, by position and by name")
-            given[name] = value
-        values = [given.get(name, self.values[slot]) for name, slot in zip(names, self.input_slots, strict=True)]
-        if missing := [name for name, value in zip(names, values, strict=True) if value is None]:
-            raise GateError(f"forward needs a value for {', '.join(map(repr, missing))}: forward({missing[0]}=...)")
         self.finish()
-        return super().forward(*values)
+        if named or len(inputs) != len(self.input_slots):
+            inputs = self._all_inputs(inputs, named)
+        return super().forward(*inputs)
 
     def backward_from(self, node: Node, grad: Any = None) -> None:
         """Run back from any node that has a value."""
@@ -163,6 +153,24 @@ class ComputationalGraph(Container, checked=False):
         return [by_slot[slot] for slot in self.input_slots]
 
     # Inside ------------------------------------------------------------------------------------------------------
+
+    def _all_inputs(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """Return the value of every input: as given in order or by name, else the one it has."""
+        names = self.input_names
+        if len(inputs) > len(names):
+            raise GateError(f"the graph has {len(names)} inputs ({', '.join(names)}), {len(inputs)} were given")
+        given = dict(zip(names, inputs, strict=False))
+        for name, value in named.items():
+            if name not in names:
+                hint = did_you_mean(name, names) or "."
+                raise GateError(f"the graph has no input {name!r}{hint} Its inputs: {', '.join(names)}")
+            if name in given:
+                raise GateError(f"input {name!r} was given twice, by position and by name")
+            given[name] = value
+        values = [given.get(name, self.values[slot]) for name, slot in zip(names, self.input_slots, strict=True)]
+        if missing := [name for name, value in zip(names, values, strict=True) if value is None]:
+            raise GateError(f"forward needs a value for {', '.join(map(repr, missing))}: forward({missing[0]}=...)")
+        return tuple(values)
 
     def _compute(self, node: Node, gate: Gate, reads: tuple[int, ...]) -> None:
         """Lay a gate whose inputs have values, and run it."""
