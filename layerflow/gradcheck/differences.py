@@ -41,24 +41,35 @@ class Slopes:
         error: estimate of its absolute error.
         jump: the difference of the one-sided slopes, weighted and summed over the outputs.
         is_smooth: False where no window was free of a kink.
+        is_confirmed: near a kink, whether the analytic slope agrees with any window that is free of it.
     """
 
     numeric: NDArray[np.float64]
     error: NDArray[np.float64]
     jump: NDArray[np.float64]
     is_smooth: NDArray[np.bool_]
+    is_confirmed: NDArray[np.bool_]
 
     @property
     def uncertainty(self) -> NDArray[np.float64]:
         """The error, at a kink with a part of the jump: one-sided slopes are only used where nothing smooth is accurate."""
         return np.where(self.is_smooth, self.error, self.error + 1e-3 * self.jump)
 
-    def take_better(self, which: NDArray[np.intp], other: "Slopes") -> None:
+    def agrees(self, analytic: Array) -> NDArray[np.bool_]:
+        """Whether smooth, useful slopes are the analytic ones."""
+        size = np.maximum(np.abs(analytic), np.abs(self.numeric))
+        useful = self.is_smooth & (self.error <= 1e-3 * size)
+        return useful & (np.abs(analytic - self.numeric) <= 4.0 * self.error)
+
+    def take_better(self, which: NDArray[np.intp], other: "Slopes", analytic: Array) -> None:
         """Replace the given lines' slopes where `other` is less uncertain."""
         mine = self.uncertainty[which]
+        near_kink = ~(self.is_smooth[which] & other.is_smooth)
+        confirmed = self.is_confirmed[which] | (near_kink & other.agrees(analytic[which]))
         better = (other.uncertainty < mine) | (np.isnan(mine) & ~np.isnan(other.uncertainty))
         for kept, found in zip(vars(self).values(), vars(other).values(), strict=True):
             kept[which[better]] = found[better]
+        self.is_confirmed[which] = confirmed
 
 
 def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array) -> Slopes:
@@ -77,12 +88,13 @@ def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array)
         for exponents in FINER:
             if not rest.size:
                 break
-            slopes.take_better(rest, _window([lines[i] for i in rest], base, weights, rounding[rest], exponents))
+            found = _window([lines[i] for i in rest], base, weights, rounding[rest], exponents)
+            slopes.take_better(rest, found, analytic)
             rest = _unsettled(slopes, analytic)
         tiny = np.array([i for i in rest if 0.0 < lines[i].size < 2.0**-8], dtype=np.intp)
         for exponents in ((2, 3, 4, 5), (6, 7, 8, 9)) if tiny.size else ():
             near = [Line(lines[i].at, 2.0 ** np.floor(np.log2(lines[i].size))) for i in tiny]
-            slopes.take_better(tiny, _window(near, base, weights, rounding[tiny], exponents))
+            slopes.take_better(tiny, _window(near, base, weights, rounding[tiny], exponents), analytic)
     return slopes
 
 
@@ -114,14 +126,25 @@ def _window(lines: Sequence[Line], base: Array, weights: Array, rounding: Array,
     noise = 4 * rounding / np.array([line.scale * 2.0 ** -exponents[-1] for line in lines])
     numeric, error = extrapolate(central)
     error += noise
-    smooth = (jump[3] <= 0.5 * jump[0] + noise) & np.isfinite(error)
+    smooth = _falls_steadily(jump, noise) & np.isfinite(error)
     spread = np.abs(central[3] - central[0]) + np.abs(jump[3] - jump[0]) + noise
     return Slopes(
         np.where(smooth, numeric, central[3]),
         np.where(smooth, error, np.where(np.isfinite(spread), spread, np.inf)),
         jump[3],
         smooth,
+        np.zeros(len(lines), dtype=bool),
     )
+
+
+def _falls_steadily(jump: Array, noise: Array) -> NDArray[np.bool_]:
+    """Whether the jump falls as it does where f is smooth: by 2, 8 or 32 per halving of the step.
+
+    At a kink it stays; where a step no longer reaches the kink, it is gone all at once.
+    """
+    stays = jump[1:] > 0.75 * jump[:-1] + noise
+    vanishes = (jump[1:] < jump[:-1] / 40.0) & (jump[:-1] > 20.0 * noise)
+    return np.asarray(~np.any(stays | vanishes, axis=0))
 
 
 def columns(lines: Sequence[Line], base: Array) -> Array:

@@ -5,7 +5,7 @@ import numpy as np
 import layerflow as lf
 from registry import fault, normal, pair, positive
 
-X = normal(5, 4)
+X = normal(8, 6)
 
 
 class ReLU(lf.Gate):
