@@ -43,7 +43,7 @@ class Scale:
             every = max(1, math.ceil((last - first + 1) / 6))
             powers = [10.0**power for power in range(first, last + 1, every)]
             return powers if len(powers) > 1 else [self.low, *powers, self.high]
-        raw = (self.high - self.low) / 5
+        raw = (self.high - self.low) / 6
         size = 10.0 ** math.floor(math.log10(raw))
         step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= raw * 0.999)
         first = math.ceil(self.low / step - 1e-9)
@@ -58,14 +58,14 @@ def chart(title: str, epochs: Sequence[float], curves: Sequence[Curve], marked: 
         epochs: the numbers of the epochs.
         curves: lines as long as `epochs`; NaN leaves a gap.
         marked: the epoch whose weights were kept, as a vertical line.
-        level: the constant guess, as a horizontal line.
+        level: the constant guess, as a horizontal line where it lies near the curves.
     """
     every = math.ceil(len(epochs) / MOST_POINTS)
     chosen = sorted({*range(0, len(epochs), every), len(epochs) - 1})
     x = Scale(epochs[0] - 0.5, epochs[-1] + 0.5, LEFT, WIDTH - RIGHT) if len(epochs) == 1 else Scale(epochs[0], epochs[-1], LEFT, WIDTH - RIGHT)
-    y = _vertical([value for curve in curves for value in curve.values] + ([] if level is None else [level]))
+    y = _vertical([value for curve in curves for value in curve.values], level)
     parts = [_grid(x, y, len(epochs))]
-    if level is not None:
+    if level is not None and y.low <= level <= y.high:
         parts.append(_line("level", LEFT, y(level), WIDTH - RIGHT, y(level)))
     if marked is not None:
         parts.append(_line("marked", x(marked), TOP, x(marked), HEIGHT - BOTTOM))
@@ -102,10 +102,15 @@ def scatter(true: Sequence[float], predicted: Sequence[float]) -> str:
     )
 
 
-def _vertical(values: Sequence[float]) -> Scale:
-    """A logarithmic axis where positive values span more than a factor of 50, else a linear one with a margin."""
+def _vertical(values: Sequence[float], level: float | None) -> Scale:
+    """A logarithmic axis where positive values span more than a factor of 50, else a linear one with a margin.
+
+    The level is taken in unless the curves would have to shrink by a third for it.
+    """
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
+    if level is not None and low - (high - low) / 2 <= level <= high + (high - low) / 2:
+        low, high = min(low, level), max(high, level)
     if low > 0 and high / low > 50:
         return Scale(low / 1.15, high * 1.15, HEIGHT - BOTTOM, TOP, is_log=True)
     margin = (high - low) * 0.06 or abs(high) * 0.1 or 0.5
@@ -131,7 +136,7 @@ def _tick_x(x: Scale, tick: float, height: int) -> str:
 def _path(curve: Curve, epochs: Sequence[float], values: Sequence[float], x: Scale, y: Scale) -> str:
     commands, is_open = [], False
     for epoch, value in zip(epochs, values, strict=True):
-        is_drawn = math.isfinite(value) and not (y.is_log and value <= 0)
+        is_drawn = math.isfinite(value)
         if is_drawn:
             commands.append(f"{'L' if is_open else 'M'}{x(epoch):.1f} {y(value):.1f}")
         is_open = is_drawn

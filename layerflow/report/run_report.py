@@ -3,6 +3,7 @@
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from layerflow.config.experiment import Experiment
 from layerflow.containers.container import Container
@@ -73,8 +74,20 @@ def evidence(run: Run, findings: Findings | None) -> Evidence:
 
 def summary(experiment: Experiment) -> str:
     """Return the model's gates, shapes and numbers of parameters, with the loss and what is added to it."""
-    trainer = experiment.trainer
+    plain = experiment.config.resolve()
     gates = experiment.model.summary() if isinstance(experiment.model, Container) else repr(experiment.model)
-    added = "".join(f" + {gate!r}" for gate in trainer.regularizers)
-    told = f"objective  {trainer.loss!r}{added}\noptimizer  {trainer.optimizer!r}\nschedule   {trainer.schedule!r}"
+    parts = {"objective": [plain["loss"], *_listed(plain["regularizer"])], "optimizer": [plain["optimizer"]], "schedule": _listed(plain["schedule"])}
+    told = "\n".join(f"{name}  {' + '.join(map(_call, given)) or 'none'}" for name, given in parts.items())
     return f'<h2>Model</h2><div class="panel"><pre>{escape(gates)}\n\n{escape(told)}</pre></div>'
+
+
+def _listed(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [] if given is None else [given]
+
+
+def _call(element: Any) -> str:
+    """An element of a configuration as one would write it in Python, without what is left at nothing."""
+    if not isinstance(element, dict):
+        return str(element)
+    given = [f"{key}={_call(value)}" for key, value in element.items() if key != "type" and value not in (None, False, 0)]
+    return f"{element.get('type', 'dict')}({', '.join(given)})"

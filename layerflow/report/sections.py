@@ -28,7 +28,7 @@ def header(run: Run, title: str) -> str:
     tone = TONES.get(run.outcome, "bad")
     return (
         f'<header><h1>{escape(title)}</h1><span class="outcome {tone}">{escape(run.outcome)}</span>'
-        f'<span class="when">{escape(str(run.facts.get("started", "")))}</span></header>'
+        f'<span class="when">{escape(str(run.facts.get("started", "")).replace("T", " ").replace("+00:00", " UTC"))}</span></header>'
     )
 
 
@@ -69,19 +69,19 @@ def curves(run: Run, baseline: dict[str, float]) -> str:
         return [float(record.get(name, math.nan)) for record in records]
 
     def both(name: str) -> list[Curve]:
-        pairs = [("with regularizers", "faint", "training_objective")] * (name == "loss" and "training_objective" in records[0])
-        pairs += [(part, part, f"{part}_{name}") for part in ("training", "validation")]
+        pairs = [(part, part, f"{part}_{name}") for part in ("training", "validation")]
+        pairs += [("with regularizers", "faint", "training_objective")] * (name == "loss")
         return [Curve(label, role, column(key)) for label, role, key in pairs if key in records[0]]
 
     names = [name.removeprefix("training_") for name in records[0] if name.startswith("training_") and name != "training_objective"]
     charts = [chart(_words(name).capitalize(), epochs, both(name), marked, baseline.get(name)) for name in names]
-    charts.append(chart("Learning rate", epochs, [Curve("rate", "plain", column("lr"))], marked))
+    sizes = [chart("Learning rate", epochs, [Curve("rate", "plain", column("lr"))], marked)]
     if "gradient_norm" in records[0]:
         ratio = [u / p if p else math.nan for u, p in zip(column("update_norm"), column("parameter_norm"), strict=True)]
-        charts.append(chart("Gradient norm", epochs, [Curve("last step", "plain", column("gradient_norm"))], marked))
-        charts.append(chart("Update norm / parameter norm", epochs, [Curve("last step", "plain", ratio)], marked))
+        sizes.append(chart("Gradient norm", epochs, [Curve("last step", "plain", column("gradient_norm"))], marked))
+        sizes.append(chart("Relative update", epochs, [Curve("update norm / parameter norm, last step", "plain", ratio)], marked))
     note = "The dashed line marks the epoch whose weights were kept. " if marked else ""
-    return f'<div class="charts">{"".join(charts)}</div><p class="quiet">{note}Point at a curve for its numbers.</p>'
+    return f'<div class="charts">{"".join(charts)}</div><div class="charts small">{"".join(sizes)}</div><p class="quiet">{note}Point at a curve for its numbers.</p>'
 
 
 def results(findings: Findings) -> str:
@@ -151,7 +151,7 @@ def provenance(run: Run, config_text: str) -> str:
     command = [str(word) for word in run.facts.get("command", [])]
     command[:1] = ["layerflow"] if command else []
     imports = [word for flag, file in zip(command, command[1:], strict=False) if flag == "--import" for word in (flag, file)]
-    again = shlex.join(["layerflow", "train", str(run.folder / "config.yaml"), *imports])
+    again = shlex.join(["layerflow", "train", str(run.folder / "config.yaml"), "--name", run.folder.parent.name, *imports])
     data = run.facts.get("data", {})
     facts = {
         "ran as": shlex.join(command),

@@ -40,4 +40,4 @@ def trace(container: Container) -> Flow:
 def pull_back(step: Step, grad: Any) -> Gradients:
     """Run one step's backward for an upstream gradient, on what its forward stored; nothing else is touched."""
     inputs, parameters = step.backward(grad)
-    return tuple(grad if needed else None for grad, needed in zip(inputs, step.needs_grad, strict=True)), parameters
+    return tuple([grad if needed else None for grad, needed in zip(inputs, step.needs_grad, strict=True)]), parameters
