@@ -28,6 +28,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         subparsers, common, "check", "check configurations, their data and shapes; train nothing, write nothing", EXAMPLES
     )
     add_config_options(parser, many=True)
+    parser.add_argument("--quick", action="store_true", help="look at configuration, data and shapes alone")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.set_defaults(run=run)
 

@@ -45,6 +45,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict and write."""
+    if arguments.output is not None and not arguments.output.absolute().parent.is_dir():
+        raise ConfigError(f"{arguments.output}: {arguments.output.parent} is no folder; choose another place with -o")
     registry = Registry.builtin(arguments.imports)
     saved = SavedModel.load(arguments.model, registry)
     data = reader_for(arguments.data, saved.reader, registry).read(need_target=False, like=saved.preprocessing)
@@ -56,10 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         sys.stdout.write(text)
         return 0
-    try:
-        write_atomically(arguments.output, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise ConfigError(f"{arguments.output}: cannot be written ({error.strerror}); choose another place with -o") from error
+    write_atomically(arguments.output, lambda file: file.write(text.encode()))
     print(f"{arguments.output}: {len(data)} predictions", file=sys.stderr)
     return 0
 

@@ -50,9 +50,9 @@ def reader_for(words: Sequence[str], known: dict[str, Any], registry: Registry) 
         described = known
     else:
         raise ConfigError(f"{files[0]}: its name doesn't say what it is; known endings: {', '.join(ENDINGS)} (.gz too)")
+    if described["type"] == "CSV" and files[0].lower().removesuffix(".gz").endswith(".tsv"):
+        described = described | {"delimiter": "\t"}
     described = described | _placed(files, factory, described["type"]) | settings
-    if described["type"] == "CSV" and files[0].removesuffix(".gz").endswith(".tsv"):
-        described = {"delimiter": "\t"} | described
     reader: Reader = rebuild_element(described, "reader", registry, files[0])
     return reader
 

@@ -1,6 +1,7 @@
 """A trained model brought back from its file: ready to predict, with nothing else at hand."""
 
 import json
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,8 @@ def load_model(path: str | Path, imports: Iterable[str] = ()) -> SavedModel:
 def model_file(path: Path) -> Path:
     """Return the model file that a run folder, or the file's own path, names."""
     if not path.is_dir():
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise DataError(f"{path}: no model file; give a run folder or its {MODEL_FILE}")
         return path
     file = path / MODEL_FILE
     if file.is_file():
