@@ -1,7 +1,13 @@
-"""The errors layerflow raises for its users, and the one helper that guesses what they meant to write."""
+"""The errors layerflow raises for its users, and helpers for their messages: what was meant, and where it stands."""
 
+import os
+import sys
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from types import CodeType
+
+Place = tuple[CodeType, int]
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class LayerflowError(Exception):
@@ -41,3 +47,20 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     matches = get_close_matches(str(word).lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
     originals = {name.lower(): name for name in known}
     return f", did you mean {originals[matches[0]]!r}?" if matches else ""
+
+
+def users_place() -> Place | None:
+    """Return where the innermost code outside this package is at the moment: cheap to keep, and read when needed."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_PACKAGE):
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+def file_and_line(place: Place) -> str:
+    """Return a place as `model.py:12`."""
+    code, instruction = place
+    line = next((line for start, end, line in code.co_lines() if start <= instruction < end), code.co_firstlineno)
+    return f"{os.path.relpath(code.co_filename) if os.path.isabs(code.co_filename) else code.co_filename}:{line}"

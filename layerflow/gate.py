@@ -17,26 +17,24 @@ one entry per input (`None` where there is no gradient, as for labels) and a dic
 """
 
 import copy
-import functools
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from layerflow.contract import as_upstream, check_backward, check_build, check_forward, check_rebuild
+from layerflow.byhand import CHECKS, probe
 from layerflow.errors import GateError
-from layerflow.parameter import Array, Buffer, Cell, Parameter, float_type
+from layerflow.parameter import Array, Buffer, Parameter
+from layerflow.walk import Holder, find
 
 # Annotations quote "np.random.Generator": NumPy loads its random module, 20 ms, only when that is asked for.
 Shape = tuple[int, ...]
-Kind = TypeVar("Kind")
 Gradients = tuple[tuple[Array | None, ...], dict[str, Array]]
-Memory = list[tuple["Gate", Any, dict[str, Any]]]
+Memory = list[tuple[Any, Any, dict[str, Any]]]
 
 
-class Gate:
+class Gate(Holder):
     """One differentiable step. Subclass it and write `forward` and `backward`; nothing else is asked for.
 
     There is no `super().__init__()` to call and nothing to register: parameters are found in the attributes (in lists,
@@ -59,6 +57,7 @@ class Gate:
     _user: Any  # the step that ran forward last; None after a forward by hand
     training: bool
     needs_grad: tuple[bool, ...]
+    has_build: ClassVar[bool] = False  # whether its author wrote a build
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if (args or kwargs) and cls.__init__ is object.__init__:
@@ -74,11 +73,12 @@ class Gate:
     def __init_subclass__(cls, checked: bool = True, **kwargs: Any) -> None:
         """Put the checks for use by hand around the three methods an author writes; sweeps call the bare ones."""
         super().__init_subclass__(**kwargs)
-        for name, with_checks in _CHECKS.items():
+        for name, with_checks in CHECKS.items():
             owner = next(base for base in cls.__mro__ if name in base.__dict__)
             if owner is cls or not issubclass(owner, Gate):  # a mixin's method counts as the gate's own
                 written = owner.__dict__[name]
                 setattr(cls, f"bare_{name}", written)
+                cls.has_build = cls.has_build or name == "build"
                 if checked:
                     setattr(cls, name, with_checks(written))
 
@@ -89,7 +89,7 @@ class Gate:
 
         Unless overridden, the output shape is found by running `forward` once on zeros, on a copy.
         """
-        shape = _probe(self, shapes)
+        shape = probe(self, shapes)
         self._is_built = True
         return shape
 
@@ -122,10 +122,6 @@ class Gate:
             if (graph := getattr(value, "graph", None)) is not None:
                 return graph.apply(self, *inputs)
         return self.forward(*inputs)
-
-    def members(self) -> dict[str, Any]:
-        """The named objects among which parameters, buffers, generators and inner gates are looked for."""
-        return vars(self)
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Every `Parameter` by its dotted name; one that is held twice appears once, under its first name."""
@@ -183,6 +179,12 @@ class Gate:
         """What this gate and its inner gates hold at the moment, for `recall`."""
         return [(gate, gate._saved, dict(vars(gate))) for _, gate in find(self, Gate)]
 
+    def restore(self, saved: Any, attributes: dict[str, Any]) -> None:
+        """Hold again what was held; see `recall`."""
+        self._saved = saved
+        vars(self).clear()
+        vars(self).update(attributes)
+
     def __repr__(self) -> str:
         args, kwargs = self._arguments
         written = [repr(value) for value in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
@@ -195,141 +197,7 @@ class Gate:
     bare_backward = backward
 
 
-def find(root: Any, kind: type[Kind]) -> Iterator[tuple[str, Kind]]:
-    """Yield every instance of `kind` that `root` holds, itself included, with its dotted name; each object once."""
-    seen: set[int] = set()
-
-    def visit(name: str, item: Any) -> Iterator[tuple[str, Kind]]:
-        if id(item) in seen:
-            return
-        if isinstance(item, kind):
-            seen.add(id(item))
-            yield name, item
-        if isinstance(item, Gate):
-            seen.add(id(item))
-            held = item.members()
-        elif isinstance(item, dict):
-            held = item
-        elif isinstance(item, list | tuple):
-            held = dict(zip(map(str, range(len(item))), item, strict=True))
-        else:
-            return
-        for key, value in held.items():
-            yield from visit(f"{name}.{key}" if name else str(key), value)
-
-    yield from visit("", root)
-
-
 def recall(memory: Memory) -> None:
     """Bring back what gates held when `memory` was taken."""
-    for gate, saved, attributes in memory:
-        gate._saved = saved
-        vars(gate).clear()
-        vars(gate).update(attributes)
-
-
-def as_input(value: Any) -> Any:
-    """Return `value` as an array; a bare Python number is a real number, so 3 becomes 3.0."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value
-    return np.asarray(value, dtype=np.float64 if isinstance(value, int | float) else None)
-
-
-def _probe(gate: Gate, shapes: tuple[Shape, ...]) -> Shape:
-    """The output shape, from one forward on zeros; inputs after the first are tried as labels (integers) too."""
-    for rest in (np.float64, np.int64):
-        inputs = [np.zeros(shape, np.float64 if i == 0 else rest) for i, shape in enumerate(shapes)]
-        try:
-            with np.errstate(all="ignore"):
-                output = copy.deepcopy(gate).bare_forward(*inputs)
-        except Exception as error:
-            failure = error
-        else:
-            check_forward(gate, output)
-            return np.shape(output)
-    raise GateError(
-        f"{gate!r}: its output shape could not be found: forward on zeros of shape "
-        f"{', '.join(map(str, shapes))} raised {type(failure).__name__}: {failure}. If such inputs are right, write "
-        "`def build(self, rng, *shapes)` in the gate and return the output shape"
-    ) from failure
-
-
-def _checked_build(build: Callable[..., Shape]) -> Callable[..., Shape]:
-    @functools.wraps(build)
-    def checked(self: Gate, rng: "np.random.Generator", *shapes: Shape) -> Shape:
-        if type(self).bare_build is not build:
-            return build(self, rng, *shapes)
-        # A second build infers shapes anew and must not replace what has been learned since the first.
-        before = self.named_parameters()
-        kept = {key: item for key, item in vars(self).items() if _holds_state(item, self._is_built)}
-        shape = build(self, rng, *shapes)
-        check_build(self, shape, shapes)
-        check_rebuild(self, before, self.named_parameters(), shapes)
-        vars(self).update(kept)
-        self._is_built = True
-        return tuple(shape)
-
-    return checked
-
-
-def _holds_state(item: Any, is_built: bool) -> bool:
-    """Whether an attribute holds what a second build must leave alone: values, and the generators of a built gate."""
-    cells: Iterator[tuple[str, Cell]] = find(item, Cell)
-    if any(cell.has_value for _, cell in cells):
-        return True
-    return is_built and any(True for _ in find(item, np.random.Generator))
-
-
-def _checked_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(forward)
-    def checked(self: Gate, *inputs: Any, **named: Any) -> Any:
-        if type(self).bare_forward is not forward:  # called by a subclass through super(), which is checked itself
-            return forward(self, *inputs, **named)
-        if named:
-            bound = inspect.signature(forward).bind(self, *inputs, **named)
-            inputs, named = bound.args[1:], bound.kwargs
-        inputs = tuple(as_input(value) for value in inputs)
-        if not self._is_built:
-            build_by_hand(self, inputs)
-        if self._user is not None:
-            self.hand_over(None)
-        self.needs_grad = (True,) * len(inputs)
-        for _, inner in find(self, Gate):
-            inner.training = self.training
-        output = forward(self, *inputs, **named)
-        check_forward(self, output)
-        self._ran = [value.shape for value in inputs], np.shape(output), float_type(output)
-        return output
-
-    return checked
-
-
-def build_by_hand(gate: Gate, inputs: tuple[Array, ...]) -> None:
-    """Build a gate from its first inputs, in the type of the first that is floating-point."""
-    if type(gate).bare_build is not Gate.bare_build:
-        gate.build(np.random.default_rng(), *(value.shape for value in inputs))
-    gate._is_built = True
-    dtype = next((value.dtype for value in inputs if np.issubdtype(value.dtype, np.floating)), None)
-    for cell in (*gate.parameters(), *gate.named_buffers().values()):
-        if dtype is not None and not cell.is_packed:
-            cell.astype(dtype)
-
-
-def _checked_backward(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
-    @functools.wraps(backward)
-    def checked(self: Gate, *grads: Any) -> Gradients:
-        if type(self).bare_backward is not backward:
-            return backward(self, *grads)
-        if self._ran is None and self._saved is None and self._user is None:
-            raise GateError(f"{self!r}: backward before forward; call forward first, which stores what backward needs")
-        if self._ran is None or self._user is not None:  # forward ran in a container, which knows the shapes
-            return backward(self, *grads)
-        input_shapes, shape, dtype = self._ran
-        result = backward(self, *(as_upstream(repr(self), grad, shape, dtype) for grad in grads))
-        check_backward(self, result, input_shapes)
-        return result
-
-    return checked
-
-
-_CHECKS = {"build": _checked_build, "forward": _checked_forward, "backward": _checked_backward}
+    for holder, saved, attributes in memory:
+        holder.restore(saved, attributes)

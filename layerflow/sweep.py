@@ -10,13 +10,16 @@ too. Whoever runs its forward becomes its user; what the user before needs for b
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from layerflow.byhand import as_input
 from layerflow.contract import check_backward, check_forward
-from layerflow.gate import Gate, Memory, as_input, find, recall
+from layerflow.errors import Place, file_and_line
+from layerflow.gate import Gate, Memory, recall
 from layerflow.parameter import Array, Parameter
+from layerflow.walk import find
 
 
 @dataclass(slots=True)
@@ -32,6 +35,8 @@ class Step:
         inner: the gates inside the gate.
         is_claimed: whether `gate` is for this step alone, as far as this container goes.
         memory: what the gate held after this step's forward, once someone else has run it since.
+        place: where in the user's code it was added, if it is known.
+        is_proven: whether its results need no check.
     """
 
     name: str
@@ -43,6 +48,30 @@ class Step:
     inner: tuple[Gate, ...] = ()
     is_claimed: bool = False
     memory: Memory | None = None
+    place: Place | None = None
+
+    is_proven: ClassVar = False
+
+    def renamed(self, name: str, reads: tuple[int, ...], writes: int) -> "Step":
+        """The same use of the gate as a step of another container."""
+        return Step(name, self.gate, reads, writes, place=self.place)
+
+    def look_inside(self) -> None:
+        """Count the gate's parameters, and find the gates inside it."""
+        self.parameter_count = len(self.gate.named_parameters()) if vars(self.gate) else 0
+        self.inner = tuple([gate for _, gate in find(self.gate, Gate)][1:])
+
+    def forward(self, training: bool, inputs: Iterable[Any]) -> Any:
+        """Run the gate's forward; what it held for someone else is put aside first."""
+        gate = self.gate
+        if gate._user is not self:
+            gate.hand_over(self)
+            self.memory = None
+        gate.training = training
+        gate.needs_grad = self.needs_grad
+        for inner in self.inner:
+            inner.training = training
+        return gate.bare_forward(*inputs)
 
     def backward(self, grad: Any) -> Any:
         """Run the gate's backward on what this step's forward stored; the gate is left as it was found."""
@@ -58,41 +87,94 @@ class Step:
             recall(found)
 
 
-def plan_gradients(steps: Iterable[Step], needed: dict[int, bool]) -> None:
+class Operation:
+    """A step whose gate keeps nothing but what it saves: one gate serves all uses, and the step keeps what was saved.
+
+    So `a + b` on nodes costs no new gate. Built-in operators are used so; they have no parameters, and that their
+    results have the right form is proven by the tests. It is used like a `Step`.
+    """
+
+    __slots__ = ("gate", "name", "needs_grad", "place", "reads", "saved", "writes")
+
+    parameter_count = 0
+    inner: tuple[Gate, ...] = ()
+    is_claimed = True
+    is_proven = True
+
+    def __init__(
+        self,
+        name: str,
+        gate: Gate,
+        reads: tuple[int, ...],
+        writes: int,
+        needs_grad: tuple[bool, ...],
+        saved: Any,
+        place: Place | None,
+    ) -> None:
+        self.name = name
+        self.gate = gate
+        self.reads = reads
+        self.writes = writes
+        self.needs_grad = needs_grad
+        self.saved = saved
+        self.place = place
+
+    def renamed(self, name: str, reads: tuple[int, ...], writes: int) -> "Operation":
+        """The same operation as a step of another container."""
+        return Operation(name, self.gate, reads, writes, self.needs_grad, None, self.place)
+
+    def look_inside(self) -> None:
+        """Nothing is inside."""
+
+    def forward(self, training: bool, inputs: Iterable[Any]) -> Any:
+        """Run the gate's forward and keep what it saved."""
+        gate = self.gate
+        gate.needs_grad = self.needs_grad
+        output = gate.bare_forward(*inputs)
+        self.saved = gate._saved
+        return output
+
+    def backward(self, grad: Any) -> Any:
+        """Run the gate's backward on what was kept."""
+        gate = self.gate
+        gate.needs_grad = self.needs_grad
+        gate._saved = self.saved
+        return gate.bare_backward(grad)
+
+    def restore(self, saved: Any, attributes: dict[str, Any]) -> None:
+        """Bring back what was kept; see `recall`."""
+        self.saved = saved
+
+
+AnyStep = Step | Operation
+
+
+def plan_gradients(steps: Iterable[AnyStep], needed: dict[int, bool]) -> None:
     """Write into each step which of its inputs need a gradient, and extend `needed` (slot -> bool) by its output.
 
     A slot needs a gradient when it depends on a parameter or on an input that needs one.
     """
     for step in steps:
         step.needs_grad = tuple([needed.get(slot, False) for slot in step.reads])
-        step.parameter_count = len(step.gate.named_parameters()) if vars(step.gate) else 0
-        step.inner = tuple([gate for _, gate in find(step.gate, Gate)][1:])
+        step.look_inside()
         needed[step.writes] = step.parameter_count > 0 or True in step.needs_grad
 
 
-def forward_sweep(steps: Iterable[Step], values: list[Any], training: bool) -> None:
+def forward_sweep(steps: Iterable[AnyStep], values: list[Any], training: bool) -> None:
     """Run the steps in order, each reading its inputs from `values` and writing its output there."""
     value_of = values.__getitem__
     for step in steps:
-        gate = step.gate
-        if gate._user is not step:
-            gate.hand_over(step)
-            step.memory = None
-        gate.training = training
-        gate.needs_grad = step.needs_grad
-        for inner in step.inner:
-            inner.training = training
         try:
-            output = values[step.writes] = gate.bare_forward(*map(value_of, step.reads))
+            output = values[step.writes] = step.forward(training, map(value_of, step.reads))
             if not hasattr(output, "shape"):
-                check_forward(gate, output)
+                check_forward(step.gate, output)
                 values[step.writes] = as_input(output)
         except Exception as error:
             error.add_note(_where(step, "forward", values))
             raise
 
 
-def backward_sweep(steps: Sequence[Step], values: list[Any], grads: list[Any]) -> dict[Parameter, Array]:
+def backward_sweep(steps: Sequence[AnyStep], values: list[Any], grads: list[Any]) -> dict[Parameter, Array]:
     """Run the steps in reverse; `grads` holds the gradients of the outputs and receives those of every slot.
 
     Returns the gradient of each parameter that was reached.
@@ -103,15 +185,10 @@ def backward_sweep(steps: Sequence[Step], values: list[Any], grads: list[Any]) -
         needs_grad = step.needs_grad
         if grad is None or not (step.parameter_count or True in needs_grad):
             continue
-        gate = step.gate
         try:
-            if gate._user is step:
-                gate.needs_grad = needs_grad
-                result = gate.bare_backward(grad)
-            else:
-                result = step.backward(grad)
-            if not _is_plainly_right(step, result, values):
-                check_backward(gate, result, [np.shape(values[slot]) for slot in step.reads])
+            result = step.backward(grad)
+            if not (step.is_proven or _is_plainly_right(step, result, values)):
+                check_backward(step.gate, result, [np.shape(values[slot]) for slot in step.reads])
         except Exception as error:
             error.add_note(_where(step, "backward", values))
             raise
@@ -120,7 +197,7 @@ def backward_sweep(steps: Sequence[Step], values: list[Any], grads: list[Any]) -
                 present = grads[slot]
                 grads[slot] = arrived if present is None else present + arrived
         for name, arrived in result[1].items():
-            parameter = gate.__dict__.get(name) or gate.named_parameters()[name]
+            parameter = step.gate.__dict__.get(name) or step.gate.named_parameters()[name]
             learned[parameter] = learned[parameter] + arrived if parameter in learned else arrived
     return learned
 
@@ -134,7 +211,7 @@ def write_gradients(parameters: Iterable[Parameter], learned: dict[Parameter, Ar
         grad[...] = learned.get(parameter, 0.0)
 
 
-def _is_plainly_right(step: Step, result: Any, values: list[Any]) -> bool:
+def _is_plainly_right(step: AnyStep, result: Any, values: list[Any]) -> bool:
     """Whether the contract visibly holds: the quick look that spares the usual case the full check and its messages."""
     if type(result) is not tuple or len(result) != 2:
         return False
@@ -158,6 +235,7 @@ def _is_plainly_right(step: Step, result: Any, values: list[Any]) -> bool:
     return True
 
 
-def _where(step: Step, direction: str, values: list[Any]) -> str:
+def _where(step: AnyStep, direction: str, values: list[Any]) -> str:
     shapes = ", ".join(str(np.shape(values[slot])) for slot in step.reads)
-    return f"in gate {step.name!r} ({type(step.gate).__name__}), {direction}, input shapes {shapes}"
+    added = f", added at {file_and_line(step.place)}" if step.place else ""
+    return f"in gate {step.name!r} ({type(step.gate).__name__}), {direction}, input shapes {shapes}{added}"

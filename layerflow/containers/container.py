@@ -5,11 +5,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from layerflow.byhand import as_input, build_by_hand
 from layerflow.contract import as_upstream
 from layerflow.errors import GateError
-from layerflow.gate import Gate, Gradients, Shape, as_input, build_by_hand, find
+from layerflow.gate import Gate, Gradients, Shape
 from layerflow.parameter import Array, Parameter, float_type
-from layerflow.sweep import Step, backward_sweep, forward_sweep, plan_gradients, write_gradients
+from layerflow.sweep import AnyStep, Operation, Step, backward_sweep, forward_sweep, plan_gradients, write_gradients
+from layerflow.walk import find
 
 
 class Container(Gate, checked=False):
@@ -26,7 +28,7 @@ class Container(Gate, checked=False):
     """
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[AnyStep] = []
         self.values: list[Any] = []
         self.grads: list[Any] = []
         self.sources: dict[int, Parameter] = {}
@@ -72,7 +74,7 @@ class Container(Gate, checked=False):
             if step.writes not in slots:
                 slots[step.writes] = self.new_slot()
             reads = tuple([slots[i] for i in step.reads])
-            self.steps.append(Step(f"{name}.{step.name}", step.gate, reads, slots[step.writes]))
+            self.steps.append(step.renamed(f"{name}.{step.name}", reads, slots[step.writes]))
 
     @property
     def is_plain(self) -> bool:
@@ -83,9 +85,9 @@ class Container(Gate, checked=False):
     def finish(self) -> None:
         """Lay the steps that are still to be laid, and settle the outputs."""
 
-    def claim(self, step: Step) -> None:
+    def claim(self, step: AnyStep) -> None:
         """Give a gate's second use stored inputs of its own; the parameters stay the same objects."""
-        if step.is_claimed:
+        if isinstance(step, Operation) or step.is_claimed:
             return
         if id(step.gate) in self._users:
             step.gate = step.gate.reuse()
@@ -211,6 +213,11 @@ class Container(Gate, checked=False):
             )
         return as_upstream(type(self).__name__, 1.0 if grad is None else grad, shape, float_type(self.values[slot]))
 
+    def shape_of(self, slot: int) -> Shape:
+        """The shape of a slot's value: of the last one it had, else as `build` inferred it."""
+        value = self.values[slot]
+        return self.shapes[slot] if value is None else np.shape(value)
+
     # Looking at it -----------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
@@ -226,7 +233,7 @@ class Container(Gate, checked=False):
             fresh = [parameter for parameter in step.gate.parameters() if parameter not in counted]
             counted.update(fresh)
             size = sum(parameter.value.size for parameter in fresh)
-            rows.append((step.name, repr(step.gate), str(self.shapes[step.writes]), f"{size:,}"))
+            rows.append((step.name, repr(step.gate), str(self.shape_of(step.writes)), f"{size:,}"))
         rows.append(("total", "", "", f"{sum(p.value.size for p in self.parameters()):,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         return "\n".join(

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from layerflow.byhand import as_input, build_by_hand
 from layerflow.containers.container import Container
 from layerflow.containers.node import Node
 from layerflow.errors import GateError, did_you_mean
-from layerflow.gate import Gate, as_input, build_by_hand
+from layerflow.gate import Gate
 from layerflow.parameter import Parameter
 from layerflow.sweep import forward_sweep, plan_gradients
 

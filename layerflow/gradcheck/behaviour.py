@@ -8,10 +8,12 @@ import numpy as np
 
 from layerflow.containers.container import Container
 from layerflow.errors import GateError
-from layerflow.gate import Gate, find
+from layerflow.gate import Gate
 from layerflow.gradcheck.subject import Subject, guilty_line, outputs
 from layerflow.gradcheck.verdicts import Diagnosis
 from layerflow.parameter import Array
+from layerflow.sweep import Operation
+from layerflow.walk import find
 
 
 @dataclass
@@ -205,6 +207,7 @@ def saved_arrays(gate: Gate) -> list[Array]:
     held: list[Any] = [inner._saved for _, inner in find(gate, Gate)]
     if isinstance(gate, Container):
         held += [inner._saved for step in gate.steps for _, inner in find(step.gate, Gate)]
+        held += [step.saved for step in gate.steps if isinstance(step, Operation)]
     return list({id(array): array for array in _arrays(held)}.values())
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from layerflow.errors import GateError
-from layerflow.gate import Gate, find
+from layerflow.gate import Gate
 from layerflow.gradcheck.behaviour import guilty_write, saved_arrays
 from layerflow.gradcheck.check import check_gradients
 from layerflow.gradcheck.subject import Subject, is_real, outputs
 from layerflow.parameter import Array
+from layerflow.walk import find
 
 Inputs = Sequence[Any]
 
