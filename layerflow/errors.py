@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from types import CodeType
 
 Place = tuple[CodeType, int]
@@ -44,6 +43,8 @@ class DivergedError(LayerflowError):
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return `", did you mean 'lr'?"` for the closest of `known`, or an empty string when nothing is close."""
+    from difflib import get_close_matches  # which is slow to import, and needed only after a mistake
+
     matches = get_close_matches(str(word).lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
     originals = {name.lower(): name for name in known}
     return f", did you mean {originals[matches[0]]!r}?" if matches else ""
