@@ -7,14 +7,15 @@ import sys
 from collections.abc import Sequence
 
 import layerflow
-from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError
+from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
 
-COMMANDS = ("train", "eval", "predict", "check", "summary", "gates", "init", "schema", "compare", "sweep")
+COMMANDS = ("train", "eval", "predict", "check", "summary", "gates", "gradcheck", "init", "schema", "compare", "sweep")
 
-EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
+EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 
 EPILOG = """\
-exit codes: 0 fine, 1 unexpected, 2 usage or configuration, 3 a check failed, 4 data, 5 diverged, 130 interrupted
+exit codes: 0 fine, 1 unexpected, 2 usage or configuration, 3 a check failed, 4 data, 5 diverged,
+            6 the run folder cannot be written, 130 interrupted (143 by SIGTERM)
 examples:
   layerflow train configs/digits_mlp.yaml optimizer.lr=0.05
   layerflow eval runs/digits_mlp/001
@@ -29,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as error:
+        print(f"\n{describe(error)}", file=sys.stderr)
+        return exit_code(error)
     except BrokenPipeError:
         # Whoever read our output has seen enough; what is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,7 +76,9 @@ def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
 def exit_code(error: BaseException) -> int:
     """Return the exit code that an error stands for."""
     if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
+        return int(getattr(error, "exit_code", EXIT_INTERRUPTED))
+    if isinstance(error, StorageError):
+        return EXIT_STORAGE
     if isinstance(error, DataError):
         return EXIT_DATA
     if isinstance(error, DivergedError):
@@ -88,6 +91,8 @@ def describe(error: BaseException, subject: str = "layerflow") -> str:
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, ConfigError):
         return f"{error}{notes}"
+    if isinstance(error, KeyboardInterrupt):
+        return f"{subject}: {error or 'interrupted'}{notes}"
     if isinstance(error, LayerflowError):
         return f"{subject}: {error}{notes}"
     return f"{subject}: {type(error).__name__}: {error}{notes}\n  (run again with --debug for the traceback)"

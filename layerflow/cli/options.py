@@ -8,10 +8,10 @@ from layerflow.config import Config, Registry, load_config
 from layerflow.errors import ConfigError
 
 
-def add_config_options(parser: argparse.ArgumentParser, many: bool = False) -> None:
+def add_config_options(parser: argparse.ArgumentParser, many: bool = False, needed: bool = True) -> None:
     """Add `CONFIG [key=value ...]`, `--seed` and `--import`."""
     parser.add_argument(
-        "configs", nargs="+", metavar="CONFIG" if many else "CONFIG [key=value ...]",
+        "configs", nargs="+" if needed else "*", metavar="CONFIG" if many else "CONFIG [key=value ...]",
         help="YAML file, then settings to override: optimizer.lr=0.05 model.0.out_features=128",
     )  # fmt: skip
     parser.set_defaults(words="configs")

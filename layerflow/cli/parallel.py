@@ -9,7 +9,7 @@ from typing import Any
 
 from layerflow.cli.jobs import Ended, Job, Jobs
 from layerflow.cli.options import split_words
-from layerflow.cli.train import Result
+from layerflow.cli.running import Result
 
 
 def train_side_by_side(arguments: argparse.Namespace) -> list[Result]:

@@ -3,24 +3,25 @@
 import argparse
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from layerflow.cli.options import add_config_options, load_configs, positive
+from layerflow.cli.running import Options, Result, read_run, resume, train
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
-from layerflow.errors import DivergedError, LayerflowError
-from layerflow.training.history import History
-from layerflow.training.metrics import baseline
-from layerflow.training.model_file import save_model
-from layerflow.training.progress import make_progress
-from layerflow.training.run_folder import Recorder, create_run_folder
+from layerflow.errors import ConfigError, DivergedError
+from layerflow.training.divergence import ON_DIVERGENCE
+from layerflow.training.run_folder import newest_run, stored_config_file
+
+SIGNALLED = 128  # exit codes above it stand for a signal
 
 EXAMPLES = """\
 examples:
   layerflow train configs/*.yaml --jobs 2
   layerflow train configs/digits_mlp.yaml optimizer.lr=0.05 train.epochs=100
+  layerflow train --resume runs/digits_mlp/001 train.epochs=200
   layerflow train mine.yaml --import my_layers.py --out results
 """
 
@@ -31,55 +32,75 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "train", parents=[common], help="train the models that YAML files describe", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    add_config_options(parser, many=True)
+    add_config_options(parser, many=True, needed=False)
     parser.add_argument("-o", "--out", type=Path, default=Path("runs"), help="where run folders are made (default: runs)")
     parser.add_argument("--name", help="the run folder's parent, in place of the configuration's name")
     parser.add_argument("-j", "--jobs", type=positive, default=1, help="how many configurations are trained at a time, each in its own process")
+    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue a run; without RUN the newest one of each CONFIG")
+    parser.add_argument("--allow-change", action="store_true", help="continue although what has been trained would have been different")
+    parser.add_argument("--on-divergence", choices=ON_DIVERGENCE, help="what to do about a step that leaves the finite numbers (default: stop)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.add_argument("--dry-run", action="store_true", help="build, check, run one batch, and write nothing")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.set_defaults(run=run, parser=parser)
 
 
-@dataclass
-class Result:
-    """How one configuration fared: what the table at the end shows."""
-
-    name: str
-    outcome: str
-    folder: Path | None = None
-    test: dict[str, float] = field(default_factory=dict)
-    baseline: dict[str, float] = field(default_factory=dict)
-    epochs: int = 0
-    seconds: float = 0.0
-    exit_code: int = 0
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Train each configuration; one that fails doesn't keep the others from training."""
     from layerflow.cli import describe, exit_code
 
-    configs = load_configs(arguments)
-    if arguments.jobs > 1 and len(configs) > 1:
+    runs = planned_runs(arguments)
+    if arguments.jobs > 1 and len(runs) > 1:
         from layerflow.cli.parallel import train_side_by_side
 
         return report(train_side_by_side(arguments), arguments.json)
+    options = Options(
+        arguments.out, arguments.name, arguments.quiet, arguments.on_divergence, arguments.allow_change, tuple(arguments.imports)
+    )
     results: list[Result] = []
-    for config in configs:
+    for config, folder in runs:
         try:
-            results.append(try_out(config) if arguments.dry_run else train(config, arguments.out, arguments.quiet, arguments.name))
-        except KeyboardInterrupt:
-            skipped = configs[len(results) + 1 :]
-            print(f"\n{config.name}: interrupted{', skipped: ' + ', '.join(c.name for c in skipped) if skipped else ''}", file=sys.stderr)
-            results.append(Result(config.name, "interrupted", exit_code=130))
-            break
+            if arguments.dry_run:
+                results.append(try_out(config))
+            else:
+                results.append(train(config, options) if folder is None else resume(config, folder, options))
+        except KeyboardInterrupt as error:
+            print(f"\n{describe(error, config.name)}", file=sys.stderr)
+            results.append(Result(config.name, "interrupted", folder, exit_code=exit_code(error)))
         except Exception as error:
             if arguments.debug:
                 raise
             print(describe(error, config.name), file=sys.stderr)
             outcome = "diverged" if isinstance(error, DivergedError) else "failed"
-            results.append(Result(config.name, outcome, exit_code=exit_code(error)))
+            results.append(Result(config.name, outcome, folder, exit_code=exit_code(error)))
+        if results[-1].exit_code > SIGNALLED:
+            if skipped := [later.name for later, _ in runs[len(results) :]]:
+                print(f"skipped: {', '.join(skipped)}", file=sys.stderr)
+            break
     return report(results, arguments.json)
+
+
+def planned_runs(arguments: argparse.Namespace) -> list[tuple[Config, Path | None]]:
+    """Return the configurations to train, each with the run folder in which it is to be continued, if it is."""
+    given = arguments.resume
+    if not (given or arguments.configs):
+        arguments.parser.error("CONFIG is missing; what is to be trained?")
+    if given is None:
+        return [(config, None) for config in load_configs(arguments)]
+    if given and ("=" in given or Path(given).is_file()):  # argparse took the word after --resume for its value
+        arguments.configs.insert(0, given)
+        given = ""
+    if not given:
+        return [(config, newest_run(arguments.out / (arguments.name or config.name))) for config in load_configs(arguments)]
+    folder = Path(given)
+    stored = stored_config_file(folder)
+    if all("=" in word for word in arguments.configs):
+        arguments.configs.insert(0, str(stored))
+    source = str(read_run(folder).get("config", f"{folder.resolve().parent.name}.yaml"))
+    configs = load_configs(arguments)
+    if len(configs) > 1:
+        raise ConfigError(f"--resume {folder} continues one run, {len(configs)} configurations are given")
+    return [(replace(configs[0], source=source), folder)]
 
 
 def report(results: list[Result], in_json: bool) -> int:
@@ -96,81 +117,6 @@ def try_out(config: Config) -> Result:
     experiment.trainer.train_step(x, y)
     print(f"{config.name}: one batch of {len(x)} gives loss {experiment.trainer.objective.data_loss:.4g}", file=sys.stderr)
     return Result(config.name, "checked")
-
-
-def train(config: Config, out: Path, quiet: bool, name: str | None = None) -> Result:
-    """Train one configuration and write its run folder."""
-    experiment = Experiment(config)
-    for note in experiment.parts.train.notes:
-        print(f"{config.name}: {note}", file=sys.stderr)
-    experiment.prepare()
-    folder = create_run_folder(out, name or config.name)
-    (folder / "config.yaml").write_text(config.to_yaml(folder))
-    recorder = Recorder(folder, {"config": config.source, "seed": config.seed, "data": data_facts(experiment)})
-    recorder.write("running")
-    progress = None if quiet else make_progress(config.name)
-    experiment.trainer.observers = [recorder, *([progress] if progress else [])]
-    try:
-        history = experiment.fit()
-    except BaseException as error:
-        outcome = "diverged" if isinstance(error, DivergedError) else "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        recorder.write(outcome, error=str(error), epochs=len(experiment.trainer.history))
-        write_page(experiment, folder)
-        raise
-    finally:
-        if progress:
-            progress.close()
-    return finish(experiment, history, folder, recorder)
-
-
-def finish(experiment: Experiment, history: History, folder: Path, recorder: Recorder) -> Result:
-    """Measure the held-back test part, save the model, write what remains to be written."""
-    save_model(folder / "model.npz", experiment.model, experiment.description())
-    parts = experiment.parts
-    result = Result(experiment.config.name, history.outcome, folder, epochs=len(history))
-    if parts.test is not None:
-        result.test = experiment.evaluate(parts.test)
-        result.baseline = baseline(experiment.trainer.task, parts.train.y, parts.test.y, experiment.trainer.metric_names)  # type: ignore[arg-type]
-    result.seconds = sum(record["seconds"] for record in history.records)
-    best = history.best
-    recorder.write(
-        history.outcome,
-        epochs=len(history),
-        best={"metric": best.metric, "value": best.value, "epoch": best.epoch} if best else None,
-        last=history.last,
-        test=result.test,
-        baseline=result.baseline,
-    )
-    draw(experiment, history, folder)
-    write_page(experiment, folder)
-    return result
-
-
-def draw(experiment: Experiment, history: History, folder: Path) -> None:
-    """Draw the pictures, where matplotlib is installed."""
-    try:
-        from layerflow.report import plots
-    except ImportError:
-        print(f"{folder}: no pictures without matplotlib: pip install 'layerflow[plot]'", file=sys.stderr)
-        return
-    plots.draw_run(experiment, history, folder)
-
-
-def write_page(experiment: Experiment, folder: Path) -> None:
-    """Write `report.html`; what keeps it from being written doesn't spoil the run."""
-    from layerflow.report.run_report import write_report
-
-    try:
-        write_report(experiment, folder)
-    except (OSError, LayerflowError) as error:
-        print(f"{folder}: no report.html ({error})", file=sys.stderr)
-
-
-def data_facts(experiment: Experiment) -> dict[str, Any]:
-    """Return what `run.json` says of the data."""
-    parts = experiment.parts
-    sizes = {name: len(part) for name in ("train", "validation", "test") if (part := getattr(parts, name)) is not None}
-    return {"name": parts.train.name, "checksum": parts.train.checksum, "samples": sizes}
 
 
 def as_json(results: list[Result]) -> str:

@@ -12,6 +12,7 @@ from layerflow.data.reader import Reader
 from layerflow.gate import Gate
 from layerflow.training.history import EarlyStopping
 from layerflow.training.observer import Observer
+from layerflow.training.snapshot import Snapshot
 from layerflow.training.trainer import Trainer
 
 
@@ -116,9 +117,9 @@ class Experiment:
         """Build and check everything without taking a step."""
         self.trainer.prepare(*self.data())
 
-    def fit(self) -> Any:
-        """Train, and return the history."""
-        return self.trainer.fit(*self.data())
+    def fit(self, resume: Snapshot | None = None) -> Any:
+        """Train, from a snapshot on if one is given, and return the history."""
+        return self.trainer.fit(*self.data(), resume=resume)
 
     def evaluate(self, part: Dataset) -> dict[str, float]:
         """Return loss and metrics on a part."""

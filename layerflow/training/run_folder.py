@@ -6,12 +6,13 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerflow.errors import ConfigError
+from layerflow.errors import ConfigError, did_you_mean
 from layerflow.parameter import Array
 from layerflow.training.environment import environment
 from layerflow.training.history import Record
@@ -42,6 +43,25 @@ def create_run_folder(root: Path, name: str) -> Path:
     except OSError as error:
         reason = f"the run folder cannot be made ({error.strerror}); choose another place with --out"
         raise ConfigError(f"{parent}: {reason}") from error
+
+
+def newest_run(parent: Path) -> Path:
+    """Return the folder with the highest number among the runs in `parent`."""
+    folders = [entry for entry in parent.iterdir() if entry.name.isdigit()] if parent.is_dir() else []
+    runs = [entry for entry in folders if (entry / CONFIG).is_file()]
+    if not runs:
+        raise ConfigError(f"{parent}: no run to continue; train without --resume, or name the run: --resume RUN")
+    return max(runs, key=lambda entry: int(entry.name))
+
+
+def stored_config_file(folder: Path) -> Path:
+    """Return the configuration of a run; raises `ConfigError` when the folder is none of a run."""
+    if not folder.is_dir():
+        siblings = [str(entry) for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise ConfigError(f"{folder}: no such run folder{did_you_mean(folder, siblings)}")
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder}: no run folder: it has no {CONFIG}")
+    return folder / CONFIG
 
 
 class Recorder(Observer):
@@ -90,7 +110,7 @@ class Recorder(Observer):
         for name, content in contents.items():
             path = self.folder / name
             if (path.read_bytes() if path.exists() else b"") != content:
-                write_atomically(path, lambda file, content=content: file.write(content))
+                write_atomically(path, partial(_write, content))
 
     def epoch_ended(self, trainer: "Trainer", record: Record) -> None:
         """Append the record and the losses of the epoch's steps."""
@@ -109,6 +129,10 @@ def read_losses(folder: Path, steps: int | None = None) -> Array:
     if steps is None:
         return losses
     return np.concatenate((losses[:steps], np.full(max(0, steps - len(losses)), np.nan)))
+
+
+def _write(content: bytes, file: Any) -> None:
+    file.write(content)
 
 
 def _line(record: Record) -> str:

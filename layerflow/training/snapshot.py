@@ -57,7 +57,7 @@ def capture(trainer: "Trainer") -> Snapshot:
         "seconds": time.perf_counter() - trainer.started if trainer.step else 0.0,
         "best": _best_as_dict(trainer.history.best),
         "patience": _best_as_dict(trainer.patience),
-        "generators": {name: _plain(generator.bit_generator.state) for name, generator in trainer.generators.items()},
+        "generators": {name: plain(generator.bit_generator.state) for name, generator in trainer.generators.items()},
     }
     if trainer.epoch_start is not None and trainer.step:
         facts[EPOCH_START] = trainer.epoch_start.facts
@@ -138,8 +138,8 @@ def _part(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {name.removeprefix(f"{prefix}/"): array for name, array in arrays.items() if name.startswith(f"{prefix}/")}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return the state of a bit generator in values that JSON can hold; all kinds take lists for arrays."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
