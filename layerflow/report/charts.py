@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 460, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 28
 MOST_POINTS = 800
 
 
@@ -130,7 +130,7 @@ def _tick_y(y: Scale, tick: float, width: int) -> str:
 
 
 def _tick_x(x: Scale, tick: float, height: int) -> str:
-    return f'<text x="{x(tick):.1f}" y="{height - BOTTOM + 16}" text-anchor="middle">{_label(tick)}</text>'
+    return f'<text x="{x(tick):.1f}" y="{height - BOTTOM + 19}" text-anchor="middle">{_label(tick)}</text>'
 
 
 def _path(curve: Curve, epochs: Sequence[float], values: Sequence[float], x: Scale, y: Scale) -> str:
@@ -149,6 +149,8 @@ def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def _label(value: float) -> str:
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:,.0f}"
     return f"{0 if abs(value) < 1e-12 else value:.4g}"
 
 

@@ -54,7 +54,7 @@ def diverged(evidence: Evidence) -> str | None:
     if evidence.outcome != "diverged":
         return None
     epochs = len(evidence.records)
-    reason = evidence.error.split("\n")[0]
+    reason = "; ".join(line.strip() for line in evidence.error.splitlines())
     return f"The run diverged after {epochs} whole {'epoch' if epochs == 1 else 'epochs'}{': ' + reason if reason else ''}."
 
 

@@ -74,14 +74,15 @@ def curves(run: Run, baseline: dict[str, float]) -> str:
         return [Curve(label, role, column(key)) for label, role, key in pairs if key in records[0]]
 
     names = [name.removeprefix("training_") for name in records[0] if name.startswith("training_") and name != "training_objective"]
-    charts = [chart(_words(name).capitalize(), epochs, both(name), marked, baseline.get(name)) for name in names]
+    charts = [chart(_title(name), epochs, both(name), marked, baseline.get(name)) for name in names]
     sizes = [chart("Learning rate", epochs, [Curve("rate", "plain", column("lr"))], marked)]
     if "gradient_norm" in records[0]:
         ratio = [u / p if p else math.nan for u, p in zip(column("update_norm"), column("parameter_norm"), strict=True)]
         sizes.append(chart("Gradient norm", epochs, [Curve("last step", "plain", column("gradient_norm"))], marked))
         sizes.append(chart("Relative update", epochs, [Curve("update norm / parameter norm, last step", "plain", ratio)], marked))
     note = "The dashed line marks the epoch whose weights were kept. " if marked else ""
-    return f'<div class="charts">{"".join(charts)}</div><div class="charts small">{"".join(sizes)}</div><p class="quiet">{note}Point at a curve for its numbers.</p>'
+    columns = "three" if len(charts) % 3 == 0 else "two"
+    return f'<div class="charts {columns}">{"".join(charts)}</div><div class="charts small">{"".join(sizes)}</div><p class="quiet">{note}Point at a curve for its numbers.</p>'
 
 
 def results(findings: Findings) -> str:
@@ -199,6 +200,10 @@ def _flat(facts: dict[str, Any]) -> list[tuple[str, Any]]:
     for key, value in facts.items():
         pairs += [(f"{key} {name}", inner) for name, inner in value.items()] if isinstance(value, dict) else [(key, value)]
     return [(key, value) for key, value in pairs if value not in (None, "")]
+
+
+def _title(name: str) -> str:
+    return name.upper() if name in ("rmse", "mae", "r2", "f1") else _words(name).capitalize()
 
 
 def _words(name: str) -> str:

@@ -1,0 +1,106 @@
+"""Curves as SVG: positions, ticks, gaps, and what the pointer will show."""
+
+import json
+import math
+import re
+from html import unescape
+
+import pytest
+
+from layerflow.report.charts import HEIGHT, LEFT, WIDTH, Curve, Scale, chart, scatter
+
+
+def points(figure: str, role: str = "training") -> list[tuple[str, float, float]]:
+    """Return command, x and y of every point of a curve."""
+    path = re.search(rf'class="curve {role}" d="([^"]*)"', figure)
+    assert path
+    return [(command, float(x), float(y)) for command, x, y in re.findall(r"([ML])([-\d.]+) ([-\d.]+)", path[1])]
+
+
+def numbers(figure: str) -> dict[str, list[object]]:
+    """Return what the chart gives the script."""
+    data = re.search(r'data-numbers="([^"]*)"', figure)
+    assert data
+    return json.loads(unescape(data[1]))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_log", "expected"),
+    [
+        (0, 1, False, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.93, 0.99, False, [0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99]),
+        (-3, 3, False, [-3, -2, -1, 0, 1, 2, 3]),
+        (1, 1e4, True, [1, 10, 100, 1000, 1e4]),
+        (1e-9, 1, True, [1e-9, 1e-7, 1e-5, 1e-3, 1e-1]),
+        (2, 9, True, [2, 9]),
+    ],
+)
+def test_ticks_are_round_numbers_inside_the_axis(low: float, high: float, is_log: bool, expected: list[float]) -> None:
+    assert Scale(low, high, 0, 1, is_log).ticks == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_a_logarithmic_scale_gives_equal_factors_equal_lengths() -> None:
+    scale = Scale(1, 10000, 0, 100, is_log=True)
+    assert [scale(value) for value in (1, 10, 100, 10000)] == pytest.approx([0, 25, 50, 100])
+
+
+def test_higher_values_stand_higher_and_later_epochs_further_right() -> None:
+    drawn = points(chart("loss", [1, 2, 3], [Curve("training", "training", [3.0, 2.0, 1.0])]))
+    assert [x for _, x, _ in drawn] == pytest.approx([LEFT, (LEFT + WIDTH - 10) / 2, WIDTH - 10], abs=0.1)
+    assert [y for _, _, y in drawn] == sorted(y for _, _, y in drawn)  # y grows downwards
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_leaves_a_gap(bad: float) -> None:
+    figure = chart("loss", [1, 2, 3, 4], [Curve("training", "training", [3.0, bad, 2.0, 1.0])])
+    assert [command for command, _, _ in points(figure)] == ["M", "M", "L"]
+    assert numbers(figure)["values"] == [["3", "–", "2", "1"]]
+
+
+def test_every_value_lies_inside_the_picture() -> None:
+    for values in ([5.0, 5.0], [0.0, 0.0], [1e-30, 1e30], [-1e9, 3.0], [1e300, -1e300]):
+        for _, x, y in points(chart("loss", [1, 2], [Curve("training", "training", values)])):
+            assert 0 <= x <= WIDTH
+            assert 0 <= y <= HEIGHT
+
+
+def test_one_epoch_is_a_dot() -> None:
+    assert '<circle class="dot training"' in chart("loss", [1], [Curve("training", "training", [1.0])])
+
+
+def test_the_legend_shows_the_marked_epoch() -> None:
+    figure = chart("loss", [1, 2, 3], [Curve("training", "training", [3.0, 2.0, 1.0])], marked=2)
+    assert "epoch <output>2</output>" in figure
+    assert "training <output>2</output>" in figure
+    assert numbers(figure)["shown"] == 1
+
+
+def test_a_long_run_is_thinned_out_but_keeps_its_ends() -> None:
+    figure = chart("loss", list(range(1, 10_001)), [Curve("training", "training", [1.0] * 10_000)], marked=5000)
+    epochs = numbers(figure)["epochs"]
+    assert len(epochs) < 1000
+    assert (epochs[0], epochs[-1]) == (1, 10_000)
+    assert abs(epochs[numbers(figure)["shown"]] - 5000) < 20  # type: ignore[call-overload, operator]
+
+
+def test_a_far_level_does_not_squash_the_curves() -> None:
+    near, far = (chart("accuracy", [1, 2], [Curve("training", "training", [0.9, 0.95])], level=level) for level in (0.89, 0.1))
+    assert 'class="level"' in near
+    assert 'class="level"' not in far
+    assert "constant guess 0.1" in far
+
+
+def test_words_are_escaped() -> None:
+    figure = chart("<b>", [1, 2], [Curve('"><script>', "training", [1.0, 2.0])])
+    assert "<script>" not in figure
+    assert "<b></b>" not in figure
+    assert "<b>&lt;b&gt;</b>" in figure
+
+
+def test_right_predictions_lie_on_the_line() -> None:
+    drawing = scatter([1.0, 3.0], [1.0, 3.0])
+    dots = [tuple(map(float, pair)) for pair in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawing)]
+    (ends,) = re.findall(r'class="level" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"', drawing)
+    x1, y1, x2, y2 = map(float, ends)
+    for x, y in dots:
+        assert y - y1 == pytest.approx((x - x1) * (y2 - y1) / (x2 - x1), abs=0.2)
