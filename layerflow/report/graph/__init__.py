@@ -1,5 +1,5 @@
 """Pictures of computation graphs, with values and gradients on the wires."""
 
-from layerflow.report.graph.drawing import draw, explain_gate, plain_text, svg_text
+from layerflow.report.graph.drawing import bundle, draw, explain_gate, plain_text, svg_text
 
-__all__ = ["draw", "explain_gate", "plain_text", "svg_text"]
+__all__ = ["bundle", "draw", "explain_gate", "plain_text", "svg_text"]

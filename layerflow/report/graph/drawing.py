@@ -49,6 +49,15 @@ def svg_text(drawn: Container | Node) -> str:
     return to_svg(place(picture_of(drawn)))
 
 
+def bundle(drawn: Container | Node) -> dict[str, str]:
+    """What a notebook shows, by MIME type: the picture where there is a layout engine, and the table."""
+    texts = {"text/plain": f"{drawn!r}\n{plain_text(drawn)}"}
+    try:
+        return texts | {"image/svg+xml": svg_text(drawn)}
+    except LayerflowError:
+        return texts
+
+
 def plain_text(drawn: Container | Node, values: bool = True) -> str:
     """The graph as a table for the terminal."""
     return to_text(picture_of(drawn, values))

@@ -1,0 +1,44 @@
+"""Arrays as nodes show them: to be read and computed with, not to be changed in place."""
+
+from typing import Any, NoReturn
+
+import numpy as np
+
+from layerflow.errors import GateError
+from layerflow.parameter import Array
+
+
+class ShownArray(np.ndarray[Any, Any]):
+    """A read-only view of a node's value or gradient; whatever is computed from it is a plain array.
+
+    Raises:
+        GateError: it is changed in place. What `backward` needs would be changed with it.
+    """
+
+    described: str
+
+    def __array_finalize__(self, parent: Any) -> None:
+        self.described = getattr(parent, "described", "")
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        return array[()] if return_scalar else np.asarray(array)
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise GateError(f"{self.described} cannot be changed in place: gates keep it for backward. Change a copy")
+
+    __setitem__ = __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imatmul__ = _refuse
+    __ifloordiv__ = __imod__ = __iand__ = __ior__ = __ixor__ = fill = sort = put = _refuse
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+    def __reduce__(self) -> Any:
+        return np.array(self).__reduce__()
+
+
+def show(array: Array, described: str) -> Array:
+    """Return a read-only view."""
+    shown = array.view(ShownArray)
+    shown.described = described
+    shown.flags.writeable = False
+    return shown
