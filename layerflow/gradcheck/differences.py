@@ -83,6 +83,7 @@ def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array)
     """
     with np.errstate(all="ignore"):
         rounding = np.array([EPS * (np.abs(weights * base) @ _moves(line, base)) for line in lines])
+        rounding += EPS * np.abs(analytic) * [line.scale for line in lines]
         slopes = _window(lines, base, weights, rounding, FIRST)
         rest = _unsettled(slopes, analytic)
         for exponents in FINER:
@@ -142,7 +143,7 @@ def _falls_steadily(jump: Array, noise: Array) -> NDArray[np.bool_]:
 
     At a kink it stays; where a step no longer reaches the kink, it is gone all at once.
     """
-    stays = jump[1:] > 0.75 * jump[:-1] + noise
+    stays = jump[1:] > 0.75 * jump[:-1] + 10.0 * noise
     vanishes = (jump[1:] < jump[:-1] / 40.0) & (jump[:-1] > 20.0 * noise)
     return np.asarray(~np.any(stays | vanishes, axis=0))
 

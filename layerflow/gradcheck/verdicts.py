@@ -150,6 +150,11 @@ class Report:
         rated = [tensor for tensor in self.tensors if tensor.worst]
         return max(rated, key=TensorReport.badness).worst if rated else None
 
+    @property
+    def relative_error(self) -> float:
+        """The relative error of the worst element; 0 if nothing was compared."""
+        return self.worst.relative_error if self.worst else 0.0
+
     def __str__(self) -> str:
         return "\n".join(self._lines())
 

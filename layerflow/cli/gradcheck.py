@@ -1,0 +1,251 @@
+"""`layerflow gradcheck`: every gradient against differences, for built-in gates, a person's own, and whole models."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerflow.cli.options import add_command, add_import_option, positive, split_words
+from layerflow.cli.tables import as_table
+from layerflow.errors import ConfigError, GateError, did_you_mean
+from layerflow.gate import Gate
+from layerflow.gates import GATES
+from layerflow.gates.examples import examples
+from layerflow.gradcheck import Report, check_gradients
+from layerflow.gradcheck.examine import SAMPLES
+
+EXAMPLES = """\
+  layerflow gradcheck                                   all built-in gates
+  layerflow gradcheck Linear ReLU
+  layerflow gradcheck my_layers.py                      your gates, on what their example() returns
+  layerflow gradcheck my_layers.py --shape 5,4          your gates, on random input of this shape
+  layerflow gradcheck configs/digits_mlp.yaml --after 50
+"""
+
+HOW_TO_EXAMPLE = """\
+Write, in the gate:
+    @classmethod
+    def example(cls):
+        return cls(...), np.random.default_rng(0).normal(size=(5, 4))     # the gate, then its inputs
+or give a shape for each input of a gate that is made without arguments: layerflow gradcheck {file} --shape 5,4"""
+
+FAILED = 3
+
+
+def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = add_command(subparsers, common, "gradcheck", "compare every gradient with differences, and name the mistake", EXAMPLES)
+    parser.add_argument(
+        "targets", nargs="*", metavar="GATE|FILE.py|CONFIG",
+        help="built-in gates, a Python file with your own, or a configuration (then key=value to override); default: all built-in gates",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of upstream gradients, parameters and samples (default: 0)")
+    parser.add_argument(
+        "--samples", type=positive, default=SAMPLES, metavar="N",
+        help=f"elements compared one by one, before directions and a sample take over (default: {SAMPLES})",
+    )  # fmt: skip
+    parser.add_argument("--shape", type=_shape, action="append", default=[], metavar="5,4", help="shape of an input of your gates; once per input")
+    parser.add_argument("--after", type=_count, default=0, metavar="N", help="train a configuration's model for N steps first")
+    add_import_option(parser)
+    parser.add_argument("--json", action="store_true", help="print the reports as JSON")
+    parser.set_defaults(run=run)
+
+
+@dataclass
+class Row:
+    """One line of the table: a gate on all its cases, or a model.
+
+    Attributes:
+        broken: the message of a gate that breaks the contract or raises, so that nothing could be compared.
+    """
+
+    name: str
+    reports: list[Report] = field(default_factory=list)
+    broken: str = ""
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is right."""
+        return not self.broken and all(report.ok for report in self.reports)
+
+    @property
+    def worst(self) -> Report | None:
+        """A report that failed, else the one with the largest relative error."""
+        return max(self.reports, key=lambda report: (not report.ok, report.relative_error), default=None)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check all targets; the exit code is 3 if a check fails."""
+    names, files, configs, overrides = _sorted_targets(arguments.targets)
+    if overrides and not configs:
+        raise ConfigError(f"settings ({', '.join(overrides)}) go with a configuration; none is given")
+    rows = [row for file in files for row in _own_gates(file, arguments)]
+    rows += _built_in(names if names or files or configs else list(GATES), arguments)
+    rows += [_model(config, overrides, arguments) for config in configs]
+    if arguments.json:
+        print(json.dumps([_as_dict(row) for row in rows], indent=2))
+    else:
+        print(_as_text(rows))
+    return 0 if all(row.ok for row in rows) else FAILED
+
+
+# What is checked -------------------------------------------------------------------------------------------------
+
+
+def _sorted_targets(targets: list[str]) -> tuple[list[str], list[str], list[str], list[str]]:
+    words, overrides = split_words(targets) if targets else ([], [])
+    files = [word for word in words if word.endswith(".py")]
+    configs = [word for word in words if Path(word).suffix in (".yaml", ".yml")]
+    names = [word for word in words if word not in files and word not in configs]
+    for name in names:
+        if name not in GATES:
+            hint = did_you_mean(name, GATES) or "; `layerflow gates` lists them"
+            raise ConfigError(f"no built-in gate is called {name!r}{hint} (your own: layerflow gradcheck FILE.py; a model: CONFIG.yaml)")
+    return names, files, configs, overrides
+
+
+def _built_in(names: list[str], arguments: argparse.Namespace) -> list[Row]:
+    cases = examples(np.random.default_rng(arguments.seed))
+    return [_checked(name, ((gate, inputs) for gate, inputs in cases[name]), arguments) for name in names]
+
+
+def _own_gates(file: str, arguments: argparse.Namespace) -> list[Row]:
+    from layerflow.config.importing import import_code
+
+    for name in arguments.imports:
+        import_code(name)
+    module = import_code(file)
+    found = [item for item in vars(module).values() if isinstance(item, type) and issubclass(item, Gate) and item.__module__ == module.__name__]
+    gates = [cls for cls in found if hasattr(cls, "example") or cls.bare_backward is not Gate.bare_backward]
+    if not gates:
+        raise ConfigError(f"{file} has no gate: no class in it is a subclass of layerflow.Gate with a backward")
+    return [_checked(cls.__name__, _examples_of(cls, file, arguments), arguments) for cls in gates]
+
+
+def _examples_of(cls: type[Gate], file: str, arguments: argparse.Namespace) -> list[tuple[Gate, tuple[Any, ...]]]:
+    """What `example()` returns: a gate and its inputs, or a list of such; else random input of the shapes asked for."""
+    how = HOW_TO_EXAMPLE.format(file=file)
+    if example := getattr(cls, "example", None):
+        try:
+            given = example()
+        except Exception as error:
+            from layerflow.gradcheck.subject import guilty_line
+
+            raise GateError(f"{file}: {cls.__name__}.example() raised {type(error).__name__}: {error}{guilty_line(error)}\n{how}") from error
+        cases = given if isinstance(given, list) else [given]
+        if not all(isinstance(case, tuple) and case and isinstance(case[0], Gate) for case in cases):
+            raise GateError(f"{file}: {cls.__name__}.example() returned {given!r}, expected the gate and its inputs\n{how}")
+        return [(case[0], case[1] if len(case) == 2 and isinstance(case[1], tuple) else case[1:]) for case in cases]
+    if not arguments.shape:
+        raise ConfigError(f"{file}: how should {cls.__name__} be checked? It has no example().\n{how}")
+    rng = np.random.default_rng(arguments.seed)
+    try:
+        return [(cls(), tuple(rng.normal(size=shape) for shape in arguments.shape))]
+    except TypeError as error:
+        raise ConfigError(f"{file}: {cls.__name__}() cannot be made without arguments: {error}.\n{how}") from error
+
+
+def _model(file: str, overrides: list[str], arguments: argparse.Namespace) -> Row:
+    """The row of a configuration: model, loss and regularizers on one real batch, after some steps of training."""
+    from layerflow.config import Registry, load_config
+    from layerflow.config.experiment import Experiment
+
+    experiment = Experiment(load_config(file, overrides, Registry.builtin(arguments.imports)))
+    experiment.prepare()
+    trainer = experiment.trainer
+    for x, y in _batches(trainer.batches, arguments.after):
+        trainer.train_step(x, y)
+    x, y = next(trainer.batches.epoch(0))
+    after = f" after {arguments.after} steps" if arguments.after else ""
+    row = _checked(f"{experiment.config.name}{after}", [(trainer.objective, (x, y))], arguments)
+    for report in row.reports:
+        report.gate = f"{file}{after}: {type(experiment.loss).__name__} on one batch of {len(x)}"
+    return row
+
+
+def _batches(batches: Any, steps: int) -> Iterator[tuple[Any, Any]]:
+    """The first batches of training, epoch after epoch."""
+    for step in range(steps):
+        epoch, position = divmod(step, len(batches))
+        yield next(batches.epoch(epoch, position))
+
+
+def _checked(name: str, cases: Any, arguments: argparse.Namespace) -> Row:
+    row, start = Row(name), time.perf_counter()
+    try:
+        for gate, inputs in cases:
+            row.reports.append(check_gradients(gate, *inputs, seed=arguments.seed, samples=arguments.samples))
+    except GateError as error:
+        row.broken = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    row.seconds = time.perf_counter() - start
+    return row
+
+
+# How it is shown -------------------------------------------------------------------------------------------------
+
+
+def _as_text(rows: list[Row]) -> str:
+    """The table, and below it the reports of what failed."""
+    cells = [("gate", "inputs and parameters", "cases", "worst relative error", "kinks", "seconds", "verdict")]
+    for row in rows:
+        worst = row.worst
+        cells.append((
+            row.name,
+            _tensors(worst) if worst else "",
+            str(len(row.reports)),
+            f"{worst.relative_error:.1e}" if worst else "",
+            str(sum(report.kinks for report in row.reports)),
+            f"{row.seconds:.2f}",
+            "ok" if row.ok else "FAILED",
+        ))  # fmt: skip
+    lines = as_table(cells, numbers=False).splitlines()
+    failed = [row for row in rows if not row.ok]
+    shown = [lines[0], *(_painted(line, row.ok) for line, row in zip(lines[1:], rows, strict=True))]
+    for row in failed:
+        shown += ["", *([row.broken] if row.broken else []), *(str(report) for report in row.reports if not report.ok)]
+    seconds = sum(row.seconds for row in rows)
+    right = f"{len(rows) - len(failed)} of {len(rows)} right" if failed else f"all {len(rows)} right" if len(rows) > 1 else "right"
+    return "\n".join([*shown, "", f"{right}, {seconds:.1f} s"])
+
+
+def _tensors(report: Report) -> str:
+    names = [f"{tensor.name} {tensor.shape}" for tensor in report.tensors]
+    return ", ".join(names if len(names) <= 4 else [*names[:3], f"... ({len(names)} in all)"])
+
+
+def _painted(line: str, is_right: bool) -> str:
+    """Green or red on a terminal, plain anywhere else."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return line
+    return f"\033[{32 if is_right else 31}m{line}\033[0m"
+
+
+def _as_dict(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "ok": row.ok,
+        "seconds": row.seconds,
+        "error": row.broken or None,
+        "reports": [report.as_dict() for report in row.reports],
+    }
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = [size for size in text.replace("x", ",").strip("()").split(",") if size.strip()]
+    if not all(size.strip().isdigit() for size in sizes):
+        raise argparse.ArgumentTypeError(f"a shape is written as whole numbers with commas: 5,4 and not {text!r}")
+    return tuple(int(size) for size in sizes)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, not {text!r}")
+    return int(text)
