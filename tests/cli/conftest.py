@@ -50,13 +50,13 @@ def layerflow_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outco
 
 
 @pytest.fixture
-def process_command(tmp_path: Path) -> Callable[..., Outcome]:
+def process_command(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Outcome]:
     """Run a command in a process of its own."""
 
-    def run(*words: object, **environment: str) -> Outcome:
+    def run(*words: object) -> Outcome:
         done = subprocess.run(
             [sys.executable, "-m", "layerflow", *map(str, words)],
-            cwd=tmp_path, env=process_environment() | environment, capture_output=True, text=True, timeout=60, check=False,
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         return Outcome(done.returncode, done.stdout, done.stderr)
 
@@ -64,13 +64,11 @@ def process_command(tmp_path: Path) -> Callable[..., Outcome]:
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    """The environment of a process that imports this copy of layerflow."""
-    return process_environment()
-
-
-def process_environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process that imports this copy of layerflow and finds no matplotlib, which takes long to import."""
+    hidden = tmp_path_factory.mktemp("hidden")
+    (hidden / "matplotlib.py").write_text("raise ImportError('not installed')")
+    return os.environ | {"PYTHONPATH": f"{hidden}{os.pathsep}{ROOT}", "PYTHONWARNINGS": "default"}
 
 
 @pytest.fixture
@@ -89,7 +87,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     (folder / "iris.yaml").write_text(CONFIG)
     words = ["train", "iris.yaml", "train.epochs=30", "--quiet"]
-    subprocess.run([sys.executable, "-m", "layerflow", *words], cwd=folder, env=process_environment(), check=True, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "layerflow", *words], cwd=folder, env=environment, check=True, capture_output=True)
     return folder / "runs" / "iris" / "001"
 
 

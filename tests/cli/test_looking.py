@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import layerflow as lf
+from layerflow.cli import COMMANDS
 from layerflow.gates import GATES
 
 Command = Callable[..., Any]
@@ -90,7 +91,7 @@ def test_the_schema_names_every_type(layerflow_command: Command, own_types: Path
     assert {"gate.Linear", "optimizer.Adam", "reader.CSV", "gate.LearnedSwish", "loss.Brier"} <= set(schema["$defs"])
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "predict", "check", "summary", "gates", "init", "schema"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_examples(layerflow_command: Command, command: str) -> None:
     done = layerflow_command(command, "--help")
     assert done.code == 0
@@ -104,7 +105,7 @@ def test_the_version_is_the_package_s(layerflow_command: Command) -> None:
 
 def test_help_lists_every_command_and_exit_code(layerflow_command: Command) -> None:
     text = layerflow_command("--help").out
-    for word in ("train", "eval", "predict", "check", "summary", "gates", "init", "schema", "5 diverged", "130 interrupted"):
+    for word in (*COMMANDS, "5 diverged", "130 interrupted"):
         assert word in text
 
 

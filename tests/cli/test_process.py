@@ -1,0 +1,123 @@
+"""What only a process can show: exit codes, signals, pipes, terminals, and what happens without matplotlib."""
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., Any]
+FOREVER = "train.epochs=1000000"
+
+
+def start(folder: Path, environment: dict[str, str], *words: str, **streams: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "layerflow", *words], cwd=folder, env=environment, **streams)
+
+
+def wait_for(path: Path, lines: int = 3) -> None:
+    """Wait until a file has some lines."""
+    give_up = time.monotonic() + 30
+    while not path.exists() or path.read_bytes().count(b"\n") < lines:
+        assert time.monotonic() < give_up, f"{path} was not written"
+        time.sleep(0.02)
+
+
+def test_exit_codes_reach_the_shell(folder: Path, process_command: Command) -> None:
+    assert process_command("train", "iris.yaml", "--dry-run").code == 0
+    assert process_command("train", "iris.yaml", "loss=Softmax").code == 2
+    diverged = process_command("train", "iris.yaml", "optimizer.lr=1e9", "-q")
+    assert diverged.code == 5
+    assert "Warning" not in diverged.err
+    assert "Traceback" not in diverged.err
+
+
+def test_an_interrupted_training_keeps_what_it_wrote(folder: Path, environment: dict[str, str]) -> None:
+    process = start(folder, environment, "train", "iris.yaml", FOREVER, "-q", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run = folder / "runs/iris/001"
+    wait_for(run / "metrics.jsonl")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert b"interrupted" in err
+    assert json.loads((run / "run.json").read_text())["outcome"] == "interrupted"
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        assert "training_loss" in json.loads(line)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(trained: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text(
+        "sepal_length_cm,sepal_width_cm,petal_length_cm,petal_width_cm\n" + "5.1,3.5,1.4,0.2\n" * 20000
+    )
+    process = start(tmp_path, environment, "predict", str(trained), "new.csv", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=30) == 0
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_bar_appears_on_a_terminal_and_plain_lines_elsewhere(folder: Path, environment: dict[str, str], is_terminal: bool) -> None:
+    if is_terminal:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    else:
+        ours, theirs = os.pipe()
+    process = start(folder, environment, "train", "iris.yaml", "train.epochs=300", stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while select.select([ours], [], [], 30)[0]:
+        try:
+            read = os.read(ours, 65536)
+        except OSError:  # how a terminal ends on Linux
+            break
+        if not read:
+            break
+        shown += read
+    os.close(ours)
+    assert process.wait(timeout=30) == 0
+    assert (b"step/s" in shown or b"it/s" in shown) == is_terminal
+    assert (b"iris: epoch 30/300 training_loss=" in shown) == (not is_terminal)
+
+
+def test_without_matplotlib_the_run_is_whole_and_the_extra_is_named(folder: Path, process_command: Command) -> None:
+    done = process_command("train", "iris.yaml", "-q")
+    assert done.code == 0
+    assert "pip install 'layerflow[plot]'" in done.err
+    run = folder / "runs/iris/001"
+    assert json.loads((run / "run.json").read_text())["outcome"] == "finished"
+    assert (run / "model.npz").exists()
+    assert not (run / "curves.png").exists()
+
+
+def test_pictures_are_drawn_where_matplotlib_is(trained: Path) -> None:
+    for name in ("curves.png", "confusion.png"):
+        assert (trained / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_two_trainings_at_once_never_share_a_folder(folder: Path, environment: dict[str, str]) -> None:
+    processes = [start(folder, environment, "train", "iris.yaml", "-q", stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0]
+    assert sorted(path.name for path in (folder / "runs/iris").iterdir()) == ["001", "002"]
+    assert all((path / "model.npz").exists() for path in (folder / "runs/iris").iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_told(folder: Path, process_command: Command) -> None:
+    (folder / "locked").mkdir(mode=0o500)
+    done = process_command("train", "iris.yaml", "--out", "locked")
+    assert done.code == 2
+    assert "the run folder cannot be made (Permission denied)" in done.err
