@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.data.batches import Batches
+from layerflow.data.rows import Rows
 from layerflow.errors import ConfigError, DivergedError, did_you_mean
 from layerflow.gate import Gate
 from layerflow.parameter import Array
@@ -298,8 +299,10 @@ class Trainer:
     # Data --------------------------------------------------------------------------------------------------------
 
     def _data(self, x: Any) -> Any:
-        """Arrays in memory are cast once; whatever reads from disk is left to cast its own batches."""
-        return np.asarray(x, self.dtype) if isinstance(x, list | np.ndarray) and not isinstance(x, np.memmap) else x
+        """Arrays in memory are cast once; those on disk, and whatever else reads from there, batch by batch."""
+        if isinstance(x, np.memmap):
+            return Rows(x, None, lambda rows: rows.astype(self.dtype, copy=False))
+        return np.asarray(x, self.dtype) if isinstance(x, list | np.ndarray) else x
 
     def _targets(self, y: Any) -> Array:
         y = np.asarray(y)
