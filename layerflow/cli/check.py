@@ -1,4 +1,4 @@
-"""`layerflow check`: whether configurations can be trained, without training or writing."""
+"""`layerflow check`: whether configurations can be trained, and are likely to learn; nothing is written."""
 
 import argparse
 import json
@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from layerflow.cli.options import add_command, add_config_options, load_configs
-from layerflow.config import Config
 from layerflow.config.experiment import Experiment
 from layerflow.containers import Sequential
 from layerflow.gate import Gate
+from layerflow.preflight import Finding, preflight
 from layerflow.training.evaluation import EVALUATION_BATCH
 
 EXAMPLES = """\
   layerflow check configs/*.yaml
   layerflow check configs/digits_mlp.yaml model.0.out_features=128
+  layerflow check configs/digits_mlp.yaml --quick
 """
 
 LONGEST_LIST = 12
@@ -25,23 +26,29 @@ LONGEST_LIST = 12
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
     parser = add_command(
-        subparsers, common, "check", "check configurations, their data and shapes; train nothing, write nothing", EXAMPLES
+        subparsers, common, "check", "check configurations, their data and shapes, and what training is likely to make of them; write nothing", EXAMPLES
     )
     add_config_options(parser, many=True)
-    parser.add_argument("--quick", action="store_true", help="look at configuration, data and shapes alone")
+    parser.add_argument("--quick", action="store_true", help="look at configuration, data and shapes alone, without the preflight")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check each configuration; one that fails doesn't keep the others from being checked."""
-    from layerflow.cli import describe, exit_code
+    from layerflow.cli import EXIT_CHECK_FAILED, describe, exit_code
 
     found: list[dict[str, Any]] = []
     code = 0
     for config in load_configs(arguments):
         try:
-            found.append(look_at(config))
+            experiment = Experiment(config)
+            facts = look_at(experiment)
+            if not arguments.quick:
+                findings = preflight(config, experiment.parts)
+                facts["findings"] = [vars(finding) for finding in findings]
+                code = max(code, EXIT_CHECK_FAILED * any(finding.verdict == "bad" for finding in findings))
+            found.append(facts)
         except Exception as error:
             if arguments.debug:
                 raise
@@ -54,11 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def look_at(config: Config) -> dict[str, Any]:
+def look_at(experiment: Experiment) -> dict[str, Any]:
     """Build everything that a configuration stands for, and return what there is to know about it."""
-    experiment = Experiment(config)
     experiment.prepare()
-    parts, trainer = experiment.parts, experiment.trainer
+    config, parts, trainer = experiment.config, experiment.parts, experiment.trainer
     classes = parts.preprocessing.classes
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     rows = np.arange(min(len(parts.train), EVALUATION_BATCH))
@@ -94,7 +100,8 @@ def one_line(model: Gate) -> str:
 def as_text(facts: dict[str, Any]) -> str:
     """Return the facts for a person to read."""
     samples = ", ".join(f"{count:,} {name}" for name, count in facts["samples"].items())
-    lines = [f"{facts['config']}: fine"]
+    findings = [Finding(**values) for values in facts.get("findings", ())]
+    lines = [f"{facts['config']}: {judgement(findings)}"]
     lines += [f"  data      {facts['data']}: samples of shape {tuple(facts['shape'])}: {samples}"]
     lines += [f"            {note}" for note in facts["notes"]]
     if facts["classes"]:
@@ -106,4 +113,18 @@ def as_text(facts: dict[str, Any]) -> str:
     optimizer = facts["optimizer"]
     written = optimizer if isinstance(optimizer, str) else f"{optimizer['type']}, lr {optimizer.get('lr')}"
     lines += [f"  training  {facts['epochs']} epochs of {facts['steps_per_epoch']} step(s), batches of {facts['batch_size']}; {written}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *map(as_lines, findings)])
+
+
+def judgement(findings: list[Finding]) -> str:
+    """Return the verdicts in a few words."""
+    counts = [(sum(finding.verdict == verdict for finding in findings), verdict) for verdict in ("bad", "look")]
+    words = {"bad": "bad", "look": "to look at"}
+    return ", ".join(f"{count} {words[verdict]}" for count, verdict in counts if count) or "fine"
+
+
+def as_lines(finding: Finding) -> str:
+    """Return a finding on one line: verdict, check, number, evidence; and what to do about it on a second one."""
+    number = "" if finding.number is None else f"{finding.number:.3g}"
+    line = f"  {finding.verdict:<4}  {finding.check:<18} {number:>9}  {finding.evidence}"
+    return f"{line}\n{'':37}-> {finding.remedy}" if finding.remedy else line

@@ -4,11 +4,11 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from layerflow.config import Config
+from layerflow.config import Config, Registry, load_config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
 from layerflow.training.checkpoint import FOLDER, Checkpoint, find_checkpoint
@@ -23,7 +23,7 @@ from layerflow.training.metrics import baseline
 from layerflow.training.model_file import save_model
 from layerflow.training.progress import make_progress
 from layerflow.training.resume import differences, judged
-from layerflow.training.run_folder import CONFIG, RUN, Recorder, create_run_folder
+from layerflow.training.run_folder import CONFIG, RUN, Recorder, create_run_folder, stored_config_file
 from layerflow.training.signals import Signals
 from layerflow.training.storage import sweep_leftovers, write_atomically
 
@@ -38,6 +38,7 @@ class Options:
         on_divergence: as `Trainer` takes it; None for what it was before, or "stop".
         allow_change: whether a resumed training may differ from how it began.
         imports: the files with a person's own types.
+        preflight: whether to look, before a new training, for what is likely to spoil it.
     """
 
     out: Path = Path("runs")
@@ -46,6 +47,7 @@ class Options:
     on_divergence: str | None = None
     allow_change: bool = False
     imports: tuple[str, ...] = ()
+    preflight: bool = True
 
 
 @dataclass
@@ -65,6 +67,8 @@ class Result:
 def train(config: Config, options: Options) -> Result:
     """Train one configuration and write its run folder."""
     experiment = prepared(config)
+    if options.preflight:
+        warn(experiment)
     folder = create_run_folder(options.out, options.name or config.name)
     with locked(folder):
         return Run(experiment, folder, options).carry_out()
@@ -107,6 +111,15 @@ def prepared(config: Config) -> Experiment:
         print(f"{config.name}: {note}", file=sys.stderr)
     experiment.prepare()
     return experiment
+
+
+def warn(experiment: Experiment) -> None:
+    """Say what a short preflight finds that is not as it should be."""
+    from layerflow.preflight import preflight
+
+    for finding in preflight(experiment.config, experiment.parts, short=True):
+        if finding.verdict != "ok":
+            print(f"{experiment.config.name}: {finding}", file=sys.stderr)
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -244,6 +257,16 @@ def write_page(experiment: Experiment, folder: Path) -> None:
 
 
 # What is known of a run ------------------------------------------------------------------------------------------
+
+
+def source_of(folder: Path) -> str:
+    """Return the file that a run's configuration was read from: what gives it its name."""
+    return str(read_run(folder).get("config", f"{folder.resolve().parent.name}.yaml"))
+
+
+def stored_config(folder: Path, imports: Sequence[str]) -> Config:
+    """Return the configuration of a run, under its own name."""
+    return replace(load_config(stored_config_file(folder), registry=Registry.builtin(imports)), source=source_of(folder))
 
 
 def facts_of(experiment: Experiment, folder: Path) -> dict[str, Any]:

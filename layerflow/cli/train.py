@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from layerflow.cli.options import add_config_options, load_configs, positive
-from layerflow.cli.running import Options, Result, read_run, resume, train
+from layerflow.cli.overfitting import overfit
+from layerflow.cli.running import Options, Result, resume, source_of, train
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DivergedError
@@ -39,7 +40,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue a run; without RUN the newest one of each CONFIG")
     parser.add_argument("--allow-change", action="store_true", help="continue although what has been trained would have been different")
     parser.add_argument("--on-divergence", choices=ON_DIVERGENCE, help="what to do about a step that leaves the finite numbers (default: stop)")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    parser.add_argument("--overfit-batches", type=positive, metavar="N", help="learn the first N batches by heart, to see whether the model can; write nothing")
+    parser.add_argument("--no-preflight", action="store_true", help="don't look for likely mistakes before training")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no preflight")
     parser.add_argument("--dry-run", action="store_true", help="build, check, run one batch, and write nothing")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.set_defaults(run=run, parser=parser)
@@ -55,13 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
 
         return report(train_side_by_side(arguments), arguments.json)
     options = Options(
-        arguments.out, arguments.name, arguments.quiet, arguments.on_divergence, arguments.allow_change, tuple(arguments.imports)
-    )
+        arguments.out, arguments.name, arguments.quiet, arguments.on_divergence, arguments.allow_change, tuple(arguments.imports),
+        preflight=not (arguments.no_preflight or arguments.quiet),
+    )  # fmt: skip
     results: list[Result] = []
     for config, folder in runs:
         try:
             if arguments.dry_run:
                 results.append(try_out(config))
+            elif arguments.overfit_batches:
+                results.append(overfit(config, arguments.overfit_batches, arguments.quiet))
             else:
                 results.append(train(config, options) if folder is None else resume(config, folder, options))
         except KeyboardInterrupt as error:
@@ -87,7 +93,7 @@ def planned_runs(arguments: argparse.Namespace) -> list[tuple[Config, Path | Non
         arguments.parser.error("CONFIG is missing; what is to be trained?")
     if given is None:
         return [(config, None) for config in load_configs(arguments)]
-    if given and ("=" in given or Path(given).is_file()):  # argparse took the word after --resume for its value
+    if given and not Path(given).is_dir() and ("=" in given or Path(given).is_file()):  # argparse took the word after --resume for its value
         arguments.configs.insert(0, given)
         given = ""
     if not given:
@@ -96,11 +102,10 @@ def planned_runs(arguments: argparse.Namespace) -> list[tuple[Config, Path | Non
     stored = stored_config_file(folder)
     if all("=" in word for word in arguments.configs):
         arguments.configs.insert(0, str(stored))
-    source = str(read_run(folder).get("config", f"{folder.resolve().parent.name}.yaml"))
     configs = load_configs(arguments)
     if len(configs) > 1:
         raise ConfigError(f"--resume {folder} continues one run, {len(configs)} configurations are given")
-    return [(replace(configs[0], source=source), folder)]
+    return [(replace(configs[0], source=source_of(folder)), folder)]
 
 
 def report(results: list[Result], in_json: bool) -> int:

@@ -1,0 +1,61 @@
+"""`layerflow train --overfit-batches N`: whether the model can learn the first few batches by heart."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from layerflow.cli.running import Result, prepared
+from layerflow.config import Config
+from layerflow.config.experiment import Experiment
+from layerflow.training.evaluation import predict_scores
+from layerflow.training.metrics import accuracy, r2
+from layerflow.training.progress import make_progress
+
+FITTED = {"classification": 1.0, "regression": 0.99}  # accuracy, and R^2
+
+
+def overfit(config: Config, count: int, quiet: bool) -> Result:
+    """Train on the first `count` batches alone, the same ones in every epoch, and judge the model on them; write nothing.
+
+    A model that cannot do this has a mistake in it, or not enough time or room: nothing here has to be general.
+    """
+    experiment = on_first_batches(prepared(config), count)
+    x, y, _ = experiment.data()
+    experiment.prepare()
+    start = experiment.evaluate(experiment.parts.train)["loss"]
+    progress = None if quiet else make_progress(config.name)
+    experiment.trainer.observers = [progress] if progress else []
+    try:
+        history = experiment.fit()
+    finally:
+        if progress:
+            progress.close()
+    trainer = experiment.trainer
+    end = experiment.evaluate(experiment.parts.train)["loss"]
+    measure = accuracy if trainer.task == "classification" else r2
+    reached = measure(predict_scores(experiment.model, x, config.dtype), np.asarray(y))
+    is_fitted = reached >= FITTED[trainer.task]
+    verdict = "can fit" if is_fitted else "does not fit"
+    print(
+        f"{config.name}: the model {verdict} {len(trainer.batches)} batch(es), {len(x)} samples: after {len(history)} epochs "
+        f"the loss went from {start:.4g} to {end:.4g}, {measure.__name__} {reached:.4f}",
+        file=sys.stderr,
+    )
+    if not is_fitted:
+        print(
+            f"{config.name}: give it more epochs, another learning rate, no dropout or regularizer; `layerflow check` looks for mistakes",
+            file=sys.stderr,
+        )
+    seconds = sum(record["seconds"] for record in history.records)
+    return Result(config.name, "fitted" if is_fitted else "not fitted", epochs=len(history), seconds=seconds, exit_code=0 if is_fitted else 3)
+
+
+def on_first_batches(experiment: Experiment, count: int) -> Experiment:
+    """Return a training of the same beginning on its first batches, without validation, test, stopping and shuffling."""
+    trainer, parts = experiment.trainer, experiment.parts
+    rows = trainer.batches.order(0)[: count * trainer.batch_size]
+    first = Experiment(experiment.config, replace(parts, train=parts.train.take(rows), validation=None, test=None))
+    first.trainer.early_stopping = first.trainer.best = None
+    first.trainer.shuffle = first.trainer.drop_last = False
+    return first

@@ -1,0 +1,74 @@
+"""Before training: is what the configuration describes likely to learn, and will its result mean something?
+
+Each check is a function of a `Context` that returns a `Finding`, or None where it does not apply. Everything runs on models,
+optimizers and generators of its own: nothing of the caller's changes, and the same seed finds the same.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from layerflow.config import Config
+from layerflow.config.experiment import Parts
+from layerflow.preflight import data_parts, features, gradients, layers, samples, start, steps, structure
+from layerflow.preflight.context import Context
+from layerflow.preflight.finding import Finding
+
+__all__ = ["CHECKS", "SHORT", "Context", "Finding", "preflight"]
+
+Check = Callable[[Context], Finding | None]
+
+SHORT: tuple[Check, ...] = (
+    structure.last_gate,
+    structure.l2_given_twice,
+    data_parts.targets,
+    data_parts.duplicates,
+    features.constant_features,
+    features.feature_scale,
+    features.leaking_features,
+    structure.last_width,
+    start.initial_loss,
+    layers.dead_relus,
+    layers.saturation,
+    layers.activations_by_depth,
+    layers.gradients_by_depth,
+    samples.samples_are_independent,
+)
+"""What costs no more than a few sweeps: runs before every training."""
+
+CHECKS: tuple[Check, ...] = (
+    *SHORT,
+    samples.a_batch_is_its_samples,
+    start.regularizer_raises_the_loss,
+    steps.update_ratio,
+    gradients.gradient_check,
+    steps.a_few_samples_can_be_learned,
+)
+
+
+def preflight(config: Config, parts: Parts, short: bool = False) -> list[Finding]:
+    """Make all checks, or the short ones, and return what they found, in their order.
+
+    A check that cannot be made, because a gate raises or the numbers leave the finite range, is a bad finding itself.
+    """
+    drawn_so_far = np.random.get_state()  # a person's own gate may draw from the global generator
+    found: list[Finding] = []
+    try:
+        with np.errstate(all="ignore"):
+            context = Context(config, parts)
+            for check in SHORT if short else CHECKS:
+                finding = _made(check, context)
+                if finding is not None and finding.evidence not in [other.evidence for other in found]:
+                    found.append(finding)
+    finally:
+        np.random.set_state(drawn_so_far)
+    return found
+
+
+def _made(check: Check, context: Context) -> Finding | None:
+    try:
+        return check(context)
+    except Exception as error:
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        name = check.__name__.replace("_", " ")
+        return Finding(name, "bad", None, f"cannot be looked at: {type(error).__name__}: {error}{notes}", "training would fail likewise")

@@ -1,0 +1,104 @@
+"""The features: constant ones, their scale as the model sees them, and those that give the target away."""
+
+import numpy as np
+
+from layerflow.parameter import Array
+from layerflow.preflight.context import Context, rms
+from layerflow.preflight.finding import Finding, judge, listed
+
+MOST_FEATURES = 2048  # looked at one by one; of more, as many evenly chosen ones
+MOST_BINS = 64
+ENOUGH = 50  # samples from which on a feature's verdict on the target means anything
+
+
+def constant_features(context: Context) -> Finding:
+    """Features that never change say nothing; blank ones, as pixels at the edge are, are only counted."""
+    table = context.table
+    low, high = table.min(axis=0), table.max(axis=0)
+    constant = np.flatnonzero(low == high)
+    count, total = len(constant), table.shape[1]
+    is_blank = bool(count) and bool((low[constant] == table.min()).all()) and count < total / 2 and total >= 16
+    evidence = f"{count} of {total} always have the same value"
+    if is_blank:
+        evidence += f", {low[constant[0]]:g}, the least that any feature has, as blank pixels do"
+    elif count:
+        evidence += f" ({_sample(context)}): {listed([context.feature(int(i)) for i in constant])}"
+    return judge("constant features", float(count), evidence, "leave them out", look=count > 0 and not is_blank, bad=count == total)
+
+
+def feature_scale(context: Context) -> Finding:
+    """The model sees numbers about the size of 1, and no feature is far larger than another."""
+    x = context.x.reshape(len(context.x), -1)
+    size = rms(x)
+    widths = np.ptp(x, axis=0)
+    widths = widths[widths > 0]
+    spread = float(widths.max() / widths.min()) if widths.size else 1.0
+    evidence = f"rms {size:.3g} as the model sees them; the widest feature's range is {spread:.3g} times the narrowest's"
+    remedy = "data.scale: Standard" if context.config.build_scaler() is None else "another scaler: data.scale: Standard"
+    return judge("feature scale", size, evidence, remedy, look=not 0.01 < size < 5 or spread > 1000)
+
+
+def leaking_features(context: Context) -> Finding | None:
+    """No feature alone tells the target almost perfectly."""
+    y = context.y
+    if len(y) < ENOUGH or np.ptp(y) == 0:
+        return None
+    best, name, is_copy = 0.0, "", False
+    for label, column in _columns(context):
+        score = _skill(column, y, is_class=context.classes is not None)
+        if score > best:
+            best, name, is_copy = score, label, _determines(column, y)
+    what = "accuracy" if context.classes is not None else "a squared correlation of"
+    evidence = f"{name} alone reaches {what} {best:.3f}" if name else "none alone tells anything"
+    if is_copy and best > 0.995:
+        evidence += "; each of its values goes with one target: it is the target"
+    remedy = "would it be known when the model is used? If not, leave it out"
+    return judge("leaking features", best, evidence, remedy, look=best > 0.985, bad=is_copy and best > 0.995)
+
+
+def _columns(context: Context) -> list[tuple[str, Array]]:
+    """Return the features to look at, a categorical column of the file as one."""
+    table = context.table
+    encoding = context.parts.preprocessing.encoding
+    chosen = np.unique(np.linspace(0, table.shape[1] - 1, min(table.shape[1], MOST_FEATURES)).astype(int))
+    columns = [(f"feature {context.feature(int(i))}", table[:, i]) for i in chosen]
+    position = 0
+    for name in encoding.columns if encoding else ():
+        categories = encoding.categories.get(name) if encoding else None
+        width = 1 if categories is None else len(categories)
+        if categories is not None:
+            columns.append((f"column {name!r}", table[:, position : position + width].argmax(axis=1).astype(np.float64)))
+        position += width
+    return columns
+
+
+def _skill(column: Array, y: Array, is_class: bool) -> float:
+    """Return accuracy or r2 on one half of the samples of the best guess per interval of values in the other half."""
+    bins = min(MOST_BINS, len(y) // 10)
+    edges = np.unique(np.quantile(column, np.linspace(0, 1, bins + 1)[1:-1]))
+    interval = np.searchsorted(edges, column, side="right")
+    learn = np.arange(len(y)) % 2 == 0
+    count = len(edges) + 1
+    if is_class:
+        classes = int(y.max()) + 1
+        table = np.bincount(interval[learn] * classes + y[learn], minlength=count * classes).reshape(count, classes)
+        return float((table.argmax(axis=1)[interval[~learn]] == y[~learn]).mean())
+    return max(_r2(column, y), _r2(np.argsort(np.argsort(column)), np.argsort(np.argsort(y))))
+
+
+def _r2(column: Array, y: Array) -> float:
+    """Return the squared correlation: on ranks, that of any rising or falling curve."""
+    a, b = column - column.mean(), y - y.mean()
+    norm = float(a @ a) * float(b @ b)
+    return float(a @ b) ** 2 / norm if norm else 0.0
+
+
+def _determines(column: Array, y: Array) -> bool:
+    """Whether a feature has as many values as there are targets, and each goes with one of them."""
+    values, groups = np.unique(column, return_inverse=True)
+    pairs = np.unique(np.stack([groups.astype(np.float64), y.astype(np.float64)]), axis=1).shape[1]
+    return bool(pairs == len(values) == len(np.unique(y)))
+
+
+def _sample(context: Context) -> str:
+    return "in the training part" if len(context.sample) == len(context.parts.train) else f"in {len(context.sample)} of its samples"

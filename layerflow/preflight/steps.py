@@ -1,0 +1,105 @@
+"""A few real steps on a copy: how far the weights move, and whether a handful of samples can be learned by heart."""
+
+import numpy as np
+
+from layerflow.parameter import Array
+from layerflow.preflight.context import Context, swept
+from layerflow.preflight.finding import Finding, judge, listed
+from layerflow.training.clipping import global_norm
+from layerflow.training.optimizer import Optimizer
+from layerflow.training.optimizers import Adam
+from layerflow.training.tallies import predicted_labels
+from layerflow.training.trainer import Trainer
+
+STEPS = 10  # of which the second half is measured, when momentum has built up
+FEW = 8  # samples to be learned by heart
+MOST_STEPS = 400
+FITTED = 0.02  # of the loss of a model that knows nothing
+
+
+def update_ratio(context: Context) -> Finding | None:
+    """A step changes the weights by about a thousandth of their size."""
+    trainer = context.fresh_trainer()
+    names = trainer.model.named_parameters()
+    weights = {name: p for name, p in names.items() if p.decay and p.value.any()}
+    if not weights:
+        return None
+    ratios: dict[str, list[float]] = {name: [] for name in weights}
+    for number, (x, y) in enumerate(_batches(trainer, STEPS)):
+        before = {name: parameter.value.copy() for name, parameter in weights.items()}
+        trainer.train_step(x, y)
+        if number >= STEPS // 2:
+            for name, parameter in weights.items():
+                moved = global_norm((parameter.value - before[name]).ravel())
+                ratios[name].append(moved / global_norm(before[name].ravel()))
+    typical = {name: float(np.median(values)) for name, values in ratios.items()}
+    largest = max(typical.values())
+    evidence = f"{largest:.1g} of a weight's size per step (a rule of thumb: 0.001): {listed([f'{name} {value:.1g}' for name, value in typical.items()])}"
+    remedy = f"lr {trainer.base_lr:g} looks too {'high' if largest > 1e-3 else 'low'}; one about {_nearby(trainer.base_lr * 1e-3 / largest)} gives 0.001" if largest else "the weights don't move: is lr 0, or the gradient?"
+    return judge("update size", largest, evidence, remedy, look=not 1e-5 < largest < 0.2, bad=largest > 1)
+
+
+def a_few_samples_can_be_learned(context: Context) -> Finding:
+    """A model that cannot even learn a handful of samples by heart has a mistake in it."""
+    rows = _few(context)
+    x, y = context.x[rows], context.y[rows]
+    own = context.fresh_trainer()
+    left, steps = _fit(own, own.optimizer, x, y)
+    what = f"{len(rows)} samples, no dropout and no regularizer"
+    if left <= FITTED:
+        return judge("overfitting a few", left, f"{what}: {left:.0%} of the loss is left after {steps} steps")
+    for lr in (1e-2, 1e-1, 1e-3):
+        other_left, other_steps = _fit(context.fresh_trainer(), Adam(lr=lr), x, y)
+        if other_left <= FITTED:
+            evidence = f"{what}: {left:.0%} of the loss is left after {steps} steps; Adam with lr {lr:g} needs {other_steps} steps"
+            remedy = f"the model can, {type(own.optimizer).__name__} with lr {own.base_lr:g} cannot (yet): try other learning rates"
+            return judge("overfitting a few", left, evidence, remedy, look=True)
+    evidence = f"{what}: {left:.0%} of the loss is left after {steps} steps, and Adam gets no further"
+    remedy = "a gate's gradient (see `gradient check`), the last gate, or targets that have nothing to do with the samples"
+    return judge("overfitting a few", left, evidence, remedy, bad=True)
+
+
+def _fit(trainer: Trainer, optimizer: Optimizer, x: Array, y: Array) -> tuple[float, int]:
+    """Train on a few samples and return which part of the loss is left, and after how many steps."""
+    objective = swept(trainer, x, y)
+    start = objective.data_loss
+    if trainer.task == "regression":
+        guess = np.full_like(objective.scores, y.mean())
+        start = float(trainer.loss.forward(guess, y))
+    left = 1.0
+    for step in range(1, MOST_STEPS + 1):
+        optimizer.step(trainer.store)
+        objective = swept(trainer, x, y)
+        left = objective.data_loss / start if start else 0.0
+        is_right = trainer.task == "regression" or bool((predicted_labels(objective.scores) == y).all())
+        if not np.isfinite(left):
+            return 1.0, step
+        if left <= FITTED and is_right:
+            return left, step
+    return max(left, FITTED * 1.01), MOST_STEPS
+
+
+def _few(context: Context) -> Array:
+    """Return the rows of a few different samples, whose targets are spread, and no more than the model has room for."""
+    trainer = context.trainer
+    width = max(1, int(np.prod(context.swept.scores.shape[1:])))
+    count = min(max(2, min(FEW, trainer.store.size // (4 * width))), len(context.y))
+    order = np.argsort(context.y, kind="stable")
+    rows = np.unique(order[np.linspace(0, len(order) - 1, count).astype(int)])
+    _, first = np.unique(context.x[rows].reshape(len(rows), -1), axis=0, return_index=True)
+    chosen: Array = rows[np.sort(first)]
+    return chosen
+
+
+def _batches(trainer: Trainer, count: int) -> list[tuple[Array, Array]]:
+    """Return the first batches of as many epochs as it takes."""
+    found: list[tuple[Array, Array]] = []
+    epoch = 0
+    while len(found) < count:
+        found += list(trainer.batches.epoch(epoch))[: count - len(found)]
+        epoch += 1
+    return found
+
+
+def _nearby(value: float) -> str:
+    return f"{value:.0e}".replace("e-0", "e-")
