@@ -1,6 +1,7 @@
 """Progress for a person: a bar on a terminal, a few plain lines elsewhere; messages to the process that shows many runs."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -99,7 +100,7 @@ def make_progress(name: str) -> ProgressBar | ProgressLines | ProgressMessages:
 
 def is_worth_a_line(trainer: Any) -> bool:
     """Say whether the epoch that ended is one of about ten to be printed."""
-    interval = max(1, trainer.epochs // LINES)
+    interval = math.ceil(trainer.epochs / LINES)
     is_last = trainer.epoch == trainer.epochs or trainer.history.outcome != "finished"
     return is_last or trainer.epoch % interval == 0
 
