@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -88,6 +89,7 @@ class Recorder(Observer):
         run = {
             "outcome": outcome,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "pid": os.getpid(),
             **self.facts,
             **results,
             "started": self.started,

@@ -1,0 +1,62 @@
+"""`layerflow replay`: take the step again at which a training left the finite numbers, and show every gate in it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerflow.cli.options import add_import_option
+from layerflow.cli.running import prepared, stored_config
+from layerflow.errors import DivergedError
+from layerflow.training.divergence import extent
+from layerflow.training.failed_step import load_failed_step
+from layerflow.training.snapshot import restore
+
+EXAMPLES = """\
+examples:
+  layerflow replay runs/digits_mlp/001
+  layerflow replay runs/mine/003 --import my_layers.py
+"""
+
+
+def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "replay", parents=[common], help="take again the step at which a training left the finite numbers",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run that diverged")
+    add_import_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Restore the state before the step, take it, and print what each gate computed."""
+    snapshot, x, y, message = load_failed_step(arguments.folder)
+    trainer = prepared(stored_config(arguments.folder, arguments.imports)).trainer
+    restore(trainer, snapshot)
+    trainer.optimizer.lr = trainer.schedule.lr(trainer.base_lr, trainer.epoch, trainer.epochs) * trainer.lr_factor
+    print(f"epoch {trainer.epoch + 1}, step {trainer.step + 1}, learning rate {trainer.optimizer.lr:g}; batch: {extent(x)}\n")
+    outcome = "this time all stayed finite: the gates, or the machine, are not the same as then"
+    with np.errstate(all="ignore"):
+        try:
+            trainer.train_step(x, y)
+        except DivergedError as error:
+            outcome = str(error)
+    print(table(trainer.objective))
+    print(f"\n{outcome}")
+    if outcome.splitlines()[0] != message.splitlines()[0]:
+        print(f"\nthen it was said:\n{message}")
+    return 0
+
+
+def table(objective: Any) -> str:
+    """Return the range of every gate's output, and of the gradient that arrived at it."""
+    rows = [("gate", "output", "gradient at its output")]
+    for step in objective.steps:
+        grad = objective.grads[step.writes]
+        shown = "" if grad is None else extent(grad)
+        rows.append((f"{step.name} ({type(step.gate).__name__})", extent(objective.values[step.writes]), shown))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
