@@ -35,6 +35,7 @@ ALLOWED = {
     "training": TRAINING,
     "config": TRAINING | {"config"},
     "report": TRAINING | {"config", "report", "gradcheck"},
+    "preflight": TRAINING | {"config", "gradcheck", "preflight"},
 }
 # `graph.draw(path)` is a method of the core, but pictures are made by the reports, loaded when one is asked for.
 MADE_ON_DEMAND = {"containers/drawn.py": {"report"}}

@@ -38,13 +38,13 @@ def overfit(config: Config, count: int, quiet: bool) -> Result:
     is_fitted = reached >= FITTED[trainer.task]
     verdict = "can fit" if is_fitted else "does not fit"
     print(
-        f"{config.name}: the model {verdict} {len(trainer.batches)} batch(es), {len(x)} samples: after {len(history)} epochs "
+        f"{config.name}: the model ({trainer.store.size:,} parameters) {verdict} {len(trainer.batches)} batch(es), {len(x)} samples: after {len(history)} epochs "
         f"the loss went from {start:.4g} to {end:.4g}, {measure.__name__} {reached:.4f}",
         file=sys.stderr,
     )
     if not is_fitted:
         print(
-            f"{config.name}: give it more epochs, another learning rate, no dropout or regularizer; `layerflow check` looks for mistakes",
+            f"{config.name}: give it fewer batches, more epochs or parameters, another learning rate, no dropout or regularizer; `layerflow check` looks for mistakes",
             file=sys.stderr,
         )
     seconds = sum(record["seconds"] for record in history.records)
