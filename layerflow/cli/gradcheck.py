@@ -48,8 +48,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of upstream gradients, parameters and samples (default: 0)")
     parser.add_argument(
-        "--samples", type=positive, default=SAMPLES, metavar="N",
-        help=f"elements compared one by one, before directions and a sample take over (default: {SAMPLES})",
+        "--samples", type=positive, metavar="N",
+        help=f"elements compared one by one, before directions and a sample take over (default: {SAMPLES}, fewer for large models)",
     )  # fmt: skip
     parser.add_argument("--shape", type=_shape, action="append", default=[], metavar="5,4", help="shape of an input of your gates; once per input")
     parser.add_argument("--after", type=_count, default=0, metavar="N", help="train a configuration's model for N steps first")
@@ -199,9 +199,9 @@ def _as_text(rows: list[Row]) -> str:
         worst = row.worst
         cells.append((
             row.name,
-            _tensors(worst) if worst else "",
+            _tensors(worst) if worst is not None else "",
             str(len(row.reports)),
-            f"{worst.relative_error:.1e}" if worst else "",
+            f"{worst.relative_error:.1e}" if worst is not None else "",
             str(sum(report.kinks for report in row.reports)),
             f"{row.seconds:.2f}",
             "ok" if row.ok else "FAILED",

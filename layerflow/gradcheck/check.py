@@ -4,13 +4,13 @@ import time
 from typing import Any
 
 from layerflow.gate import Gate
-from layerflow.gradcheck.examine import RTOL, SAMPLES, examine
+from layerflow.gradcheck.examine import RTOL, affordable, examine
 from layerflow.gradcheck.models import explain
 from layerflow.gradcheck.subject import Subject
 from layerflow.gradcheck.verdicts import Report
 
 
-def check_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int = SAMPLES, rtol: float = RTOL) -> Report:
+def check_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int | None = None, rtol: float = RTOL) -> Report:
     """Compare all gradients of a gate (or of a whole model) with differences, and say what is wrong with those that differ.
 
     It works on a float64 copy with a random upstream gradient, and compares the gradient of every input and every
@@ -21,7 +21,8 @@ def check_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int = SAMP
         gate: a gate, `Sequential` or graph; built for the inputs if it is not built yet.
         inputs: real arrays or numbers; integer arrays for labels.
         seed: of the random upstream gradient, of new parameters and of the sample.
-        samples: how many elements are compared one by one, over all tensors.
+        samples: how many elements are compared one by one, over all tensors; by default 2000, and fewer for a model whose
+            forward is expensive.
         rtol: the relative difference that is accepted, beyond the error of the differences themselves.
 
     Returns:
@@ -32,6 +33,7 @@ def check_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int = SAMP
     """
     start = time.perf_counter()
     subject = Subject(gate, inputs, seed)
+    samples = affordable(subject) if samples is None else samples
     report = examine(subject, samples, rtol)
     explain(report, subject, samples, rtol)
     report.seed = seed
@@ -39,7 +41,7 @@ def check_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int = SAMP
     return report
 
 
-def assert_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int = SAMPLES, rtol: float = RTOL) -> None:
+def assert_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int | None = None, rtol: float = RTOL) -> None:
     """Raise `AssertionError` with the report as its text unless `check_gradients` finds everything right."""
     report = check_gradients(gate, *inputs, seed=seed, samples=samples, rtol=rtol)
     if not report:

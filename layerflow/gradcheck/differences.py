@@ -19,6 +19,7 @@ from layerflow.parameter import Array
 FIRST = (5, 6, 7, 8)  # steps 2^-5 .. 2^-8, relative to max(1, |x|)
 FINER = tuple(tuple(range(first, first + 4)) for first in (11, 17, 23, 29, 35))
 CONCLUSIVE = 1e-9  # relative error of the numeric derivative with which no closer look is taken
+AGREED = 1e-8  # the same, where analytic and numeric slope agree as well
 NEGLIGIBLE = 1e-12  # the same, relative to the largest slope of all lines
 EPS = float(np.finfo(np.float64).eps)
 
@@ -110,6 +111,7 @@ def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
     size = np.maximum(np.abs(analytic), np.abs(slopes.numeric))
     largest = np.max(np.abs(slopes.numeric), initial=0.0, where=np.isfinite(slopes.numeric))
     settled = slopes.is_smooth & (slopes.error <= np.maximum(CONCLUSIVE * size, NEGLIGIBLE * largest))
+    settled |= slopes.is_smooth & (np.maximum(slopes.error, np.abs(analytic - slopes.numeric)) <= AGREED * size)
     is_flat = (size == 0.0) & (slopes.jump == 0.0)
     return np.flatnonzero(~settled & ~is_flat)
 

@@ -14,7 +14,8 @@ from layerflow.parameter import Array
 
 RTOL = 1e-7  # relative difference up to which a gradient is right (beyond what the numerics cannot resolve)
 SAMPLES = 2000  # elements that are compared one by one, over all tensors; more are sampled
-DIRECTIONS = 8  # random directions per sampled tensor
+DIRECTIONS = 4  # random directions per sampled tensor
+AFFORDABLE = 1e9  # multiplications in forwards, per window of differences
 
 
 def examine(subject: Subject, samples: int = SAMPLES, rtol: float = RTOL) -> Report:
@@ -93,12 +94,19 @@ def _summarise(tensor: Tensor, comparison: Comparison, chosen: Array, directions
     )
 
 
+def affordable(subject: Subject) -> int:
+    """How many elements are compared one by one: fewer, the more a forward costs; the same for the same model."""
+    rows = max((len(x) for x in subject.inputs if x.ndim), default=1)
+    cost = rows * sum(parameter.value.size for parameter in subject.gate.parameters())
+    return int(min(SAMPLES, max(AFFORDABLE / max(cost, 1), 1)))
+
+
 def _shares(sizes: list[int], samples: int) -> list[int]:
-    """How many elements of each tensor are compared: all of them, or equal shares of `samples` (at least 16 of each)."""
+    """How many elements of each tensor are compared: all of them, or equal shares of `samples` (at least 8 of each)."""
     if sum(sizes) <= samples:
         return sizes
     left, shares = samples, dict.fromkeys(range(len(sizes)), 0)
     for rank, index in enumerate(sorted(shares, key=lambda i: sizes[i])):
-        shares[index] = min(sizes[index], max(left // (len(sizes) - rank), 16))
+        shares[index] = min(sizes[index], max(left // (len(sizes) - rank), 8))
         left -= shares[index]
     return [shares[i] for i in range(len(sizes))]

@@ -24,7 +24,6 @@ def explain(report: Report, subject: Subject, samples: int, rtol: float) -> None
         return
     report.guilty = _first_guilty(subject, samples, rtol, is_right=report.ok)
     if report.guilty is not None:
-        report.faults += [fault for fault in report.guilty[1].faults if report.ok]
         return
     wrong = [tensor for tensor in report.tensors if tensor.verdict == "wrong"]
     if not wrong or report.faults:

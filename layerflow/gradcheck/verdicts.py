@@ -129,7 +129,7 @@ class Report:
     def ok(self) -> bool:
         """Whether all gradients agree, at least one of them at a smooth point, and nothing else is wrong."""
         is_right = all(tensor.verdict not in ("wrong", "undecided") for tensor in self.tensors)
-        return is_right and not self.faults and self.smooth > 0
+        return is_right and not self.faults and self.guilty is None and self.smooth > 0
 
     def __bool__(self) -> bool:
         return self.ok
@@ -176,7 +176,7 @@ class Report:
     def _headline(self) -> str:
         if self.ok:
             return "all gradients agree with differences"
-        if self.faults or any(tensor.verdict == "wrong" for tensor in self.tensors):
+        if self.faults or self.guilty or any(tensor.verdict == "wrong" for tensor in self.tensors):
             return "the gradient check FAILED"
         if any(tensor.verdict == "undecided" for tensor in self.tensors):
             return "the gradient check FAILED: the numbers are too rough to decide"
