@@ -26,10 +26,16 @@ LONGEST_LIST = 12
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
     parser = add_command(
-        subparsers, common, "check", "check configurations, their data and shapes, and what training is likely to make of them; write nothing", EXAMPLES
+        subparsers,
+        common,
+        "check",
+        "check configurations, their data and shapes, and what training is likely to make of them; write nothing",
+        EXAMPLES,
     )
     add_config_options(parser, many=True)
-    parser.add_argument("--quick", action="store_true", help="look at configuration, data and shapes alone, without the preflight")
+    parser.add_argument(
+        "--quick", action="store_true", help="look at configuration, data and shapes alone, without the preflight"
+    )
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.set_defaults(run=run)
 
@@ -112,7 +118,8 @@ def as_text(facts: dict[str, Any]) -> str:
     lines += [f"  loss      {facts['loss']}, {facts['loss_at_start']:.4g} before the first step"]
     optimizer = facts["optimizer"]
     written = optimizer if isinstance(optimizer, str) else f"{optimizer['type']}, lr {optimizer.get('lr')}"
-    lines += [f"  training  {facts['epochs']} epochs of {facts['steps_per_epoch']} step(s), batches of {facts['batch_size']}; {written}"]
+    steps = f"{facts['epochs']} epochs of {facts['steps_per_epoch']} step(s), batches of {facts['batch_size']}"
+    lines += [f"  training  {steps}; {written}"]
     return "\n".join([*lines, *map(as_lines, findings)])
 
 

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from layerflow.cli.options import add_command, add_model_argument
 from layerflow.cli.tables import as_table
 from layerflow.config import Registry, load_config
@@ -60,11 +58,15 @@ def run(arguments: argparse.Namespace) -> int:
 def part_of_run(saved: SavedModel, part: str, registry: Registry) -> Dataset:
     """Read a part of the data that the run was configured with."""
     if saved.config_file is None:
-        raise ConfigError(f"{saved.path}: no config.yaml lies beside it, which says where its data are: name some with --data")
+        raise ConfigError(
+            f"{saved.path}: no config.yaml lies beside it, which says where its data are: name some with --data"
+        )
     parts = read_parts(load_config(saved.config_file, registry=registry))
     data: Dataset | None = getattr(parts, part)
     if data is None:
-        raise ConfigError(f"{saved.config_file}: this run has no {part} part; choose another with --part, or other data with --data")
+        raise ConfigError(
+            f"{saved.config_file}: this run has no {part} part; choose another with --part, or other data with --data"
+        )
     warn_if_changed(saved.path.with_name("run.json"), parts.train.checksum)
     return data
 
@@ -76,7 +78,10 @@ def warn_if_changed(run_file: Path, checksum: str) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         return
     if trained_on != checksum:
-        print("warning: the data changed since the training, so this part may hold samples that were trained on", file=sys.stderr)
+        print(
+            "warning: the data changed since the training, so this part may hold samples that were trained on",
+            file=sys.stderr,
+        )
 
 
 def measure(saved: SavedModel, data: Dataset, part: str | None) -> dict[str, Any]:
@@ -106,9 +111,10 @@ def as_text(result: dict[str, Any]) -> str:
         rows.append((name, f"{value:.4f}", "" if guess is None else f"{guess:.4f}"))
     text.append(as_table(rows))
     if "classes" in result:
-        table = [("class", "samples", "precision", "recall", "F1")]
+        table = [["class", "samples", "precision", "recall", "F1"]]
+        measures = ("precision", "recall", "f1")
         for row in result["classes"]:
-            table.append((row["class"], str(row["samples"]), *(f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))))
+            table += [[row["class"], str(row["samples"]), *(f"{row[name]:.4f}" for name in measures)]]
         names = [row["class"] for row in result["classes"]]
         confusion = [("true \\ predicted", *names)]
         confusion += [(name, *map(str, counts)) for name, counts in zip(names, result["confusion"], strict=True)]

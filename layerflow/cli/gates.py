@@ -24,7 +24,9 @@ OWN = "your own"
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = add_command(subparsers, common, "gates", "list all gates with formula and signature, or explain one", EXAMPLES)
+    parser = add_command(
+        subparsers, common, "gates", "list all gates with formula and signature, or explain one", EXAMPLES
+    )
     parser.add_argument("name", nargs="?", metavar="NAME", help="explain this gate in full")
     add_import_option(parser)
     parser.add_argument("--json", action="store_true", help="print as JSON")
@@ -82,7 +84,7 @@ def family_of(factory: Factory) -> str:
 
 
 def signature(factory: Factory) -> str:
-    """Return how one writes the gate and its inputs in Python: `(out_features, in_features=None)(x)`, without type hints."""
+    """Return how Python calls the gate, less its type hints: `(out_features, in_features=None)(x)`."""
     if isinstance(factory, type):
         return f"{_bare(factory.__init__)}{_bare(factory.forward)}"  # type: ignore[misc, attr-defined]
     return str(inspect.signature(factory).replace(return_annotation=inspect.Signature.empty))

@@ -18,11 +18,17 @@ EXAMPLES = """\
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = add_command(subparsers, common, "init", "look at a data file and write a configuration to start from", EXAMPLES)
+    parser = add_command(
+        subparsers, common, "init", "look at a data file and write a configuration to start from", EXAMPLES
+    )
     parser.add_argument("data", metavar="DATA", help="CSV, NPZ, NPY, IDX or CIFAR-10 file")
     parser.add_argument("--target", metavar="NAME", help="the column, array or file with the targets")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="a new file (default: standard output, for use in this folder)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="a new file (default: standard output, for use in this folder)",
     )
     parser.set_defaults(run=run)
 
@@ -39,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     except FileExistsError:
         raise ConfigError(f"{arguments.output}: exists already; choose another name with -o") from None
     except OSError as error:
-        raise ConfigError(f"{arguments.output}: cannot be written ({error.strerror}); choose another place with -o") from error
+        raise ConfigError(
+            f"{arguments.output}: cannot be written ({error.strerror}); choose another place with -o"
+        ) from error
     print(f"{arguments.output}: written; next: layerflow train {arguments.output}", file=sys.stderr)
     return 0

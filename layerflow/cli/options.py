@@ -25,7 +25,9 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
     add_import_option(parser)
 
 
-def add_command(subparsers: Any, common: argparse.ArgumentParser, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+def add_command(
+    subparsers: Any, common: argparse.ArgumentParser, name: str, summary: str, examples: str
+) -> argparse.ArgumentParser:
     """Add a command to the parser of all commands and return its own parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name, parents=[common], help=summary, description=f"{summary[0].upper()}{summary[1:]}.",
@@ -65,7 +67,9 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     files = [word for word in words if "=" not in word or Path(word).exists()]
     overrides = [word for word in words if word not in files]
     if not files:
-        raise ConfigError(f"no configuration file is given, only settings ({', '.join(overrides)}); name a YAML file first")
+        raise ConfigError(
+            f"no configuration file is given, only settings ({', '.join(overrides)}); name a YAML file first"
+        )
     return files, overrides
 
 

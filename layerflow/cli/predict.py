@@ -38,8 +38,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="the file (no targets needed), then settings of its reader (delimiter=';')",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write (default: standard output)")
-    parser.add_argument("--format", choices=("csv", "jsonl"), help="the default follows from FILE's name, and is csv otherwise")
-    parser.add_argument("--probabilities", action="store_true", help="the probability of every class, not only of the predicted one")
+    parser.add_argument(
+        "--format", choices=("csv", "jsonl"), help="the default follows from FILE's name, and is csv otherwise"
+    )
+    parser.add_argument(
+        "--probabilities", action="store_true", help="the probability of every class, not only of the predicted one"
+    )
     parser.set_defaults(run=run, words="data")
 
 
@@ -69,7 +73,9 @@ def rows(saved: SavedModel, data: Dataset, all_probabilities: bool) -> Iterator[
     predicted = saved.decide(scores)
     probabilities = None if saved.classes is None else class_probabilities(saved.loss, scores)
     if all_probabilities and probabilities is None:
-        raise ConfigError(f"--probabilities: the scores of {type(saved.loss).__name__} are none; SoftmaxCE and SigmoidCE define them")
+        raise ConfigError(
+            f"--probabilities: the scores of {type(saved.loss).__name__} are none; SoftmaxCE and SigmoidCE define them"
+        )
     place, places = ("row", np.arange(len(data))) if data.lines is None else ("line", data.lines)
     for sample, number in enumerate(places.tolist()):
         row: Row = {place: number}

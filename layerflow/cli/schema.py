@@ -18,7 +18,9 @@ an editor with a YAML language server completes a file that begins with
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = add_command(subparsers, common, "schema", "print the JSON Schema of configurations, for completion in editors", EXAMPLES)
+    parser = add_command(
+        subparsers, common, "schema", "print the JSON Schema of configurations, for completion in editors", EXAMPLES
+    )
     add_import_option(parser)
     parser.set_defaults(run=run)
 

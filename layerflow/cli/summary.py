@@ -16,7 +16,9 @@ EXAMPLES = """\
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = add_command(subparsers, common, "summary", "show the gates of a model, their shapes and parameters", EXAMPLES)
+    parser = add_command(
+        subparsers, common, "summary", "show the gates of a model, their shapes and parameters", EXAMPLES
+    )
     add_config_options(parser, many=True)
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.set_defaults(run=run)
@@ -30,7 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
         experiment.prepare()
         assert isinstance(experiment.model, Container)
         tables.append(f"{config.source}\n{experiment.model.summary()}")
-        facts.append({"config": config.source, "gates": gates_of(experiment.model), "parameters": experiment.trainer.store.values.size})
+        facts.append(
+            {
+                "config": config.source,
+                "gates": gates_of(experiment.model),
+                "parameters": experiment.trainer.store.values.size,
+            }
+        )
     print(json.dumps(facts, indent=2) if arguments.json else "\n\n".join(tables))
     return 0
 

@@ -48,7 +48,7 @@ def read_parts(config: Config) -> Parts:
 
 
 def output_width(loss: Gate, preprocessing: Preprocessing) -> int:
-    """Return how many scores the loss wants per sample: one per class; one alone for a regression or a yes-or-no loss."""
+    """Return how many scores the loss wants per sample: one per class, or one for a regression or a yes-or-no loss."""
     classes = preprocessing.classes
     if classes is None or (len(classes) == 2 and getattr(loss, "is_binary", False)):
         return 1
@@ -58,13 +58,14 @@ def output_width(loss: Gate, preprocessing: Preprocessing) -> int:
 def check_task(config: Config, loss: Gate, classes: tuple[str, ...] | None) -> None:
     """Raise `ConfigError` when the loss is not made for such targets."""
     task, is_binary = getattr(loss, "task", None), getattr(loss, "is_binary", False)
+    count = None if classes is None else len(classes)
     name, element = type(loss).__name__, config.sections.loss
-    if task == "regression" and classes is not None:
-        problem = f"{name} is for numbers, but the targets are {len(classes)} classes; SoftmaxCE, or `task: regression` in the source"
-    elif task == "classification" and classes is None and not is_binary:
-        problem = f"{name} is for classes, but the targets are numbers; SquaredError, or `task: classification` in the source"
-    elif is_binary and classes is not None and len(classes) > 2:
-        problem = f"{name} is for two classes, but the targets have {len(classes)}; SoftmaxCE takes any number"
+    if task == "regression" and count is not None:
+        problem = f"{name} is for numbers, but the targets are {count} classes; take SoftmaxCE, or say task: regression"
+    elif task == "classification" and count is None and not is_binary:
+        problem = f"{name} is for classes, but the targets are numbers; take SquaredError, or say task: classification"
+    elif is_binary and count is not None and count > 2:
+        problem = f"{name} is for two classes, but the targets have {count}; take SoftmaxCE"
     else:
         return
     raise InvalidConfig([Problem(element.place, element.path, problem)])

@@ -19,7 +19,12 @@ Setting = tuple[str, Any, str]
 """A key of the configuration, its value, and a comment on it."""
 
 TARGET_NAMES = ("target", "label", "class", "y", "outcome", "output")
-UNUSABLE = {"identifier": "tells the rows apart", "text": "free text", "constant": "always the same", "empty": "has no values"}
+UNUSABLE = {
+    "identifier": "tells the rows apart",
+    "text": "free text",
+    "constant": "always the same",
+    "empty": "has no values",
+}
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,13 @@ def _look_at_table(data: str, target: str | None, folder: Path) -> Findings:
         source.append(("categorical", categories, "text: each becomes one 0/1 column per category"))
     gaps = [f"{column.missing} in {column.name}" for column in features if column.missing]
     if chosen.missing:
-        source.append(("missing", "drop", f"rows without a target are left out ({chosen.missing} of {len(chosen.cells)})"))
+        source.append(
+            ("missing", "drop", f"rows without a target are left out ({chosen.missing} of {len(chosen.cells)})")
+        )
     elif gaps:
-        source.append(("missing", "mean", f"the mean of the training part stands in for missing values: {', '.join(gaps)}"))
+        source.append(
+            ("missing", "mean", f"the mean of the training part stands in for missing values: {', '.join(gaps)}")
+        )
     if delimiter != ",":
         source.append(("delimiter", delimiter, ""))
     width = sum(len(column.distinct) if column.role == "category" else 1 for column in features)
@@ -93,7 +102,9 @@ def _choose_target(columns: Sequence[Column], target: str | None, data: str) -> 
     by_name = {column.name: column for column in columns}
     if target is not None:
         if target not in by_name:
-            raise DataError(f"{data}: no column {target!r}{did_you_mean(target, by_name) or '; columns: ' + ', '.join(by_name)}")
+            raise DataError(
+                f"{data}: no column {target!r}{did_you_mean(target, by_name) or '; columns: ' + ', '.join(by_name)}"
+            )
         return by_name[target], ""
     for column in columns:
         if column.name.lower() in TARGET_NAMES:
@@ -104,7 +115,10 @@ def _choose_target(columns: Sequence[Column], target: str | None, data: str) -> 
 def _check_target(column: Column, task: Task, classes: dict[str, int] | None, data: str) -> None:
     if len(column.distinct) < 2:
         held = f"holds nothing but {column.cells[0]!r}" if column.distinct else "has no values"
-        raise DataError(f"{data}: the column {column.name!r} {held}, so there is nothing to predict; choose another one with --target")
+        raise DataError(
+            f"{data}: the column {column.name!r} {held}, so there is nothing to predict; "
+            "choose another one with --target"
+        )
     if classes is not None and 2 * len(classes) > sum(classes.values()):
         raise DataError(
             f"{data}: the column {column.name!r} has {len(classes)} different texts in {sum(classes.values())} rows, "
@@ -123,7 +137,10 @@ def _look_at_arrays(kind: str, data: str, target: str | None, folder: Path) -> F
         return _look_at_archive(data, target, path)
     if target is None:
         raise ConfigError(f"{data}: where are the targets? Name their file with --target")
-    source = [("x" if kind == "NPY" else "images", path, ""), ("y" if kind == "NPY" else "labels", _relative(target, folder), "")]
+    source = [
+        ("x" if kind == "NPY" else "images", path, ""),
+        ("y" if kind == "NPY" else "labels", _relative(target, folder), ""),
+    ]
     if kind == "IDX":
         return _of_dataset("IDX", IDX(data, target).read(), source, "label")
     read = NPY(data, target).read()
@@ -140,10 +157,18 @@ def _look_at_archive(data: str, target: str | None, path: str) -> Findings:
     y = target or next((name for name in ("y", "labels", "label", "targets", "target") if name in shapes), None)
     y = y or next((name for name, shape in shapes.items() if len(shape) == 1), "y")
     if y not in shapes:
-        raise DataError(f"{data}: no array {y!r}{did_you_mean(y, shapes)}; it holds {', '.join(shapes)}; name the targets with --target")
-    x = next((name for name, shape in shapes.items() if len(shape) > 1 and name != y and shape[:1] == shapes[y][:1]), None)
+        raise DataError(
+            f"{data}: no array {y!r}{did_you_mean(y, shapes)}; it holds {', '.join(shapes)}; "
+            "name the targets with --target"
+        )
+    x = next(
+        (name for name, shape in shapes.items() if len(shape) > 1 and name != y and shape[:1] == shapes[y][:1]), None
+    )
     if x is None:
-        raise DataError(f"{data}: no array of features as long as the {shapes[y][0] if shapes[y] else 0} targets in {y!r}; it holds {', '.join(shapes)}")
+        raise DataError(
+            f"{data}: no array of features is as long as the targets in {y!r}, of shape {shapes[y]}; "
+            f"it holds {', '.join(shapes)}"
+        )
     source = [("path", path, ""), ("x", x, f"shape {shapes[x]}"), ("y", y, "")]
     read = NPZ(data, x, y).read()
     if _are_labels(read.y):
@@ -163,7 +188,9 @@ def _shapes(data: str) -> dict[str, tuple[int, ...]]:
 
 def _are_labels(y: Any) -> bool:
     """Whether floating-point targets are class labels all the same."""
-    return y is not None and y.dtype.kind == "f" and guess_task([str(value) for value in y.tolist()]) == "classification"
+    return (
+        y is not None and y.dtype.kind == "f" and guess_task([str(value) for value in y.tolist()]) == "classification"
+    )
 
 
 def _of_dataset(kind: str, data: Dataset, source: list[Setting], target: str) -> Findings:
@@ -171,10 +198,15 @@ def _of_dataset(kind: str, data: Dataset, source: list[Setting], target: str) ->
     classes = None
     if data.classes is not None:
         classes = dict(zip(data.classes, np.bincount(data.y, minlength=len(data.classes)).tolist(), strict=True))
-    scale: tuple[Any, str] = ("Standard", f"mean 0 and standard deviation 1 for each {'channel' if data.x.ndim == 4 else 'column'}")
+    scale: tuple[Any, str] = (
+        "Standard",
+        f"mean 0 and standard deviation 1 for each {'channel' if data.x.ndim == 4 else 'column'}",
+    )
     if data.x.dtype == np.uint8:
         scale = ({"type": "Divide", "by": 255}, "bytes become numbers from 0 to 1")
-    return Findings([("type", kind, ""), *source], target, len(data), tuple(data.x.shape[1:]), classes, _spread(data.y), scale)
+    return Findings(
+        [("type", kind, ""), *source], target, len(data), tuple(data.x.shape[1:]), classes, _spread(data.y), scale
+    )
 
 
 def _spread(values: Any) -> tuple[float, float]:

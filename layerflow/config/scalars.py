@@ -78,4 +78,6 @@ def dump_yaml(value: object) -> str:
 
 def inline_yaml(value: object) -> str:
     """Return a plain value as YAML on one line, for use inside `{...}`, `[...]` or after a key."""
-    return yaml.dump([value], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True).strip()[1:-1]
+    options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": math.inf, "default_flow_style": True}
+    listed: str = yaml.dump([value], Dumper=_Dumper, **options)
+    return listed.strip()[1:-1]

@@ -31,6 +31,7 @@ def _write(found: Findings, data: str, file: Path | None) -> str:
     test, validation = (0.2 if found.samples >= 20 else None), (0.1 if found.samples >= 50 else None)
     training = int(found.samples * (1 - (test or 0)) * (1 - (validation or 0)))
     batch = min(training, 32 if found.samples < 5000 else 64 if found.samples < 50000 else 128)
+    too_few = "too few samples to hold some back"
     epochs = int(np.clip(4000 * batch // max(training, 1), 10, 200))
     name = file.name if file else "this.yaml"
     lines = [
@@ -41,9 +42,9 @@ def _write(found: Findings, data: str, file: Path | None) -> str:
         "data:",
         "  source:",
         *(f"    {key}: {inline_yaml(value)}{_comment(why)}" for key, value, why in found.source),
-        f"  test: {inline_yaml(test)}{_comment('held back until the end' if test else 'too few samples to hold some back')}",
+        f"  test: {inline_yaml(test)}" + _comment("held back until the end" if test else too_few),
         f"  validation: {inline_yaml(validation)}"
-        + _comment("of the rest: decides which weights are kept" if validation else "too few samples to hold some back"),
+        + _comment("of the rest: decides which weights are kept" if validation else too_few),
         f"  scale: {inline_yaml(found.scale[0])}{_comment(found.scale[1])}",
         *_model(found),
         *_loss(found),
@@ -64,8 +65,11 @@ def _write(found: Findings, data: str, file: Path | None) -> str:
 def _task(found: Findings) -> str:
     name = _said(found.target)
     if found.classes is None:
-        return f"regression of {name}, {found.spread[0]:.4g} on average, {found.spread[1]:.4g} around it; {found.samples:,} samples"
-    counts = [f"{_said(label)} ({count:,})" for label, count in sorted(found.classes.items(), key=lambda item: -item[1])]
+        mean, deviation = found.spread
+        return f"regression of {name}, {mean:.4g} on average, {deviation:.4g} around it; {found.samples:,} samples"
+    counts = [
+        f"{_said(label)} ({count:,})" for label, count in sorted(found.classes.items(), key=lambda item: -item[1])
+    ]
     more = f", ... {len(counts)} in all" if len(counts) > SHOWN else ""
     return f"classification by {name}: {', '.join(counts[:SHOWN])}{more}; {found.samples:,} samples"
 
@@ -75,7 +79,9 @@ def _model(found: Findings) -> list[str]:
     flatten = len(found.shape) > 1
     mean, deviation = found.spread
     if found.classes is not None or (abs(mean) <= 3 and 0.1 <= deviation <= 10):
-        ending = "one score per class" if found.classes is not None and len(found.classes) > 2 else "one value per sample"
+        ending = (
+            "one score per class" if found.classes is not None and len(found.classes) > 2 else "one value per sample"
+        )
         return [
             "model:",
             *(["  - Flatten"] if flatten else []),
@@ -102,7 +108,9 @@ def _loss(found: Findings) -> list[str]:
     if found.classes is None:
         return ["loss: SquaredError" + _comment("Huber, if some targets are far off")]
     rare, most = min(found.classes.values()), max(found.classes.values())
-    skewed = "few samples of one class: look at f1, not at accuracy alone; class_weight helps" if 5 * rare < most else ""
+    skewed = (
+        "few samples of one class: look at f1, not at accuracy alone; class_weight helps" if 5 * rare < most else ""
+    )
     return [f"loss: {'SigmoidCE' if len(found.classes) == 2 else 'SoftmaxCE'}{_comment(skewed)}"]
 
 

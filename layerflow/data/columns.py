@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from layerflow.data.cells import MISSING
@@ -26,8 +27,8 @@ class Column:
         name: what the header calls it.
         cells: its cells, as text.
         missing: how many of them are empty, or stand for no number among numbers.
-        role: what it can be used for: numbers and categories are features; identifiers (of the rows), free text, constant
-            text and empty columns tell a model nothing.
+        role: what it can be used for: numbers and categories are features; identifiers (of the rows), free text,
+            constant text and empty columns tell a model nothing.
     """
 
     name: str
@@ -79,7 +80,11 @@ def _role(name: str, cells: list[str], present: set[str], are_numbers: bool) -> 
         return "empty"
     is_key = len(present) == len(cells)
     if are_numbers:
-        return "identifier" if is_key and len(cells) > 1 and (name.lower() in IDENTIFIERS or _counts_up(cells)) else "number"
+        return (
+            "identifier"
+            if is_key and len(cells) > 1 and (name.lower() in IDENTIFIERS or _counts_up(cells))
+            else "number"
+        )
     if is_key:
         return "identifier" if name.lower() in IDENTIFIERS or all(" " not in cell for cell in cells) else "text"
     if len(present) == 1:
@@ -90,4 +95,4 @@ def _role(name: str, cells: list[str], present: set[str], are_numbers: bool) -> 
 def _counts_up(cells: list[str]) -> bool:
     """Whether the cells number the rows: n, n + 1, n + 2, ..., too many for that to be chance."""
     values = [float(cell) for cell in cells]
-    return len(values) >= 10 and all(after - before == 1 for before, after in zip(values, values[1:], strict=False))
+    return len(values) >= 10 and all(after - before == 1 for before, after in pairwise(values))

@@ -305,8 +305,8 @@ class Trainer:
         return np.asarray(x, self.dtype) if isinstance(x, list | np.ndarray) else x
 
     def _targets(self, y: Any) -> Array:
-        y = np.asarray(y)
-        return y.astype(self.dtype) if np.issubdtype(y.dtype, np.floating) else y
+        targets: Array = np.asarray(y)
+        return targets.astype(self.dtype) if np.issubdtype(targets.dtype, np.floating) else targets
 
     def _baseline(self, y: Array) -> dict[str, float]:
         return baseline(self.task, y, y if self.validation is None else self.validation[1], self.metric_names)

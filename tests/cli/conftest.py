@@ -65,7 +65,7 @@ def process_command(tmp_path: Path, environment: dict[str, str]) -> Callable[...
 
 @pytest.fixture
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process that imports this copy of layerflow and finds no matplotlib, which takes long to import."""
+    """The environment of a process that imports this layerflow; without matplotlib, which takes long to import."""
     hidden = tmp_path_factory.mktemp("hidden")
     (hidden / "matplotlib.py").write_text("raise ImportError('not installed')")
     return os.environ | {"PYTHONPATH": f"{hidden}{os.pathsep}{ROOT}", "PYTHONWARNINGS": "default"}
@@ -88,7 +88,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "iris.yaml").write_text(CONFIG)
     words = ["train", "iris.yaml", "train.epochs=30", "--quiet"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-m", "layerflow", *words], cwd=folder, env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "layerflow", *words], cwd=folder, env=environment, check=True, capture_output=True
+    )
     return folder / "runs" / "iris" / "001"
 
 

@@ -1,4 +1,4 @@
-"""Broken data of every kind: exit code 4 and one line that says where and what to do, from `train` and `check` alike."""
+"""Broken data of every kind: exit code 4 and one line that says where and what to do, from `train` and `check`."""
 
 import gzip
 import struct
@@ -91,7 +91,10 @@ BROKEN: dict[str, tuple[Callable[[], str], str]] = {
     "one class": (csv(HEADER + ROWS.replace("no", "yes")), "all 60 samples are of the one class 'yes'"),
     "too few rows": (csv(HEADER + "1,2,yes\n3,4,no\n"), "leaves a part empty"),
     "fewer rows than a batch": (csv(HEADER + ROWS[: ROWS.index("20,")]), "use a smaller batch_size"),
-    "no UTF-8": (lambda: Path("d.csv").write_bytes(b"a,b,y\n1,2,\xff\n") and "{type: CSV, path: d.csv, target: y}", "d.csv:2: not UTF-8"),
+    "no UTF-8": (
+        lambda: Path("d.csv").write_bytes(b"a,b,y\n1,2,\xff\n") and "{type: CSV, path: d.csv, target: y}",
+        "d.csv:2: not UTF-8",
+    ),
     "quotes that never end": (csv(HEADER + '1,2,"yes\n'), "d.csv:2: not valid CSV"),
     "gzip cut short": (csv_gz(gzip.compress((HEADER + ROWS).encode())[:-20]), "truncated or corrupt gzip file"),
     "no gzip": (csv_gz((HEADER + ROWS).encode()), "is named .gz but is no gzip file"),
@@ -101,7 +104,10 @@ BROKEN: dict[str, tuple[Callable[[], str], str]] = {
     "NPZ of nonsense": (npz_that_is_none, "not a valid NPY array"),
     "NPZ without y": (npz(x=np.zeros((60, 3))), "no array 'y'"),
     "NPZ of unequal lengths": (npz(x=np.zeros((60, 3)), y=np.arange(59) % 2), "59 targets for the 60 samples"),
-    "NPZ with NaN": (npz(x=np.full((60, 3), np.nan), y=np.arange(60) % 2), "180 NaN or infinite value(s), the first at [0, 0]"),
+    "NPZ with NaN": (
+        npz(x=np.full((60, 3), np.nan), y=np.arange(60) % 2),
+        "180 NaN or infinite value(s), the first at [0, 0]",
+    ),
     "empty NPZ": (npz(x=np.zeros((0, 3)), y=np.zeros(0, int)), "the array is empty, shape (0, 3)"),
     "IDX cut short": (idx(IMAGES[:-1], LABELS), "declares shape (60, 2, 2)"),
     "IDX that lies": (idx(struct.pack(">4B3I", 0, 0, 8, 3, 2**31, 2**20, 2**20) + bytes(9), LABELS), "fetch it again"),
@@ -112,7 +118,9 @@ BROKEN: dict[str, tuple[Callable[[], str], str]] = {
 
 @pytest.mark.parametrize("command", ["train", "check"])
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_data_are_one_message_with_exit_code_4(case: str, command: str, folder: Path, layerflow_command: Command) -> None:
+def test_broken_data_are_one_message_with_exit_code_4(
+    case: str, command: str, folder: Path, layerflow_command: Command
+) -> None:
     write, message = BROKEN[case]
     source = write()
     more = ["--quiet"] if command == "train" else ["--quick"]
@@ -128,7 +136,11 @@ def test_labels_of_a_test_file_must_be_known(folder: Path, layerflow_command: Co
     Path("d.csv").write_text(HEADER + ROWS)
     Path("t.csv").write_text(HEADER + "1,2,maybe\n")
     done = layerflow_command(
-        "train", "iris.yaml", "-q", "data.source={type: CSV, path: d.csv, target: y}", "data.test={type: CSV, path: t.csv, target: y}"
+        "train",
+        "iris.yaml",
+        "-q",
+        "data.source={type: CSV, path: d.csv, target: y}",
+        "data.test={type: CSV, path: t.csv, target: y}",
     )
     assert done.code == 4
     assert "t.csv:2: column 'y': class 'maybe' is not one of 'no', 'yes'" in done.err

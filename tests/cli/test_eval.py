@@ -35,7 +35,9 @@ def test_classes_and_confusion_agree_with_the_accuracy(trained: Path, layerflow_
         assert row["precision"] == pytest.approx(confusion[index, index] / confusion[:, index].sum())
 
 
-def test_a_person_reads_metrics_beside_the_baseline_classes_and_confusion(trained: Path, layerflow_command: Command) -> None:
+def test_a_person_reads_metrics_beside_the_baseline_classes_and_confusion(
+    trained: Path, layerflow_command: Command
+) -> None:
     lines = layerflow_command("eval", trained, "--part", "validation").out.splitlines()
     assert lines[0].endswith("on the validation part of iris, 12 samples")
     assert lines[2].split() == ["model", "baseline"]
@@ -56,7 +58,9 @@ def test_a_model_file_alone_is_enough_for_other_data(trained: Path, layerflow_co
     assert "name some with --data" in without.err
 
 
-def test_data_in_two_files_are_named_one_after_the_other(trained: Path, layerflow_command: Command, tmp_path: Path) -> None:
+def test_data_in_two_files_are_named_one_after_the_other(
+    trained: Path, layerflow_command: Command, tmp_path: Path
+) -> None:
     rows = [line.split(",") for line in IRIS.read_text().splitlines()[1:]]
     np.save(tmp_path / "x.npy", np.array([row[:4] for row in rows], float))
     np.save(tmp_path / "y.npy", np.array([row[4] for row in rows]))

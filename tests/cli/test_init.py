@@ -20,7 +20,11 @@ def write_messy(file: Path) -> None:
     lines = ['id;size;"colour: or ""so""";remark;no;version;label']
     for row in range(60):
         size = "" if row == 5 else f"{rng.normal():.3f}"
-        colour, answer, label = rng.choice(["red", "no", "12:30"]), rng.choice(["yes", "no"]), rng.choice(["true", "false", "null"])
+        colour, answer, label = (
+            rng.choice(["red", "no", "12:30"]),
+            rng.choice(["yes", "no"]),
+            rng.choice(["true", "false", "null"]),
+        )
         lines.append(f"{7 * row + 3};{size};{colour};remark number {row};{answer};v1;{label}")
     file.write_text("\n".join(lines))
 
@@ -123,9 +127,17 @@ def test_arrays_in_files_of_their_own(folder: Path, layerflow_command: Command) 
     assert layerflow_command("init", "x.npy", "--target", "y.npy", "-o", "start.yaml").code == 0
     assert load_config("start.yaml").data.source.arguments["task"] == "classification"
     with gzip.open("images-idx3-ubyte.gz", "wb") as file:
-        file.write(bytes([0, 0, 8, 3, 0, 0, 0, 60, 0, 0, 0, 3, 0, 0, 0, 3]) + rng.integers(0, 256, 540, dtype=np.uint8).tobytes())
-    Path("labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 60]) + rng.integers(0, 2, 60, dtype=np.uint8).tobytes())
-    assert layerflow_command("init", "images-idx3-ubyte.gz", "--target", "labels-idx1-ubyte", "-o", "images.yaml").code == 0
+        file.write(
+            bytes([0, 0, 8, 3, 0, 0, 0, 60, 0, 0, 0, 3, 0, 0, 0, 3])
+            + rng.integers(0, 256, 540, dtype=np.uint8).tobytes()
+        )
+    Path("labels-idx1-ubyte").write_bytes(
+        bytes([0, 0, 8, 1, 0, 0, 0, 60]) + rng.integers(0, 2, 60, dtype=np.uint8).tobytes()
+    )
+    assert (
+        layerflow_command("init", "images-idx3-ubyte.gz", "--target", "labels-idx1-ubyte", "-o", "images.yaml").code
+        == 0
+    )
     assert layerflow_command("check", "start.yaml", "images.yaml", "--quick").code == 0
 
 

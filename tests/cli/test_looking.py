@@ -43,7 +43,9 @@ def test_check_goes_on_after_a_configuration_that_fails(folder: Path, layerflow_
     (folder / "wide.yaml").write_text(text.replace("ReLU, Linear", "ReLU, {type: Linear, in_features: 17}"))
     done = layerflow_command("check", "wide.yaml", "iris.yaml", "--quick")
     assert done.code == 2
-    assert "wide.yaml: Linear(out_features=3, in_features=17): input of shape" in done.err.replace("in_features=17, out_features=3", "out_features=3, in_features=17")
+    assert "wide.yaml: Linear(out_features=3, in_features=17): input of shape" in done.err.replace(
+        "in_features=17, out_features=3", "out_features=3, in_features=17"
+    )
     assert "in gate '2' (Linear)" in done.err
     assert "iris.yaml: fine" in done.out
 
@@ -81,7 +83,9 @@ def test_gates_explains_one_in_full(layerflow_command: Command) -> None:
 
 def test_gates_of_your_own_come_last(layerflow_command: Command, own_types: Path) -> None:
     text = layerflow_command("gates", "--import", own_types).out
-    assert text.rpartition("\n\n")[2].startswith("your own\n  LearnedSwish(beta=1.0)(x)\n      y = x * sigmoid(beta x), beta learned.\n")
+    assert text.rpartition("\n\n")[2].startswith(
+        "your own\n  LearnedSwish(beta=1.0)(x)\n      y = x * sigmoid(beta x), beta learned.\n"
+    )
     assert "beta learned" in layerflow_command("gates", "LearnedSwish", "--import", own_types).out
 
 
@@ -109,8 +113,12 @@ def test_help_lists_every_command_and_exit_code(layerflow_command: Command) -> N
         assert word in text
 
 
-@pytest.mark.parametrize("words", [[], ["trian"], ["train"], ["check", "iris.yaml", "--qick"], ["gates", "ReLU", "Tanh"], ["eval"]])
-def test_words_that_no_command_takes_are_usage_errors(folder: Path, layerflow_command: Command, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [[], ["trian"], ["train"], ["check", "iris.yaml", "--qick"], ["gates", "ReLU", "Tanh"], ["eval"]]
+)
+def test_words_that_no_command_takes_are_usage_errors(
+    folder: Path, layerflow_command: Command, words: list[str]
+) -> None:
     done = layerflow_command(*words)
     assert done.code == 2
     assert done.err.startswith("usage: layerflow")

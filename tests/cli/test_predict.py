@@ -36,7 +36,11 @@ def test_every_sample_is_named_by_its_line(trained: Path, new_file: Path, layerf
     done = layerflow_command("predict", trained, new_file)
     assert done.code == 0
     rows = list(csv.DictReader(io.StringIO(done.out)))
-    assert [(row["line"], row["prediction"]) for row in rows] == [("2", "setosa"), ("4", "virginica"), ("6", "versicolor")]
+    assert [(row["line"], row["prediction"]) for row in rows] == [
+        ("2", "setosa"),
+        ("4", "virginica"),
+        ("6", "versicolor"),
+    ]
     assert all(1 / 3 < float(row["probability"]) <= 1 for row in rows)
 
 
@@ -97,7 +101,9 @@ def test_a_regression_predicts_values(layerflow_command: Command, folder: Path) 
     assert float(value) == pytest.approx(float(lf.load_model("runs/iris/001").predict(features)[0]), rel=1e-6)
 
 
-def test_a_loss_without_probabilities_predicts_without_them(layerflow_command: Command, folder: Path, new_file: Path) -> None:
+def test_a_loss_without_probabilities_predicts_without_them(
+    layerflow_command: Command, folder: Path, new_file: Path
+) -> None:
     layerflow_command("train", "iris.yaml", "-q", "loss=MulticlassSVM")
     assert layerflow_command("predict", "runs/iris/001", new_file).out.startswith("line,prediction\n")
     refused = layerflow_command("predict", "runs/iris/001", new_file, "--probabilities", "-o", "out.csv")
@@ -109,7 +115,11 @@ def test_a_loss_without_probabilities_predicts_without_them(layerflow_command: C
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        (lambda text: text.replace("sepal_width_cm", "sepal_width"), 4, "no column 'sepal_width_cm', did you mean 'sepal_width'?"),
+        (
+            lambda text: text.replace("sepal_width_cm", "sepal_width"),
+            4,
+            "no column 'sepal_width_cm', did you mean 'sepal_width'?",
+        ),
         (lambda text: text.replace("1.4,", "long,"), 4, "new.csv:2: column 'petal_length_cm': 'long' is not a number"),
         (lambda text: text.replace("1.4,", ","), 4, "line 2 column 'petal_length_cm'"),
         (lambda text: text.splitlines()[0], 4, "no rows below the header"),

@@ -14,7 +14,9 @@ import layerflow as lf
 Command = Callable[..., Any]
 
 
-def test_training_writes_a_run_folder_and_prints_the_result_beside_its_baseline(folder: Path, layerflow_command: Command) -> None:
+def test_training_writes_a_run_folder_and_prints_the_result_beside_its_baseline(
+    folder: Path, layerflow_command: Command
+) -> None:
     done = layerflow_command("train", "iris.yaml", "-q")
     assert done.code == 0
     header, row = (line.split() for line in done.out.strip().splitlines())
@@ -29,11 +31,15 @@ def test_training_writes_a_run_folder_and_prints_the_result_beside_its_baseline(
     assert facts["data"]["samples"] == {"train": 108, "validation": 12, "test": 30}
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     with (run / "metrics.csv").open(newline="") as table:
-        assert [float(row["training_loss"]) for row in csv.DictReader(table)] == [record["training_loss"] for record in records]
+        assert [float(row["training_loss"]) for row in csv.DictReader(table)] == [
+            record["training_loss"] for record in records
+        ]
     assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5]
 
 
-def test_the_resolved_configuration_of_a_run_trains_the_same_model_again(folder: Path, layerflow_command: Command) -> None:
+def test_the_resolved_configuration_of_a_run_trains_the_same_model_again(
+    folder: Path, layerflow_command: Command
+) -> None:
     layerflow_command("train", "iris.yaml", "-q", "optimizer.lr=0.05", "--seed", "3")
     assert layerflow_command("train", "runs/iris/001/config.yaml", "-q", "--out", "again").code == 0
     with np.load("runs/iris/001/model.npz") as first, np.load("again/config/001/model.npz") as second:
@@ -58,7 +64,9 @@ def test_a_dry_run_writes_nothing(folder: Path, layerflow_command: Command) -> N
     assert sorted(folder.rglob("*")) == before
 
 
-def test_quiet_training_says_nothing_on_stderr_but_that_there_are_no_pictures(folder: Path, layerflow_command: Command) -> None:
+def test_quiet_training_says_nothing_on_stderr_but_that_there_are_no_pictures(
+    folder: Path, layerflow_command: Command
+) -> None:
     done = layerflow_command("train", "iris.yaml", "-q")
     assert done.err == "runs/iris/001: no pictures without matplotlib: pip install 'layerflow[plot]'\n"
 
@@ -92,10 +100,17 @@ def test_one_failing_configuration_keeps_no_other_from_training(folder: Path, la
 
 def test_a_problem_in_one_file_is_told_before_any_other_is_trained(folder: Path, layerflow_command: Command) -> None:
     text = (folder / "iris.yaml").read_text()
-    (folder / "bad.yaml").write_text(text.replace("momentum", "momentm").replace("out_features", "units").replace("ReLU", "ReLu"))
+    (folder / "bad.yaml").write_text(
+        text.replace("momentum", "momentm").replace("out_features", "units").replace("ReLU", "ReLu")
+    )
     done = layerflow_command("train", "iris.yaml", "bad.yaml", "missing.yaml")
     assert done.code == 2
-    for problem in ("did you mean 'momentum'?", "layerflow calls it 'out_features'", "did you mean 'ReLU'?", "missing.yaml: no such file"):
+    for problem in (
+        "did you mean 'momentum'?",
+        "layerflow calls it 'out_features'",
+        "did you mean 'ReLU'?",
+        "missing.yaml: no such file",
+    ):
         assert problem in done.err
     assert not (folder / "runs").exists()
     assert done.out == ""
@@ -108,7 +123,7 @@ def test_a_problem_in_one_file_is_told_before_any_other_is_trained(folder: Path,
         (["loss=SquaredError"], 2, "SquaredError is for numbers, but the targets are 3 classes"),
         (["loss=SigmoidCE"], 2, "SigmoidCE is for two classes, but the targets have 3"),
         (["train.best=validation_f1"], 2, "'validation_f1' is not recorded in this run"),
-        (["schedule={type: ReduceOnPlateau, metric: validation_f1}"], 2, "metric 'validation_f1' is not among those measured"),
+        (["schedule={type: ReduceOnPlateau, metric: validation_f1}"], 2, "'validation_f1' is not among those measured"),
         (["train.metrics=[rmse]"], 2, "no metric 'rmse' for classification"),
         (["train.batch_size=1000"], 4, "use a smaller batch_size"),
         (["data.test=0.999"], 4, "leaves a part empty"),
@@ -142,7 +157,9 @@ def test_a_diverging_run_says_where_and_keeps_what_was_written(folder: Path, lay
     assert "diverged" in done.out
 
 
-def test_types_of_your_own_train_and_come_back_from_the_model_file(folder: Path, layerflow_command: Command, own_types: Path) -> None:
+def test_types_of_your_own_train_and_come_back_from_the_model_file(
+    folder: Path, layerflow_command: Command, own_types: Path
+) -> None:
     x = np.random.default_rng(0).normal(size=(100, 2))
     np.savetxt("points.txt", np.column_stack([x, x[:, 0] * x[:, 1] > 0]))
     Path("own.yaml").write_text(

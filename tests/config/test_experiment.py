@@ -28,7 +28,11 @@ def test_parts_are_disjoint_stratified_and_complete(registry: Registry) -> None:
     assert parts.validation is not None and parts.test is not None
     lines = [set(part.lines.tolist()) for part in (parts.train, parts.validation, parts.test)]
     assert sorted(line for part in lines for line in part) == list(range(2, 152))
-    assert [np.bincount(part.y).tolist() for part in (parts.train, parts.validation, parts.test)] == [[36] * 3, [4] * 3, [10] * 3]
+    assert [np.bincount(part.y).tolist() for part in (parts.train, parts.validation, parts.test)] == [
+        [36] * 3,
+        [4] * 3,
+        [10] * 3,
+    ]
 
 
 def test_scaling_is_fitted_to_the_training_part_alone(registry: Registry) -> None:
@@ -43,7 +47,9 @@ def test_scaling_is_fitted_to_the_training_part_alone(registry: Registry) -> Non
 def test_parts_of_their_own_win_and_take_the_training_classes(registry: Registry, tmp_path: Path) -> None:
     header, *rows = IRIS.read_text().splitlines()
     (tmp_path / "t.csv").write_text("\n".join([header, *rows[100:103]]))
-    parts = read_parts(load_config_text(TEXT, [f"data.test={{type: CSV, path: {tmp_path}/t.csv, target: species}}"], registry))
+    parts = read_parts(
+        load_config_text(TEXT, [f"data.test={{type: CSV, path: {tmp_path}/t.csv, target: species}}"], registry)
+    )
     assert parts.test is not None and parts.validation is not None
     assert parts.test.y.tolist() == [2, 2, 2]
     assert len(parts.train) + len(parts.validation) == 150
@@ -77,10 +83,15 @@ def test_preparing_takes_no_step(registry: Registry) -> None:
     [
         (("loss=AbsoluteError",), "AbsoluteError is for numbers, but the targets are 3 classes"),
         (("loss=SigmoidCE",), "SigmoidCE is for two classes, but the targets have 3"),
-        (("data.source.target=petal_width_cm", "data.source.categorical=[species]"), "SoftmaxCE is for classes, but the targets are numbers"),
+        (
+            ("data.source.target=petal_width_cm", "data.source.categorical=[species]"),
+            "SoftmaxCE is for classes, but the targets are numbers",
+        ),
     ],
 )
-def test_a_loss_for_other_targets_is_told_with_its_place(registry: Registry, overrides: tuple[str, ...], message: str) -> None:
+def test_a_loss_for_other_targets_is_told_with_its_place(
+    registry: Registry, overrides: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(lf.ConfigError, match=message) as error:
         experiment(registry, *overrides)
     assert error.value.problems[0]["setting"] == "loss"

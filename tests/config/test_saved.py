@@ -1,4 +1,4 @@
-"""Saved models: scores after loading are those from before, for every way of describing a model, a loss and its data."""
+"""Saved models: scores after loading are those from before, however model, loss and data are described."""
 
 import json
 from pathlib import Path
@@ -90,7 +90,9 @@ def test_no_path_of_the_training_machine_is_in_the_file(registry: Registry) -> N
     assert str(DATA) not in json.dumps(trained("classes", registry).description())
 
 
-@pytest.mark.parametrize("key", ["model", "loss", "preprocessing", "task", "dtype", "targets", "reader", "name", "metrics"])
+@pytest.mark.parametrize(
+    "key", ["model", "loss", "preprocessing", "task", "dtype", "targets", "reader", "name", "metrics"]
+)
 def test_a_description_with_a_part_missing_is_refused(key: str, registry: Registry, tmp_path: Path) -> None:
     experiment = trained("classes", registry)
     save_model(tmp_path / "model.npz", experiment.model, experiment.description())

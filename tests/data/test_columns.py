@@ -37,7 +37,8 @@ def test_roles(name: str, cells: list[str], role: str, missing: int, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("header", "delimiter"), [("a,b,c", ","), ("a;b;c", ";"), ("a\tb", "\t"), ("a|b|c,d", "|"), ('"a,b";c;d', ";"), ("a", ",")]
+    ("header", "delimiter"),
+    [("a,b,c", ","), ("a;b;c", ";"), ("a\tb", "\t"), ("a|b|c,d", "|"), ('"a,b";c;d', ";"), ("a", ",")],
 )
 def test_delimiters(header: str, delimiter: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f"{header}\n1\n", encoding="utf-8-sig")

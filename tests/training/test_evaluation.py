@@ -34,7 +34,9 @@ def test_evaluating_gives_the_loss_first_and_the_metrics() -> None:
         (lf.ClippedNLL(), [[0.5], [7.0]], [[0.25, 0.75], [0.0, 1.0]]),
     ],
 )
-def test_a_loss_says_which_probabilities_scores_stand_for(loss: lf.Gate, scores: list[float], expected: list[list[float]]) -> None:
+def test_a_loss_says_which_probabilities_scores_stand_for(
+    loss: lf.Gate, scores: list[float], expected: list[list[float]]
+) -> None:
     np.testing.assert_allclose(class_probabilities(loss, np.array(scores)), expected, atol=1e-15)
 
 

@@ -79,7 +79,7 @@ def test_every_changed_byte_is_refused(file: Path) -> None:
 
 def test_other_archives_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    with pytest.raises(DataError, match="other.npz"):
+    with pytest.raises(DataError, match=r"other\.npz"):
         load_model(tmp_path / "other.npz")
     with pytest.raises(DataError, match="no such file; give a run folder"):
         load_model(tmp_path / "missing.npz")

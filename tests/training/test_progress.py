@@ -20,11 +20,15 @@ class Terminal(io.StringIO):
 def fit(observer: lf.Observer, epochs: int, **settings: object) -> None:
     x, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
     model = lf.Sequential(lf.Linear(2))
-    lf.Trainer(model, lf.SoftmaxCE(), lf.SGD(lr=0.1), epochs=epochs, observers=[observer], batch_size=10, **settings).fit(x, y)  # type: ignore[arg-type]
+    lf.Trainer(
+        model, lf.SoftmaxCE(), lf.SGD(lr=0.1), epochs=epochs, observers=[observer], batch_size=10, **settings
+    ).fit(x, y)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("epochs", "lines"), [(1, 1), (3, 3), (10, 10), (11, 6), (19, 10), (1000, 10)])
-def test_a_log_gets_at_most_ten_lines_and_the_last_epoch(epochs: int, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_gets_at_most_ten_lines_and_the_last_epoch(
+    epochs: int, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     fit(ProgressLines("digits"), epochs)
     written = capsys.readouterr().err.splitlines()
     assert len(written) == lines
@@ -54,5 +58,12 @@ def test_elsewhere_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_line_tells_losses_and_metrics_in_four_digits() -> None:
-    record = {"epoch": 3, "lr": 0.1, "training_loss": 0.123456, "validation_accuracy": 0.98765, "seconds": 2.0, "gradient_norm": 1.0}
+    record = {
+        "epoch": 3,
+        "lr": 0.1,
+        "training_loss": 0.123456,
+        "validation_accuracy": 0.98765,
+        "seconds": 2.0,
+        "gradient_norm": 1.0,
+    }
     assert brief(record) == "training_loss=0.1235 validation_accuracy=0.9877"

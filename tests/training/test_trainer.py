@@ -39,7 +39,14 @@ def weights(trained: lf.Trainer) -> np.ndarray:
 
 def test_the_steps_are_those_of_plain_loops(samples: Arrays) -> None:
     x, y = samples
-    trained = trainer(lf.Sequential(lf.Linear(3)), epochs=2, batch_size=64, shuffle=False, dtype="float64", regularizer=lf.L2Regularizer(0.01))
+    trained = trainer(
+        lf.Sequential(lf.Linear(3)),
+        epochs=2,
+        batch_size=64,
+        shuffle=False,
+        dtype="float64",
+        regularizer=lf.L2Regularizer(0.01),
+    )
     trained.prepare(x, y)
     weight, bias = (parameter.value.copy() for parameter in trained.model.parameters())
     trained.fit(x, y)
@@ -106,7 +113,9 @@ def test_reduce_on_plateau_reduces(samples: Arrays) -> None:
     x, _ = samples
     noise = np.random.default_rng(1).integers(0, 3, 300)
     schedule = lf.ReduceOnPlateau(metric="validation_loss", factor=0.5, patience=0)
-    history = trainer(schedule=schedule, optimizer=lf.SGD(lr=1.0), epochs=12).fit(x, noise, validation=(x[:50], noise[50:100]))
+    history = trainer(schedule=schedule, optimizer=lf.SGD(lr=1.0), epochs=12).fit(
+        x, noise, validation=(x[:50], noise[50:100])
+    )
     assert history["lr"][0] == 1.0
     assert history["lr"][-1] < 0.2
     assert sorted(history["lr"], reverse=True) == history["lr"]
@@ -280,7 +289,9 @@ def test_early_stopping_waits_for_its_patience_and_no_longer(samples: Arrays) ->
         ({"metrics": ["rmse"]}, "no metric 'rmse' for classification"),
     ],
 )
-def test_impossible_settings_are_told_before_the_first_step(samples: Arrays, settings: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_told_before_the_first_step(
+    samples: Arrays, settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(lf.ConfigError, match=message):
         trainer(**settings).prepare(*samples)
 
@@ -295,7 +306,9 @@ def test_impossible_settings_are_told_before_the_first_step(samples: Arrays, set
         (lambda x, y: (x[:, None, :], y), lf.GateError, "scores of shape"),
     ],
 )
-def test_data_that_do_not_fit_are_told(samples: Arrays, change: Callable[..., Arrays], error: type[Exception], message: str) -> None:
+def test_data_that_do_not_fit_are_told(
+    samples: Arrays, change: Callable[..., Arrays], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         trainer().fit(*change(*samples))
 
