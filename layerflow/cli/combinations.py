@@ -31,7 +31,7 @@ class Choice:
     ends: tuple[float, float] | None = None
 
     def draw(self, rng: np.random.Generator) -> str:
-        """Return one value: evenly from the list, or between the ends, on a logarithmic scale if those are a factor of 10 apart."""
+        """Return one value: from the list, or from between the ends, on a logarithmic scale if a factor of 10 is."""
         if self.ends is None:
             return self.values[rng.integers(len(self.values))]
         low, high = self.ends
@@ -54,7 +54,7 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """The swept settings as the name of a folder; what a file system may refuse is replaced, and a digest keeps names apart."""
+        """The swept settings as the name of a folder; shortened, with a digest, where a file system may refuse it."""
         text = ",".join(f"{key}={value}" for key, value in self.swept.items()) or "all"
         fit = UNFIT.sub("_", text)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -74,7 +74,9 @@ def read_choice(text: str, is_random: bool = False) -> Choice:
     if whole := WHOLE_RANGE.fullmatch(values):
         first, last = int(whole[1]), int(whole[2])
         if not first <= last < first + MAXIMUM:
-            raise ConfigError(f"{text}: a range runs from its smaller end to its larger one, over at most {MAXIMUM:,} values")
+            raise ConfigError(
+                f"{text}: a range runs from its smaller end to its larger one, over at most {MAXIMUM:,} values"
+            )
         return Choice(key, tuple(str(number) for number in range(first, last + 1)))
     if RANGE.fullmatch(values):
         return _between(text, key, values, is_random)
@@ -87,7 +89,9 @@ def read_choice(text: str, is_random: bool = False) -> Choice:
 
 
 def combinations(texts: Sequence[str], random: int | None = None) -> list[Combination]:
-    """Return all combinations of the values, or `random` of them: drawn alike at every call, so that more go on from fewer.
+    """Return all combinations of the values, or `random` of them.
+
+    These are drawn alike at every call, so that more of them begin with the fewer.
 
     Every draw is run with each of the seeds. A choice of one value holds for all the runs.
 
@@ -122,7 +126,9 @@ def yaml_value(text: str) -> Any:
 
 def _between(text: str, key: str, values: str, is_random: bool) -> Choice:
     if not is_random:
-        raise ConfigError(f"{text}: a range of fractions is for a random search: add --random 20, or list the values with commas")
+        raise ConfigError(
+            f"{text}: a range of fractions is for a random search: add --random 20, or list the values with commas"
+        )
     try:
         low, high = map(float, values.split("..", 1))
     except ValueError:

@@ -25,9 +25,11 @@ SETTINGS_SHOWN = 4
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
     parser = add_command(subparsers, common, "compare", "rank runs, and show what differs between two", EXAMPLES)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them such as runs/")
     parser.add_argument(
-        "--by", metavar="METRIC", help="what to sort by: test_accuracy, validation_loss, ... (default: what chose the best epoch)"
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them such as runs/"
+    )
+    parser.add_argument(
+        "--by", metavar="METRIC", help="what to sort by, such as test_accuracy (default: what chose the best epoch)"
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="draw the curves of all runs into one picture")
@@ -78,15 +80,32 @@ def as_plain(
 
 
 def table(runs: Sequence[Run], by: str, varying: dict[str, list[Any]]) -> str:
-    """Return the table for a person: the metric, the results on the test part, and the settings in which the runs differ."""
-    figures = [by, *(name for name in dict.fromkeys(name for one in runs for name in one.figures) if name.startswith("test_") and name != by)]
+    """Return the table for a person: metric, results on the test part, and the settings in which the runs differ."""
+    figures = [
+        by,
+        *(
+            name
+            for name in dict.fromkeys(name for one in runs for name in one.figures)
+            if name.startswith("test_") and name != by
+        ),
+    ]
     settings = list(varying)[:SETTINGS_SHOWN] if len(runs) > 2 else []
     rows = [["run", *figures, "epochs", "outcome", *settings]]
     for place, one in enumerate(runs):
         shown = [f"{one.figures[name]:.4f}" if name in one.figures else "-" for name in figures]
-        rows.append([str(one.folder), *shown, str(len(one.records)), one.outcome, *(shorten(varying[key][place]) for key in settings)])
+        rows.append(
+            [
+                str(one.folder),
+                *shown,
+                str(len(one.records)),
+                one.outcome,
+                *(shorten(varying[key][place]) for key in settings),
+            ]
+        )
     hidden = len(varying) - len(settings)
-    note = f"\n... and {hidden} more settings in which they differ (--json lists them)" if len(runs) > 2 and hidden else ""
+    note = (
+        f"\n... and {hidden} more settings in which they differ (--json lists them)" if len(runs) > 2 and hidden else ""
+    )
     return as_table(rows) + note
 
 
@@ -98,10 +117,14 @@ def description(pair: Difference, runs: Sequence[Run]) -> str:
         lines.append(f"{title}: {'' if values else 'the same'}".rstrip())
         if values:
             lines.append(as_table([[key, shorten(a), "->", shorten(b)] for key, (a, b) in values.items()], False, "  "))
-    if pair.parting_epoch is None:
+    if not pair.parts:
         lines.append(f"losses: the same, bit for bit, in all {pair.common_epochs} common epochs")
     else:
-        lines.append(f"losses: part in epoch {pair.parting_epoch}")
+        where = [f"step {pair.parting_step}"] * (pair.parting_step is not None) + [f"epoch {pair.parting_epoch}"] * (
+            pair.parting_epoch is not None
+        )
+        lines.append(f"losses: part in {', '.join(where)}")
+    if pair.parting:
         lines.append(as_table([[name, repr(a), "->", repr(b)] for name, (a, b) in pair.parting.items()], False, "  "))
     if pair.is_unexplained:
         lines.append("  nothing that was recorded explains it: configuration, data and environment are the same")
@@ -114,7 +137,7 @@ def description(pair: Difference, runs: Sequence[Run]) -> str:
 def shorten(value: Any, limit: int = 40) -> str:
     """Return a setting as YAML would have it, cut to a table's width from the left, where paths are alike."""
     text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= limit else f"...{text[3 - limit:]}"
+    return text if len(text) <= limit else f"...{text[3 - limit :]}"
 
 
 def _number(value: float | None) -> str:

@@ -14,12 +14,20 @@ from typing import IO, Any
 
 from layerflow.training.progress import MESSAGES
 
-# Read by the BLAS libraries when NumPy is imported; processes that share the cores must not each start a thread per core.
+# Read by BLAS when NumPy is imported: processes that share the cores must not each start a thread per core.
 ONE_THREAD = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 # A child imports from exactly where this process does, whether that was started as a script or as a module.
-START = "import sys, json; sys.path[:] = json.loads(sys.argv.pop(1)); from layerflow.cli.child import main; main()"
+START = """
+import json, sys
+try:
+    sys.path[:] = json.loads(sys.argv.pop(1))
+    from layerflow.cli.child import main
+    main()
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
 
 
 @dataclass(frozen=True)
@@ -134,9 +142,10 @@ class Jobs:
 
     @contextmanager
     def _signals_handed_on(self) -> Iterator[None]:
-        """Queue the signals that arrive, so that none of them comes between the start of a child and its being known."""
+        """Queue the signals that arrive, so that none comes between the start of a child and its being known."""
         previous = {
-            number: signal.signal(number, lambda number, frame: self.news.put(number)) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, lambda number, frame: self.news.put(number))
+            for number in (signal.SIGINT, signal.SIGTERM)
         }
         try:
             yield
@@ -152,7 +161,9 @@ class _Bars:
         from tqdm import tqdm
 
         self.tqdm = tqdm
-        self.runs = tqdm(total=total, desc="runs", unit="run", file=sys.stderr, dynamic_ncols=True, leave=False, position=0)
+        self.runs = tqdm(
+            total=total, desc="runs", unit="run", file=sys.stderr, dynamic_ncols=True, leave=False, position=0
+        )
         self.bars: dict[int, Any] = {}
 
     def started(self, place: int, name: str) -> None:

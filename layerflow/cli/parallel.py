@@ -11,6 +11,8 @@ from layerflow.cli.jobs import Ended, Job, Jobs
 from layerflow.cli.options import split_words
 from layerflow.cli.running import Result
 
+INTERRUPTED = (130, 143)
+
 
 def train_side_by_side(arguments: argparse.Namespace) -> list[Result]:
     """Do what `layerflow train` was asked to do, `arguments.jobs` configurations at a time."""
@@ -30,18 +32,22 @@ def train_all(jobs: Sequence[Job], count: int, quiet: bool) -> list[Result]:
 
 
 def result_of(ended: Ended) -> Result:
-    """Return what a training printed; one that ended without a word has failed."""
+    """Return what a training printed; one that ended without a word was interrupted early, or has failed."""
     try:
         (result,) = json.loads(ended.output)
         folder = None if result["folder"] is None else Path(result["folder"])
         return Result(**{**result, "name": ended.job.name, "folder": folder})
     except (ValueError, KeyError, TypeError):
-        reason = f"ended by signal {ended.code - 128}" if ended.code and ended.code > 128 else f"ended with exit code {ended.code}"
-        print(f"{ended.job.name}: {reason} before it had a result", file=sys.stderr)
+        if ended.code in INTERRUPTED:
+            return Result(ended.job.name, "interrupted", exit_code=ended.code)
+        how = f"signal {ended.code - 128}" if ended.code and ended.code > 128 else f"exit code {ended.code}"
+        print(f"{ended.job.name}: ended with {how} before it had a result", file=sys.stderr)
         return Result(ended.job.name, "failed", exit_code=ended.code or 1)
 
 
-def options_given(parser: argparse.ArgumentParser, arguments: argparse.Namespace, without: Collection[str]) -> list[str]:
+def options_given(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, without: Collection[str]
+) -> list[str]:
     """Return the options among `arguments`, as one would write them again."""
     words: list[str] = []
     for action in parser._actions:

@@ -38,8 +38,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="values with commas between them, whole numbers as 0..4, ends of a random search as 1e-4..1e-1; "
         "one value holds for all runs, and runs that differ in the seed alone are averaged",
     )  # fmt: skip
-    parser.add_argument("-j", "--jobs", type=positive, default=1, help="how many runs at a time, each in a process with one BLAS thread")
-    parser.add_argument("--random", type=positive, metavar="K", help="K combinations, drawn at random; the same ones at every call")
+    parser.add_argument(
+        "-j", "--jobs", type=positive, default=1, help="how many runs at a time, each in a process with one BLAS thread"
+    )
+    parser.add_argument(
+        "--random", type=positive, metavar="K", help="K combinations, drawn at random; the same ones at every call"
+    )
     parser.add_argument("-o", "--out", type=Path, help="where run folders are made (default: runs/<config>-sweep)")
     parser.add_argument("--by", metavar="METRIC", help="what to sort by (default: what chose the best epochs)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -83,20 +87,30 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def job_of(member: Member, out: Path, arguments: argparse.Namespace) -> Job:
-    """Return the job that trains a combination into `out/<combination>/<NNN>`."""
+    """Return the job that trains a combination into `out/<combination>/<NNN>`, or goes on where it was interrupted."""
     name = member.combination.name
-    words = ["train", arguments.config, *member.combination.overrides, "--json", f"--out={out}", f"--name={name}"]
+    begun = latest_run(out / name, member.config)
+    if begun:
+        words = ["train", f"--resume={begun.folder}", "--json"]
+    else:
+        words = ["train", arguments.config, *member.combination.overrides, "--json", f"--out={out}", f"--name={name}"]
     words += [word for module in arguments.imports for word in ("--import", module)]
     words += ["--quiet"] * arguments.quiet + ["--debug"] * arguments.debug
     return Job(name, words)
 
 
 def settled_run(folder: Path, config: Config) -> Run | None:
-    """Return the run in a combination's folder that ended, with exactly this configuration; `None` when there is none."""
+    """Return the run in a combination's folder if it has ended for good; `None` when there is still something to do."""
+    run = latest_run(folder, config)
+    return run if run and run.outcome in SETTLED else None
+
+
+def latest_run(folder: Path, config: Config) -> Run | None:
+    """Return the newest run in a combination's folder that has exactly this configuration."""
     for place in sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []:
         try:
             run = read_run(place)
-            if run.outcome in SETTLED and run.config_text == config.to_yaml(place):
+            if run.config_text == config.to_yaml(place):
                 return run
         except DataError:
             continue
@@ -110,10 +124,14 @@ def show(members: Sequence[Member], out: Path, arguments: argparse.Namespace) ->
         print("no run has results", file=sys.stderr)
         return
     by = arguments.by or default_metric(runs)
-    pairs = [(member.combination.settings, member.run if member.run and member.run.records else None) for member in members]
+    pairs = [
+        (member.combination.settings, member.run if member.run and member.run.records else None) for member in members
+    ]
     groups = grouped(pairs, by)
     if by not in (known := figures_of(groups)):
-        raise ConfigError(f"--by {by}: not recorded in these runs{did_you_mean(by, known)} Recorded: {', '.join(known)}")
+        raise ConfigError(
+            f"--by {by}: not recorded in these runs{did_you_mean(by, known)} Recorded: {', '.join(known)}"
+        )
     picture = draw(members, by, out)
     print(json.dumps(as_plain(groups, by, picture), indent=2) if arguments.json else table(groups, by))
     if picture:
@@ -128,7 +146,13 @@ def table(groups: Sequence[Group], by: str) -> str:
     for group in groups:
         done = len(group.values(by))
         count = str(done) if done == len(group.runs) else f"{done} of {len(group.runs)}"
-        rows.append([*([shorten(value) for value in group.settings.values()] or ["all"]), *(_shown(group, name) for name in figures), count])
+        rows.append(
+            [
+                *([shorten(value) for value in group.settings.values()] or ["all"]),
+                *(_shown(group, name) for name in figures),
+                count,
+            ]
+        )
     return as_table(rows)
 
 
@@ -156,7 +180,9 @@ def as_plain(groups: Sequence[Group], by: str, picture: Path | None) -> dict[str
 def draw(members: Sequence[Member], by: str, out: Path) -> Path | None:
     """Draw the metric against each swept setting, if matplotlib is there."""
     settings = [member.combination.settings or {"seed": member.config.seed} for member in members]
-    values = [member.run.figures.get(by, math.nan) if member.run and member.run.records else math.nan for member in members]
+    values = [
+        member.run.figures.get(by, math.nan) if member.run and member.run.records else math.nan for member in members
+    ]
     try:
         from layerflow.report.comparison_plots import draw_sweep
     except ConfigError as error:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from layerflow.report.markup import element, text
+
 WIDTH, HEIGHT = 460, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 28
 MOST_POINTS = 800
@@ -32,7 +34,9 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Return the position of a value."""
-        low, high, value = (map(math.log10, (self.low, self.high, value))) if self.is_log else (self.low, self.high, value)
+        low, high, value = (
+            (map(math.log10, (self.low, self.high, value))) if self.is_log else (self.low, self.high, value)
+        )
         return self.start + (value - low) / (high - low) * (self.stop - self.start)
 
     @property
@@ -50,7 +54,13 @@ class Scale:
         return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def chart(title: str, epochs: Sequence[float], curves: Sequence[Curve], marked: float | None = None, level: float | None = None) -> str:
+def chart(
+    title: str,
+    epochs: list[float],
+    curves: Sequence[Curve],
+    marked: float | None = None,
+    level: float | None = None,
+) -> str:
     """Return a figure: title and legend, and below them the curves over the epochs.
 
     Args:
@@ -62,7 +72,8 @@ def chart(title: str, epochs: Sequence[float], curves: Sequence[Curve], marked: 
     """
     every = math.ceil(len(epochs) / MOST_POINTS)
     chosen = sorted({*range(0, len(epochs), every), len(epochs) - 1})
-    x = Scale(epochs[0] - 0.5, epochs[-1] + 0.5, LEFT, WIDTH - RIGHT) if len(epochs) == 1 else Scale(epochs[0], epochs[-1], LEFT, WIDTH - RIGHT)
+    margin = 0.5 if len(epochs) == 1 else 0.0
+    x = Scale(epochs[0] - margin, epochs[-1] + margin, LEFT, WIDTH - RIGHT)
     y = _vertical([value for curve in curves for value in curve.values], level)
     parts = [_grid(x, y, len(epochs))]
     if level is not None and y.low <= level <= y.high:
@@ -71,19 +82,27 @@ def chart(title: str, epochs: Sequence[float], curves: Sequence[Curve], marked: 
         parts.append(_line("marked", x(marked), TOP, x(marked), HEIGHT - BOTTOM))
     parts += [_path(curve, [epochs[i] for i in chosen], [curve.values[i] for i in chosen], x, y) for curve in curves]
     parts.append(f'<line class="pointer" x1="0" x2="0" y1="{TOP}" y2="{HEIGHT - BOTTOM}" visibility="hidden"/>')
-    shown = list(epochs).index(marked) if marked in epochs else len(epochs) - 1
-    numbers = {"epochs": [epochs[i] for i in chosen], "x": [round(x(epochs[i]), 1) for i in chosen],
-               "values": [[_number(curve.values[i]) for i in chosen] for curve in curves], "shown": shown // every if every > 1 else shown}  # fmt: skip
+    shown = epochs.index(marked) if marked in epochs else len(epochs) - 1
+    numbers = {
+        "epochs": [epochs[i] for i in chosen],
+        "x": [round(x(epochs[i]), 1) for i in chosen],
+        "values": [[_number(curve.values[i]) for i in chosen] for curve in curves],
+        "shown": shown // every,
+    }
     legend = "".join(
-        f'<span class="key {curve.role}">{escape(curve.name)} <output>{_number(curve.values[shown])}</output></span>' for curve in curves
+        element(
+            "span", f"{escape(curve.name)} {text('output', _number(curve.values[shown]))}", kind=f"key {curve.role}"
+        )
+        for curve in curves
     )
-    guess = "" if level is None else f'<span class="key level">constant guess {_number(level)}</span>'
-    return (
-        f'<figure class="chart" data-numbers="{escape(json.dumps(numbers))}"><figcaption><b>{escape(title)}</b>'
-        f'<span class="epoch">epoch <output>{epochs[shown]:g}</output></span></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)} over the epochs">{"".join(parts)}</svg>'
-        f'<div class="legend">{legend}{guess}</div></figure>'
+    if level is not None:
+        legend += text("span", f"constant guess {_number(level)}", kind="key level")
+    epoch = element("span", f"epoch {text('output', f'{epochs[shown]:g}')}", kind="epoch")
+    drawing = element(
+        "svg", "".join(parts), viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", **{"aria-label": f"{title} over the epochs"}
     )
+    content = element("figcaption", text("b", title) + epoch) + drawing + element("div", legend, kind="legend")
+    return element("figure", content, kind="chart", **{"data-numbers": json.dumps(numbers)})
 
 
 def scatter(true: Sequence[float], predicted: Sequence[float]) -> str:
@@ -126,7 +145,8 @@ def _grid(x: Scale, y: Scale, epochs: int) -> str:
 
 
 def _tick_y(y: Scale, tick: float, width: int) -> str:
-    return f'{_line("grid", LEFT, y(tick), width - RIGHT, y(tick))}<text x="{LEFT - 7}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_label(tick)}</text>'
+    label = f'<text x="{LEFT - 7}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_label(tick)}</text>'
+    return _line("grid", LEFT, y(tick), width - RIGHT, y(tick)) + label
 
 
 def _tick_x(x: Scale, tick: float, height: int) -> str:
@@ -140,7 +160,11 @@ def _path(curve: Curve, epochs: Sequence[float], values: Sequence[float], x: Sca
         if is_drawn:
             commands.append(f"{'L' if is_open else 'M'}{x(epoch):.1f} {y(value):.1f}")
         is_open = is_drawn
-    dot = f'<circle class="dot {curve.role}" cx="{x(epochs[0]):.1f}" cy="{y(values[0]):.1f}" r="3"/>' if len(epochs) == 1 and commands else ""
+    dot = (
+        f'<circle class="dot {curve.role}" cx="{x(epochs[0]):.1f}" cy="{y(values[0]):.1f}" r="3"/>'
+        if len(epochs) == 1 and commands
+        else ""
+    )
     return f'<path class="curve {curve.role}" d="{"".join(commands)}"/>{dot}'
 
 

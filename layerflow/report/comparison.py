@@ -5,9 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from layerflow.errors import ConfigError, did_you_mean
+from layerflow.parameter import Array
 from layerflow.report.runs import Run
 from layerflow.training.metrics import higher_is_better
+from layerflow.training.run_folder import read_losses
 
 ABSENT = "(absent)"
 
@@ -28,7 +32,9 @@ def ranked(runs: Sequence[Run], by: str) -> list[Run]:
     """
     known = list(dict.fromkeys(name for run in runs for name in run.figures))
     if by not in known:
-        raise ConfigError(f"--by {by}: not recorded in any of these runs{did_you_mean(by, known)} Recorded: {', '.join(known)}")
+        raise ConfigError(
+            f"--by {by}: not recorded in any of these runs{did_you_mean(by, known)} Recorded: {', '.join(known)}"
+        )
     sign = -1 if higher_is_better(by) else 1
 
     def place(run: Run) -> tuple[bool, float]:
@@ -52,7 +58,9 @@ class Difference:
 
     Attributes:
         settings, data, environment: what went in.
-        parting_epoch: the first epoch whose losses are not bit for bit the same; `None` when all common ones are.
+        parting_step: the first step, from 1, whose loss is not bit for bit the same; `None` when all common ones are,
+            or steps are not recorded.
+        parting_epoch: the same for the losses recorded at the end of each epoch.
         parting: the losses in that epoch.
         common_epochs: how many epochs both have.
         figures: losses and metrics of the kept weights, whether they differ or not.
@@ -61,15 +69,21 @@ class Difference:
     settings: dict[str, tuple[Any, Any]]
     data: dict[str, tuple[Any, Any]]
     environment: dict[str, tuple[Any, Any]]
+    parting_step: int | None
     parting_epoch: int | None
     parting: dict[str, tuple[float, float]]
     common_epochs: int
     figures: dict[str, tuple[Any, Any]]
 
     @property
+    def parts(self) -> bool:
+        """The losses are not the same."""
+        return self.parting_step is not None or self.parting_epoch is not None
+
+    @property
     def is_unexplained(self) -> bool:
         """The losses part although everything that went in is the same."""
-        return self.parting_epoch is not None and not (self.settings or self.data or self.environment)
+        return self.parts and not (self.settings or self.data or self.environment)
 
 
 def difference(first: Run, second: Run) -> Difference:
@@ -84,6 +98,7 @@ def difference(first: Run, second: Run) -> Difference:
         settings={key: (a, b) for key, (a, b) in varying.items()},
         data=_unequal(_section(first, "data"), _section(second, "data")),
         environment=_unequal(_section(first, "versions"), _section(second, "versions")),
+        parting_step=_parting_step(read_losses(first.folder), read_losses(second.folder)),
         parting_epoch=epoch,
         parting=parting,
         common_epochs=len(pairs),
@@ -93,6 +108,12 @@ def difference(first: Run, second: Run) -> Difference:
 
 def _losses(record: dict[str, float]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name.endswith(("_loss", "_objective"))}
+
+
+def _parting_step(first: Array, second: Array) -> int | None:
+    common = min(len(first), len(second))
+    apart = np.flatnonzero(first[:common].view(np.uint64) != second[:common].view(np.uint64))
+    return int(apart[0]) + 1 if len(apart) else None
 
 
 def _section(run: Run, name: str) -> dict[str, Any]:

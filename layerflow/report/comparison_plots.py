@@ -17,12 +17,12 @@ try:
 except ImportError as error:
     raise ConfigError("pictures need matplotlib: pip install 'layerflow[plot]'") from error
 
-INK, FAINT = "#2b2d33", "#d9dce1"
+INK, FAINT, DOT, MEAN = "#2b2d33", "#d9dce1", "#2a6f97", "#e07a1f"
 NAMED = 10
 
 
 def draw_runs(runs: Sequence[Run], by: str, path: Path) -> None:
-    """Draw loss and ranking metric of all runs over the epochs, best run first; the training part dashed and fainter."""
+    """Draw loss and ranking metric of all runs over the epochs; the training part dashed and fainter."""
     metric = by.split("_", 1)[1]
     names = ["loss"] if metric in ("loss", "objective") else ["loss", metric]
     figure = Figure(figsize=(5.4 * len(names) + 2.6, 4.2), layout="constrained")
@@ -39,9 +39,10 @@ def draw_runs(runs: Sequence[Run], by: str, path: Path) -> None:
         if name == "loss" and _is_wide(runs):
             axes.set_yscale("log")
     handles, labels = panels[0].get_legend_handles_labels()
+    more = f"\n({NAMED} of {len(runs)} named)" if len(runs) > NAMED else ""
     figure.legend(
         handles[::-1], labels[::-1], loc="outside right upper", frameon=False, fontsize=8, labelcolor=INK,
-        title=f"best first, by {by}" + (f"\n({NAMED} of {len(runs)} named)" if len(runs) > NAMED else ""), title_fontsize=8,
+        title=f"best first, by {by}{more}", title_fontsize=8,
     )  # fmt: skip
     save(figure, path)
 
@@ -53,7 +54,8 @@ def draw_sweep(settings: dict[str, list[Any]], values: Sequence[float], by: str,
         settings: for each swept key its value in every run.
         values: the metric of every run; runs whose metric isn't finite are left out.
         by: the metric's name.
-        title, path: of the picture.
+        title: of the picture.
+        path: where to write it.
     """
     figure = Figure(figsize=(3.8 * len(settings) + 0.6, 3.6), layout="constrained")
     panels = figure.subplots(1, len(settings), squeeze=False, sharey=True)[0]
@@ -96,20 +98,26 @@ def _draw_run(axes: Axes, run: Run, name: str, colour: Any, label: str | None) -
 
 
 def _draw_setting(axes: Axes, points: Sequence[tuple[Any, float]]) -> None:
-    numbers = {x for x, _ in points if isinstance(x, int | float) and not isinstance(x, bool)}
-    is_numeric = len(numbers) == len({repr(x) for x, _ in points})
-    kinds = sorted(numbers) if is_numeric else list(dict.fromkeys(str(x) for x, _ in points))
-    at = {kind: kind if is_numeric else place for place, kind in enumerate(kinds)}
-    grouped = {kind: [y for x, y in points if (x if is_numeric else str(x)) == kind] for kind in kinds}
-    for kind, ys in grouped.items():
-        axes.plot([at[kind]] * len(ys), ys, "o", color="#2a6f97", alpha=0.45, markersize=5, markeredgewidth=0)
-    means = [sum(ys) / len(ys) for ys in grouped.values()]
-    axes.plot([at[kind] for kind in kinds], means, "-" if is_numeric else "", color="#e07a1f", marker="D", markersize=5, linewidth=1.4)
-    if not is_numeric:
-        axes.set_xticks(range(len(kinds)), kinds)
+    grouped: dict[Any, list[float]] = {}
+    for x, y in points:
+        grouped.setdefault(x if _is_number(x) else str(x), []).append(y)
+    if all(map(_is_number, grouped)):
+        places = {x: x for x in sorted(grouped)}
+        if len(places) > 1 and min(places) > 0 and max(places) / min(places) >= 10:
+            axes.set_xscale("log")
+    else:
+        places = {x: place for place, x in enumerate(grouped)}
+        axes.set_xticks(list(places.values()), [str(x) for x in places])
         axes.margins(x=0.2)
-    elif len(kinds) > 1 and kinds[0] > 0 and kinds[-1] / kinds[0] >= 10:
-        axes.set_xscale("log")
+    for x, ys in grouped.items():
+        axes.plot([places[x]] * len(ys), ys, "o", color=DOT, alpha=0.45, markersize=5, markeredgewidth=0)
+    means = [sum(grouped[x]) / len(grouped[x]) for x in places]
+    line = "-" if all(map(_is_number, grouped)) else ""
+    axes.plot(list(places.values()), means, line, color=MEAN, marker="D", markersize=5, linewidth=1.4)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _colours(count: int) -> list[Any]:
@@ -119,6 +127,8 @@ def _colours(count: int) -> list[Any]:
 
 
 def _is_wide(runs: Sequence[Run]) -> bool:
-    losses = [value for run in runs for record in run.records for name, value in record.items() if name.endswith("_loss")]
+    losses = [
+        value for run in runs for record in run.records for name, value in record.items() if name.endswith("_loss")
+    ]
     finite = [value for value in losses if math.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > 50

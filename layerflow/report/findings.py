@@ -74,7 +74,15 @@ def find(experiment: Experiment) -> Findings | None:
     chosen = _largest(losses, wrong if len(wrong) else None)
     worst = [_sample(part, i, losses, classes[y[i]], classes[answers[i]]) for i in chosen]
     return Findings(
-        word, len(part), results, guess, confusion_matrix(y, answers, len(classes)), classes, None, worst, len(wrong) > 0
+        word,
+        len(part),
+        results,
+        guess,
+        confusion_matrix(y, answers, len(classes)),
+        classes,
+        None,
+        worst,
+        len(wrong) > 0,
     )
 
 

@@ -1,8 +1,9 @@
-"""What the curves of a run suggest: rules of thumb, each of which speaks only with its evidence at hand, or not at all."""
+"""What the curves of a run suggest: rules of thumb, each of which gives its evidence or says nothing."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 
 from layerflow.parameter import Array
@@ -17,6 +18,7 @@ GAP, LEARNED_BY_HEART = 0.1, 0.98
 LARGE_UPDATE, SMALL_UPDATE = 0.1, 1e-4
 CONFUSED_SHARE, CONFUSED_SAMPLES = 0.2, 3
 STANDARD_ERRORS = 2
+TOO_HIGH = "the learning rate is probably too high"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def diverged(evidence: Evidence) -> str | None:
         return None
     epochs = len(evidence.records)
     reason = "; ".join(line.strip() for line in evidence.error.splitlines())
-    return f"The run diverged after {epochs} whole {'epoch' if epochs == 1 else 'epochs'}{': ' + reason if reason else ''}."
+    told = f"The run diverged after {epochs} whole {'epoch' if epochs == 1 else 'epochs'}"
+    return f"{told}: {reason}." if reason else f"{told}."
 
 
 def overfitting(evidence: Evidence) -> str | None:
@@ -71,19 +74,21 @@ def overfitting(evidence: Evidence) -> str | None:
     if not rises or training[-1] >= LOSS_FALL * training[lowest]:
         return None
     return (
-        f"Overfitting from about epoch {lowest + 1}: there the validation loss was lowest ({validation[lowest]:.3g}); it ended at "
-        f"{end:.3g}, while the training loss went on from {training[lowest]:.3g} to {training[-1]:.3g}.{_meanwhile(evidence, lowest)}"
+        f"Overfitting from about epoch {lowest + 1}: there the validation loss was lowest ({validation[lowest]:.3g}); "
+        f"it ended at {end:.3g}, while the training loss went on from {training[lowest]:.3g} to {training[-1]:.3g}."
+        f"{_meanwhile(evidence, lowest)}"
     )
 
 
 def learned_by_heart(evidence: Evidence) -> str | None:
-    """Speak when the training accuracy is all but perfect, and the validation accuracy of the last epoch a tenth lower."""
+    """Speak when the training accuracy is all but perfect at the end, and the validation accuracy a tenth lower."""
     training, validation = evidence.column("training_accuracy"), evidence.column("validation_accuracy")
     if not training or not validation or training[-1] < LEARNED_BY_HEART or training[-1] - validation[-1] < GAP:
         return None
     return (
         f"The model knows its training samples by heart (accuracy {training[-1]:.3f}) and others much less well "
-        f"({validation[-1]:.3f} on the validation part): more data, stronger regularisation or a smaller model may narrow the gap."
+        f"({validation[-1]:.3f} on the validation part): more data, stronger regularisation or a smaller model may "
+        "narrow the gap."
     )
 
 
@@ -93,13 +98,13 @@ def learning_rate_too_high(evidence: Evidence) -> str | None:
     if len(loss) < 4:
         return None
     if (end := median(loss[-3:])) > LOSS_RISE * loss[0] > 0:
-        return f"The training loss rose from {loss[0]:.3g} in the first epoch to {end:.3g} at the end: the learning rate is probably too high."
-    jumps = sum(later - earlier > SHARP_RISE * loss[0] for earlier, later in zip(loss, loss[1:], strict=False))
+        return f"The training loss rose from {loss[0]:.3g} in the first epoch to {end:.3g} at the end: {TOO_HIGH}."
+    jumps = sum(later - earlier > SHARP_RISE * loss[0] for earlier, later in pairwise(loss))
     if jumps < max(3, SHARP_SHARE * (len(loss) - 1)):
         return None
     return (
-        f"The training loss jumped up after {jumps} of {len(loss) - 1} epochs, each time by more than {SHARP_RISE:.0%} of what it "
-        "began with: the learning rate is probably too high."
+        f"The training loss jumped up after {jumps} of {len(loss) - 1} epochs, each time by more than {SHARP_RISE:.0%} "
+        f"of what it began with: {TOO_HIGH}."
     )
 
 
@@ -120,13 +125,13 @@ def small_updates(evidence: Evidence) -> str | None:
     if ratio is None or len(loss) < 3 or ratio > SMALL_UPDATE or loss[-1] < 0.8 * loss[0]:
         return None
     return (
-        f"The training loss only went from {loss[0]:.3g} to {loss[-1]:.3g}, and a step typically changed the parameters by "
-        f"{ratio:.1g} times their size, where about 0.001 is usual: the learning rate is probably too low."
+        f"The training loss only went from {loss[0]:.3g} to {loss[-1]:.3g}, and a step typically changed the "
+        f"parameters by {ratio:.1g} times their size, where about 0.001 is usual: the learning rate may be too low."
     )
 
 
 def still_improving(evidence: Evidence) -> str | None:
-    """Speak when the last tenth of the epochs brought the best value, and the last fifth a fair share of the whole gain."""
+    """Speak when the last tenth of the epochs brought the best value, and the last fifth a share of the whole gain."""
     values = evidence.column(evidence.watched)
     epochs = len(values)
     if evidence.outcome != "finished" or epochs < 5:
@@ -138,13 +143,13 @@ def still_improving(evidence: Evidence) -> str | None:
     if at < epochs - max(epochs // 10, 1) or not whole or gain < STILL_GAINING * whole:
         return None
     return (
-        f"Still improving at the end: the {_words(evidence.watched)} was best in epoch {at + 1} of {epochs} ({best:.3g}, after "
-        f"{before:.3g} a fifth of the epochs earlier); more epochs may help."
+        f"Still improving at the end: the {_words(evidence.watched)} was best in epoch {at + 1} of {epochs} "
+        f"({best:.3g}, after {before:.3g} a fifth of the epochs earlier); more epochs may help."
     )
 
 
 def at_baseline(evidence: Evidence) -> str | None:
-    """Speak when the result can't be told from that of the constant guess: 2 standard errors for an accuracy, 5 % of the r2."""
+    """Speak when the result can't be told from the constant guess's: within 2 standard errors, or 0.05 of an r2."""
     results, guess = evidence.results, evidence.baseline
     if "accuracy" in results and "accuracy" in guess and evidence.samples:
         name, margin = "accuracy", STANDARD_ERRORS * standard_error(guess["accuracy"], evidence.samples)
@@ -156,8 +161,9 @@ def at_baseline(evidence: Evidence) -> str | None:
     if not is_no_better:
         return None
     return (
-        f"No better than a constant guess: {name} {results[name]:.3f} on the {evidence.samples} samples of the {evidence.part} part, "
-        f"where the guess has {guess[name]:.3f}. Either the model hasn't learned, or the features don't tell."
+        f"No better than a constant guess: {name} {results[name]:.3f} on the {evidence.samples} samples of the "
+        f"{evidence.part} part, where the guess has {guess[name]:.3f}. Either the model hasn't learned, or the "
+        "features don't tell."
     )
 
 
@@ -191,7 +197,8 @@ def often_confused(evidence: Evidence) -> str | None:
     if not pairs:
         return None
     _, i, j = max(pairs)
-    return f"Of the {totals[i]} samples of class {evidence.classes[i]}, {wrong[i, j]} were taken for {evidence.classes[j]}."
+    true, taken = evidence.classes[i], evidence.classes[j]
+    return f"Of the {totals[i]} samples of class {true}, {wrong[i, j]} were taken for {taken}."
 
 
 READINGS = (
@@ -218,7 +225,9 @@ def _update_ratio(evidence: Evidence) -> float | None:
 
 def _meanwhile(evidence: Evidence, since: int) -> str:
     """What the first metric did over the epochs in which the loss rose: often much less."""
-    name = next((name for name in evidence.records[0] if name.startswith("validation_") and name != "validation_loss"), None)
+    name = next(
+        (name for name in evidence.records[0] if name.startswith("validation_") and name != "validation_loss"), None
+    )
     values = evidence.column(name) if name else []
     return f" The {_words(name)} went from {values[since]:.3f} to {values[-1]:.3f}." if name and values else ""
 

@@ -1,5 +1,6 @@
 """`report.html`: a whole run on one page, which needs nothing but itself."""
 
+import re
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 from layerflow.config.experiment import Experiment
 from layerflow.containers.container import Container
-from layerflow.report import sections
+from layerflow.report import results, sections
 from layerflow.report.findings import Findings, find
+from layerflow.report.markup import panel, text
 from layerflow.report.reading import Evidence, read_curves
 from layerflow.report.runs import Run, read_run
 from layerflow.training.storage import write_atomically
@@ -30,25 +32,25 @@ def write_report(experiment: Experiment, folder: Path) -> None:
 def report(run: Run, experiment: Experiment, findings: Findings | None) -> str:
     """Return the page."""
     title = f"{experiment.config.name} / {run.folder.name}"
-    style, script = (files("layerflow.report").joinpath("page", name).read_text("utf-8") for name in ("report.css", "report.js"))
     body = [
         sections.header(run, title),
         sections.cards(run, findings, experiment.trainer.epochs),
-        "<h2>What the curves suggest</h2>",
+        text("h2", "What the curves suggest"),
         sections.reading(read_curves(evidence(run, findings))),
     ]
     if run.records:
-        body += ["<h2>Curves</h2>", sections.curves(run, findings.baseline if findings else {})]
+        body += [text("h2", "Curves"), sections.curves(run, findings.baseline if findings else {})]
     if findings:
-        body += [sections.results(findings), sections.worst(findings, experiment.parts.preprocessing.features)]
-    body += [summary(experiment), sections.provenance(run, run.config_text)]
-    version = escape(str(run.facts.get("versions", {}).get("layerflow", "")))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">"
-        f'<title>{escape(title)}</title><style>{style}</style></head><body><main>{"".join(body)}'
-        f"<footer>Written by layerflow {version}.</footer></main><script>{script}</script></body></html>\n"
+        body += [results.results(findings), results.worst(findings, experiment.parts.preprocessing.features)]
+    body += [text("h2", "Model"), summary(experiment), text("h2", "Run it again"), sections.provenance(run)]
+    version = run.facts.get("versions", {}).get("layerflow", "")
+    body.append(text("footer", f"Written by layerflow {version}."))
+    page, style, script = (
+        files("layerflow.report").joinpath("page", f"report.{kind}").read_text("utf-8")
+        for kind in ("html", "css", "js")
     )
+    parts = {"TITLE": escape(title), "STYLE": style, "SCRIPT": script, "BODY": "\n".join(body)}
+    return re.sub("<!--([A-Z]+)-->", lambda found: parts[found[1]], page)
 
 
 def evidence(run: Run, findings: Findings | None) -> Evidence:
@@ -73,12 +75,13 @@ def evidence(run: Run, findings: Findings | None) -> Evidence:
 
 
 def summary(experiment: Experiment) -> str:
-    """Return the model's gates, shapes and numbers of parameters, with the loss and what is added to it."""
+    """Return the model's gates, shapes and numbers of parameters, with what is minimised and how."""
     plain = experiment.config.resolve()
     gates = experiment.model.summary() if isinstance(experiment.model, Container) else repr(experiment.model)
-    parts = {"objective": [plain["loss"], *_listed(plain["regularizer"])], "optimizer": [plain["optimizer"]], "schedule": _listed(plain["schedule"])}
+    parts = {"objective": [plain["loss"], *_listed(plain["regularizer"])]}
+    parts |= {name: _listed(plain[name]) for name in ("optimizer", "schedule")}
     told = "\n".join(f"{name}  {' + '.join(map(_call, given)) or 'none'}" for name, given in parts.items())
-    return f'<h2>Model</h2><div class="panel"><pre>{escape(gates)}\n\n{escape(told)}</pre></div>'
+    return panel(text("pre", f"{gates}\n\n{told}"))
 
 
 def _listed(given: Any) -> list[Any]:
@@ -86,8 +89,12 @@ def _listed(given: Any) -> list[Any]:
 
 
 def _call(element: Any) -> str:
-    """An element of a configuration as one would write it in Python, without what is left at nothing."""
+    """Return an element of a configuration as Python would write it, without what is left at nothing."""
     if not isinstance(element, dict):
-        return str(element)
-    given = [f"{key}={_call(value)}" for key, value in element.items() if key != "type" and value not in (None, False, 0)]
+        return f"{element}()"
+    given = [f"{key}={_argument(value)}" for key, value in element.items() if key != "type" and value]
     return f"{element.get('type', 'dict')}({', '.join(given)})"
+
+
+def _argument(value: Any) -> str:
+    return _call(value) if isinstance(value, dict) else repr(value)

@@ -27,7 +27,7 @@ class Group:
         return math.fsum(values) / len(values) if values else math.nan
 
     def spread(self, name: str) -> float:
-        """Return the standard deviation over the repetitions, sqrt(sum((v - mean)^2) / (n - 1)); NaN for fewer than two."""
+        """Return the standard deviation over the repetitions, sqrt(sum((v - mean)^2) / (n - 1)); NaN for one."""
         values, mean = self.values(name), self.mean(name)
         if len(values) < 2:
             return math.nan

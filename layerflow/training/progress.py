@@ -1,4 +1,4 @@
-"""Progress for a person: a bar on a terminal, a few plain lines elsewhere; messages to the process that shows many runs."""
+"""Progress for a person: a bar on a terminal, plain lines elsewhere; messages where another process shows it."""
 
 import json
 import math
@@ -26,7 +26,9 @@ class ProgressBar(Observer):
         from tqdm import tqdm
 
         total, done = trainer.epochs * len(trainer.batches), trainer.epoch * len(trainer.batches) + trainer.step
-        self.bar = tqdm(total=total, initial=done, desc=self.name, unit="step", file=sys.stderr, dynamic_ncols=True, leave=False)
+        self.bar = tqdm(
+            total=total, initial=done, desc=self.name, unit="step", file=sys.stderr, dynamic_ncols=True, leave=False
+        )
 
     def step_ended(self, trainer: Any) -> None:
         """Move on."""
@@ -62,7 +64,7 @@ class ProgressLines(Observer):
 
 
 class ProgressMessages(Observer):
-    """JSON lines on stderr, a few per second, for the process that runs this one beside others and draws all the bars."""
+    """JSON lines on stderr, a few per second, for the process that runs this one beside others and draws the bars."""
 
     def __init__(self) -> None:
         self.sent = 0.0
@@ -84,7 +86,14 @@ class ProgressMessages(Observer):
         self.sent = time.monotonic()
         steps = len(trainer.batches)
         done, total = trainer.epoch * steps + trainer.step, trainer.epochs * steps
-        message = {"done": done, "total": total, "epoch": trainer.epoch, "epochs": trainer.epochs, "text": text, "line": line}
+        message = {
+            "done": done,
+            "total": total,
+            "epoch": trainer.epoch,
+            "epochs": trainer.epochs,
+            "text": text,
+            "line": line,
+        }
         print(MESSAGES, json.dumps(message), file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -101,10 +110,12 @@ def make_progress(name: str) -> ProgressBar | ProgressLines | ProgressMessages:
 def is_worth_a_line(trainer: Any) -> bool:
     """Say whether the epoch that ended is one of about ten to be printed."""
     interval = math.ceil(trainer.epochs / LINES)
-    is_last = trainer.epoch == trainer.epochs or trainer.history.outcome != "finished"
+    is_last: bool = trainer.epoch == trainer.epochs or trainer.history.outcome != "finished"
     return is_last or trainer.epoch % interval == 0
 
 
 def brief(record: Record) -> str:
     """Return the losses and metrics of an epoch on one line."""
-    return " ".join(f"{name}={value:.4g}" for name, value in record.items() if name.startswith(("training_", "validation_")))
+    return " ".join(
+        f"{name}={value:.4g}" for name, value in record.items() if name.startswith(("training_", "validation_"))
+    )

@@ -17,14 +17,18 @@ optimizer: {type: SGD, lr: 0.1}
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Write a run folder: the validation losses of its epochs, and facts and settings that differ from the usual ones."""
+    """Write a run folder: validation losses of its epochs, and facts and settings other than the usual ones."""
 
     def write(name: str, losses: Sequence[float] = (1.0, 0.5, 0.6), config: str = CONFIG, **facts: Any) -> Path:
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         usual = {
             "outcome": "finished",
-            "best": {"metric": "validation_loss", "value": min(losses, default=0), "epoch": losses.index(min(losses)) + 1 if losses else 0},
+            "best": {
+                "metric": "validation_loss",
+                "value": min(losses, default=0),
+                "epoch": losses.index(min(losses)) + 1 if losses else 0,
+            },
             "test": {"loss": 0.7, "accuracy": 0.9},
             "data": {"name": "x", "checksum": "sha256:0"},
             "versions": {"numpy": "2.0"},

@@ -84,7 +84,9 @@ def test_a_long_run_is_thinned_out_but_keeps_its_ends() -> None:
 
 
 def test_a_far_level_does_not_squash_the_curves() -> None:
-    near, far = (chart("accuracy", [1, 2], [Curve("training", "training", [0.9, 0.95])], level=level) for level in (0.89, 0.1))
+    near, far = (
+        chart("accuracy", [1, 2], [Curve("training", "training", [0.9, 0.95])], level=level) for level in (0.89, 0.1)
+    )
     assert 'class="level"' in near
     assert 'class="level"' not in far
     assert "constant guess 0.1" in far

@@ -38,13 +38,19 @@ def test_an_unknown_metric_is_named_with_its_neighbour(run: Callable[..., Run]) 
 
 
 def test_the_default_metric_is_the_one_that_chose_the_weights_and_never_the_test_part(run: Callable[..., Run]) -> None:
-    assert default_metric([run("none", best=None), run("a", best={"metric": "validation_accuracy", "epoch": 1})]) == "validation_accuracy"
+    assert (
+        default_metric([run("none", best=None), run("a", best={"metric": "validation_accuracy", "epoch": 1})])
+        == "validation_accuracy"
+    )
     assert default_metric([run("only", best=None)]) == "training_loss"
 
 
 def test_settings_that_vary_are_listed_by_key(run: Callable[..., Run], run_folder: RunFolder) -> None:
     config = (run("a").folder / "config.yaml").read_text()
-    runs = [read_run(run_folder("b", config=config)), read_run(run_folder("c", config=config.replace("0.1", "0.2").replace("seed: 0\n", "")))]
+    runs = [
+        read_run(run_folder("b", config=config)),
+        read_run(run_folder("c", config=config.replace("0.1", "0.2").replace("seed: 0\n", ""))),
+    ]
     assert varying_settings(runs) == {"seed": [0, ABSENT], "optimizer.lr": [0.1, 0.2]}
 
 
@@ -68,7 +74,9 @@ def test_the_first_epoch_where_the_losses_part_is_found_to_the_last_bit(run: Cal
 
 
 def test_differences_of_data_and_environment_explain(run: Callable[..., Run]) -> None:
-    found = difference(run("a", [1.0]), run("b", [2.0], data={"name": "x", "checksum": "sha256:1"}, versions={"numpy": "2.1"}))
+    found = difference(
+        run("a", [1.0]), run("b", [2.0], data={"name": "x", "checksum": "sha256:1"}, versions={"numpy": "2.1"})
+    )
     assert found.data == {"checksum": ("sha256:0", "sha256:1")}
     assert found.environment == {"numpy": ("2.0", "2.1")}
     assert not found.is_unexplained
@@ -80,7 +88,12 @@ def test_a_longer_run_parts_nowhere(run: Callable[..., Run]) -> None:
 
 
 def test_groups_have_mean_and_spread_over_their_runs(run: Callable[..., Run]) -> None:
-    members = [({"lr": 1}, run("a", [1.0])), ({"lr": 2}, run("b", [0.2])), ({"lr": 1}, run("c", [4.0])), ({"lr": 3}, None)]
+    members = [
+        ({"lr": 1}, run("a", [1.0])),
+        ({"lr": 2}, run("b", [0.2])),
+        ({"lr": 1}, run("c", [4.0])),
+        ({"lr": 3}, None),
+    ]
     best, second, failed = grouped(members, "validation_loss")
     assert [group.settings["lr"] for group in (best, second, failed)] == [2, 1, 3]
     assert second.mean("validation_loss") == 2.5

@@ -36,7 +36,9 @@ def names(pattern: str, count: int) -> list[str]:
         ((2, 65), None, None),
     ],
 )
-def test_images_are_recognised_by_their_shape_or_names(shape: tuple[int, ...], features: list[str] | None, expected: tuple[int, ...] | None) -> None:
+def test_images_are_recognised_by_their_shape_or_names(
+    shape: tuple[int, ...], features: list[str] | None, expected: tuple[int, ...] | None
+) -> None:
     images = as_images(RNG.normal(size=shape), features)
     assert (None if images is None else images.shape) == expected
 

@@ -50,13 +50,22 @@ def confused(*rows: list[int]) -> Evidence:
 
 SPEAKS = {
     "diverged": (Evidence(records(training_loss=[1.0]), "diverged", "loss is nan"), "after 1 whole epoch: loss is nan"),
-    "overfitting": (losses(FALLING, RISING_AGAIN), "from about epoch 4: there the validation loss was lowest (0.7); it ended at 1.1"),
+    "overfitting": (
+        losses(FALLING, RISING_AGAIN),
+        "from about epoch 4: there the validation loss was lowest (0.7); it ended at 1.1",
+    ),
     "learned_by_heart": (accuracies(1.0, 0.8), "accuracy 1.000) and others much less well (0.800"),
     "learning_rate_too_high": (losses(ZIGZAG, LEVELLED), "jumped up after 4 of 9 epochs"),
     "large_updates": (updates(0.3, LEVELLED), "by 0.3 times their size"),
     "small_updates": (updates(1e-6, [2.3, 2.29, 2.28]), "went from 2.3 to 2.28"),
-    "still_improving": (losses(FALLING, [2 - 0.1 * place for place in range(10)]), "was best in epoch 10 of 10 (1.1, after 1.3"),
-    "at_baseline": (measured(0.15, 0.1), "accuracy 0.150 on the 100 samples of the test part, where the guess has 0.100"),
+    "still_improving": (
+        losses(FALLING, [2 - 0.1 * place for place in range(10)]),
+        "was best in epoch 10 of 10 (1.1, after 1.3",
+    ),
+    "at_baseline": (
+        measured(0.15, 0.1),
+        "accuracy 0.150 on the 100 samples of the test part, where the guess has 0.100",
+    ),
     "never_predicted": (confused([9, 1, 0], [0, 9, 0], [2, 2, 0]), "class c (4 samples)"),
     "often_confused": (confused([10, 0, 0], [0, 6, 4], [0, 0, 10]), "Of the 10 samples of class b, 4 were taken for c"),
 }
@@ -71,7 +80,11 @@ SILENT = {
         Evidence(records(training_loss=FALLING)),
     ],
     "learned_by_heart": [accuracies(1.0, 0.95), accuracies(0.9, 0.7)],
-    "learning_rate_too_high": [losses(FALLING, ZIGZAG), losses(LEVELLED, LEVELLED), losses([1e-3, 2e-3, 1e-3], [1, 1, 1])],
+    "learning_rate_too_high": [
+        losses(FALLING, ZIGZAG),
+        losses(LEVELLED, LEVELLED),
+        losses([1e-3, 2e-3, 1e-3], [1, 1, 1]),
+    ],
     "large_updates": [updates(1e-3, ZIGZAG), Evidence(records(training_loss=FALLING))],
     "small_updates": [updates(1e-3, [2.3, 2.29, 2.28]), updates(1e-6, [2.3, 1.5, 1.0])],
     "still_improving": [
@@ -80,7 +93,11 @@ SILENT = {
         losses(FALLING, [2 - 0.1 * place for place in range(10)], outcome="interrupted"),
     ],
     "at_baseline": [measured(0.17, 0.1), measured(0.5, 0.0, "r2"), Evidence([]), measured(3.0, 4.0, "rmse")],
-    "never_predicted": [confused([9, 1, 0], [0, 9, 0], [0, 0, 0]), confused([9, 1, 0], [0, 9, 0], [3, 0, 1]), Evidence([])],
+    "never_predicted": [
+        confused([9, 1, 0], [0, 9, 0], [0, 0, 0]),
+        confused([9, 1, 0], [0, 9, 0], [3, 0, 1]),
+        Evidence([]),
+    ],
     "often_confused": [confused([8, 2, 0], [0, 9, 1], [0, 1, 9]), confused([1, 0, 0], [0, 1, 1], [0, 0, 4])],
 }
 
@@ -97,18 +114,24 @@ def test_a_reading_speaks_with_its_evidence(name: str) -> None:
     assert words in " ".join(read_curves(evidence))
 
 
-@pytest.mark.parametrize(("name", "place"), [(name, place) for name, cases in SILENT.items() for place in range(len(cases))])
+@pytest.mark.parametrize(
+    ("name", "place"), [(name, place) for name, cases in SILENT.items() for place in range(len(cases))]
+)
 def test_a_reading_is_silent_without_evidence(name: str, place: int) -> None:
     assert getattr(reading, name)(SILENT[name][place]) is None
 
 
 def test_the_loss_that_ends_above_its_beginning_is_a_rate_too_high() -> None:
-    assert "rose from 1 in the first epoch to 3 at the end" in (reading.learning_rate_too_high(losses([1, 2, 3, 3, 3], [1] * 5)) or "")
+    assert "rose from 1 in the first epoch to 3 at the end" in (
+        reading.learning_rate_too_high(losses([1, 2, 3, 3, 3], [1] * 5)) or ""
+    )
 
 
 def test_overfitting_tells_what_the_metric_did_meanwhile() -> None:
     columns = {"training_loss": FALLING, "validation_loss": RISING_AGAIN, "validation_accuracy": [0.5] * 4 + [0.75] * 6}
-    assert "The validation accuracy went from 0.500 to 0.750." in (reading.overfitting(Evidence(records(**columns))) or "")
+    assert "The validation accuracy went from 0.500 to 0.750." in (
+        reading.overfitting(Evidence(records(**columns))) or ""
+    )
 
 
 def test_nothing_is_said_of_a_run_without_epochs() -> None:
@@ -116,5 +139,13 @@ def test_nothing_is_said_of_a_run_without_epochs() -> None:
 
 
 def test_a_good_run_gets_no_warnings() -> None:
-    quiet = losses(LEVELLED, LEVELLED, samples=100, results={"accuracy": 0.9}, baseline={"accuracy": 0.3}, confusion=np.diag([5, 5, 5]), classes="abc")
+    quiet = losses(
+        LEVELLED,
+        LEVELLED,
+        samples=100,
+        results={"accuracy": 0.9},
+        baseline={"accuracy": 0.3},
+        confusion=np.diag([5, 5, 5]),
+        classes="abc",
+    )
     assert read_curves(quiet) == []

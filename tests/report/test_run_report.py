@@ -87,12 +87,20 @@ def test_names_from_the_data_never_become_markup(report: Callable[..., Page]) ->
 
 def test_the_page_loads_nothing(report: Callable[..., Page]) -> None:
     page = report((ROOT / "configs/digits_mlp.yaml").read_text().replace("../data", f"{ROOT}/data"), "train.epochs=1")
-    addresses = [value for name, value in page.attributes if name in ("src", "href", "action", "data", "srcset", "poster")]
+    addresses = [
+        value for name, value in page.attributes if name in ("src", "href", "action", "data", "srcset", "poster")
+    ]
     assert addresses
     assert all(address.startswith("data:image/png;base64,") for address in addresses)
-    assert ("content", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:") in page.attributes
+    assert (
+        "content",
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:",
+    ) in page.attributes
     for file in ("report.css", "report.js"):
-        assert not re.search(r"url\(|@import|https?:|fetch\(|import\(", (Path(layerflow.report.__file__).parent / "page" / file).read_text())
+        assert not re.search(
+            r"url\(|@import|https?:|fetch\(|import\(",
+            (Path(layerflow.report.__file__).parent / "page" / file).read_text(),
+        )
 
 
 def test_digits_are_drawn_and_counted(report: Callable[..., Page]) -> None:
@@ -102,7 +110,17 @@ def test_digits_are_drawn_and_counted(report: Callable[..., Page]) -> None:
     assert page.tags.count("img") == min(24, samples - right)
     accuracy = float(re.search(r"test accuracy ([\d.]+)", page.text)[1])  # type: ignore[index]
     assert accuracy == pytest.approx(right / samples, abs=1e-4)
-    for words in ("Loss", "Accuracy", "Learning rate", "Gradient norm", "Relative update", "Confusion", "Most wrong", "Linear(out_features=", "sha256:"):
+    for words in (
+        "Loss",
+        "Accuracy",
+        "Learning rate",
+        "Gradient norm",
+        "Relative update",
+        "Confusion",
+        "Most wrong",
+        "Linear(out_features=",
+        "sha256:",
+    ):
         assert words in page.text
 
 
@@ -111,7 +129,9 @@ def test_it_says_how_to_run_it_again(report: Callable[..., Page]) -> None:
     page = report(CLASSES, "train.epochs=1")
     assert "layerflow train runs/c/001/config.yaml --name c" in page.text
     assert main(["train", "runs/c/001/config.yaml", "--name", "c", "--quiet"]) == 0
-    first, second = (Path(f"runs/c/{number}/metrics.jsonl").read_text().split('"seconds"')[0] for number in ("001", "002"))
+    first, second = (
+        Path(f"runs/c/{number}/metrics.jsonl").read_text().split('"seconds"')[0] for number in ("001", "002")
+    )
     assert first == second
 
 

@@ -17,11 +17,17 @@ def test_figures_are_those_of_the_kept_weights(run_folder: RunFolder) -> None:
     run = read_run(run_folder("a/001"))
     assert run.kept["epoch"] == 2
     assert run.figures == {
-        "training_loss": 0.5, "validation_loss": 0.5, "validation_accuracy": 0.75, "test_loss": 0.7, "test_accuracy": 0.9,
-    }  # fmt: skip
+        "training_loss": 0.5,
+        "validation_loss": 0.5,
+        "validation_accuracy": 0.75,
+        "test_loss": 0.7,
+        "test_accuracy": 0.9,
+    }
 
 
-@pytest.mark.parametrize("best", [None, {}, "x", {"epoch": None}, {"metric": "validation_loss", "value": 1.0, "epoch": 99}])
+@pytest.mark.parametrize(
+    "best", [None, {}, "x", {"epoch": None}, {"metric": "validation_loss", "value": 1.0, "epoch": 99}]
+)
 def test_without_a_best_epoch_the_last_one_counts(run_folder: RunFolder, best: object) -> None:
     assert read_run(run_folder("a/001", best=best)).kept["epoch"] == 3
 
@@ -65,7 +71,9 @@ def test_nan_is_read_as_nan(run_folder: RunFolder) -> None:
         ("config.yaml", b"42", "config.yaml: damaged"),
     ],
 )
-def test_damage_is_said_and_the_others_are_read(run_folder: RunFolder, file: str, content: bytes | None, message: str) -> None:
+def test_damage_is_said_and_the_others_are_read(
+    run_folder: RunFolder, file: str, content: bytes | None, message: str
+) -> None:
     whole, damaged = run_folder("a/001"), run_folder("a/002")
     (damaged / file).unlink() if content is None else (damaged / file).write_bytes(content)
     runs, skipped = read_runs([damaged, whole])
