@@ -9,7 +9,7 @@ import numpy as np
 from layerflow.containers.container import Container
 from layerflow.errors import GateError
 from layerflow.gate import Gate
-from layerflow.gradcheck.subject import Subject, guilty_line, outputs
+from layerflow.gradcheck.subject import Subject, guilty_line, is_real, outputs
 from layerflow.gradcheck.verdicts import Diagnosis
 from layerflow.parameter import Array
 from layerflow.sweep import Operation
@@ -54,7 +54,7 @@ def observe(subject: Subject) -> Observation:
     if not faults:
         second = subject.backward([g.copy() for g in upstream])
         faults += [] if all(_same(first[name], second[name]) for name in first) else [_unrepeatable(subject, first, second)]
-    faults += _narrow(subject, output, first)
+    faults += _narrow(subject, output, first) + _withheld(subject, output, first)
     return Observation(_copy(output), upstream, first, faults)
 
 
@@ -176,6 +176,21 @@ def _narrow(subject: Subject, output: Any, grads: dict[str, Array | None]) -> li
         sentence = f"{subject.name}: {seen}; somewhere {method} rounds to float32, and small gradients are lost"
         return [Diagnosis(name, "float32 hidden inside", sentence, f"astype, dtype= and np.float32 in {subject.name}.{method}")]
     return []
+
+
+def _withheld(subject: Subject, output: Any, grads: dict[str, Array | None]) -> list[Diagnosis]:
+    """`None` for the first input, on which the output depends; later ones may be labels and weights."""
+    name = subject.input_names[0] if subject.inputs else ""
+    if isinstance(subject.gate, Container) or grads.get(name, output) is not None or not is_real(subject.inputs[0]):
+        return []
+    others = [subject.inputs[0] * 1.25 + 0.125, *subject.inputs[1:]]
+    try:
+        if _same(subject.forward(*others), output):
+            return []
+    except GateError:  # other values may not be allowed, which shows that they matter
+        pass
+    sentence = f"{subject.name}.{name}: backward returns None for {name}, on which the output depends; None is for labels"
+    return [Diagnosis(name, "no gradient returned", sentence, f"what {subject.name}.backward returns for {name}")]
 
 
 def _was_narrow(array: Array) -> bool:

@@ -84,7 +84,7 @@ def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array)
     """
     with np.errstate(all="ignore"):
         rounding = np.array([EPS * (np.abs(weights * base) @ _moves(line, base)) for line in lines])
-        rounding += EPS * np.abs(analytic) * [line.scale for line in lines]
+        rounding += EPS * np.nan_to_num(np.abs(analytic), posinf=0.0) * [line.scale for line in lines]
         slopes = _window(lines, base, weights, rounding, FIRST)
         rest = _unsettled(slopes, analytic)
         for exponents in FINER:
@@ -112,7 +112,7 @@ def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
     largest = np.max(np.abs(slopes.numeric), initial=0.0, where=np.isfinite(slopes.numeric))
     settled = slopes.is_smooth & (slopes.error <= np.maximum(CONCLUSIVE * size, NEGLIGIBLE * largest))
     settled |= slopes.is_smooth & (np.maximum(slopes.error, np.abs(analytic - slopes.numeric)) <= AGREED * size)
-    is_flat = (size == 0.0) & (slopes.jump == 0.0)
+    is_flat = (size == 0.0) & (slopes.jump == 0.0) & slopes.is_smooth
     return np.flatnonzero(~settled & ~is_flat)
 
 

@@ -20,9 +20,9 @@ AFFORDABLE = 1e9  # multiplications in forwards, per window of differences
 
 def examine(subject: Subject, samples: int = SAMPLES, rtol: float = RTOL) -> Report:
     """The report on a subject, with the diagnosis of what is wrong."""
+    observation = observe(subject)
     if not subject.tensors:
         raise GateError(f"{subject.written}: nothing to check; it has no parameters and was given no real-valued input")
-    observation = observe(subject)
     report = Report(subject.written, faults=list(observation.faults))
     if any(fault.cause == "nondeterministic forward" for fault in report.faults):
         return report
