@@ -1,5 +1,6 @@
 """The pictures of a run: `curves.png` and, for a classifier, `confusion.png`. Needs the `plot` extra (matplotlib)."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from layerflow.training.tallies import confusion_matrix, predicted_labels
 TRAINING, VALIDATION, INK, FAINT = "#2a6f97", "#e07a1f", "#2b2d33", "#d9dce1"
 STYLE: dict[str, Any] = {"fontsize": 9, "color": INK}
 NUMBERS_UP_TO = 20
+LONGEST_NAME = 24
 
 
 def draw_curves(history: History, title: str, path: Path) -> None:
@@ -40,13 +42,14 @@ def draw_curves(history: History, title: str, path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _logarithmic_if_wide(axes, name, history)
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-    figure.suptitle(title, fontsize=11, color=INK)
+    figure.suptitle(title.replace("$", r"\$"), fontsize=11, color=INK)
     _save(figure, path)
 
 
 def draw_confusion(confusion: Array, classes: Sequence[str], title: str, path: Path) -> None:
-    """Draw how many samples of each class (rows) were taken for which class (columns); the shade is the share of the row."""
+    """Draw how many samples of each class (row) were taken for which (column); the shade is the share of the row."""
     count = len(classes)
+    names = [_plain(name) for name in classes]
     size = min(3.0 + 0.42 * count, 14.0)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
@@ -56,11 +59,11 @@ def draw_confusion(confusion: Array, classes: Sequence[str], title: str, path: P
         for row, column in np.argwhere(confusion):
             shade = "white" if shares[row, column] > 0.5 else INK
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=8, color=shade)
-        axes.set_xticks(range(count), classes, rotation=45 if max(map(len, classes)) > 3 else 0, fontsize=8, color=INK)
-        axes.set_yticks(range(count), classes, fontsize=8, color=INK)
+        axes.set_xticks(range(count), names, rotation=45 if max(map(len, names)) > 3 else 0, fontsize=8, color=INK)
+        axes.set_yticks(range(count), names, fontsize=8, color=INK)
     axes.set_xlabel("predicted", **STYLE)
     axes.set_ylabel("true", **STYLE)
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
+    axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=10, color=INK)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     _save(figure, path)
@@ -81,8 +84,16 @@ def _logarithmic_if_wide(axes: Axes, name: str, history: History) -> None:
         axes.set_yscale("log")
 
 
+def _plain(text: str) -> str:
+    """Return text that matplotlib takes for no formula, and that leaves room for the picture."""
+    return (text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…").replace("$", r"\$")
+
+
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A script that the font lacks becomes boxes; the tables of `layerflow eval` have the names.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, metadata={"Software": None})
 
 
 def draw_run(experiment: Experiment, history: History, folder: Path) -> None:
