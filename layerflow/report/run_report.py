@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from layerflow.config.experiment import Experiment
 from layerflow.containers.container import Container
 from layerflow.report import results, sections
@@ -77,6 +79,8 @@ def evidence(run: Run, findings: Findings | None) -> Evidence:
 def summary(experiment: Experiment) -> str:
     """Return the model's gates, shapes and numbers of parameters, with what is minimised and how."""
     plain = experiment.config.resolve()
+    shape = experiment.trainer.batch_size, *experiment.parts.preprocessing.sample_shape
+    experiment.model.build(np.random.default_rng(0), shape)  # it has seen other batches since
     gates = experiment.model.summary() if isinstance(experiment.model, Container) else repr(experiment.model)
     parts = {"objective": [plain["loss"], *_listed(plain["regularizer"])]}
     parts |= {name: _listed(plain[name]) for name in ("optimizer", "schedule")}

@@ -12,7 +12,7 @@ from layerflow.report.graph.flow import pull_back
 from layerflow.report.graph.picture import Item, Picture
 from layerflow.report.graph.reading import read
 from layerflow.report.graph.words import formula_of, local_gradient_of, number, shape_text
-from layerflow.sweep import Step
+from layerflow.sweep import AnyStep
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def shares(picture: Picture, item: Item, container: Container) -> list[Share]:
     return found
 
 
-def step_of(item: Item, container: Container) -> Step:
+def step_of(item: Item, container: Container) -> AnyStep:
     """The step of a gate."""
     return container.steps[int(item.key.removeprefix("gate"))]
 

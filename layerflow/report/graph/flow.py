@@ -6,7 +6,7 @@ from typing import Any
 
 from layerflow.containers.container import Container
 from layerflow.gate import Gradients
-from layerflow.sweep import Step
+from layerflow.sweep import AnyStep
 
 
 @dataclass
@@ -37,7 +37,7 @@ def trace(container: Container) -> Flow:
     return flow
 
 
-def pull_back(step: Step, grad: Any) -> Gradients:
+def pull_back(step: AnyStep, grad: Any) -> Gradients:
     """Run one step's backward for an upstream gradient, on what its forward stored; nothing else is touched."""
     inputs, parameters = step.backward(grad)
     return tuple([grad if needed else None for grad, needed in zip(inputs, step.needs_grad, strict=True)]), parameters

@@ -15,7 +15,7 @@ from layerflow.gate import Gate
 from layerflow.parameter import Parameter
 from layerflow.report.graph.flow import Flow, trace
 from layerflow.report.graph.words import is_generated, label_of, number
-from layerflow.sweep import Step
+from layerflow.sweep import AnyStep
 
 Kind = Literal["gate", "data", "parameter", "constant", "output"]
 
@@ -121,7 +121,7 @@ class _Drafter:
             self._connect(slot, item, "", self.container.grads[slot] if self.flow.ran_back else None)
         return self.picture
 
-    def _add_gate(self, position: int, index: int, step: Step) -> None:
+    def _add_gate(self, position: int, index: int, step: AnyStep) -> None:
         sources = [self._source(slot) for slot in step.reads]
         is_named = not is_generated(step.name, step.gate)
         item = Item(f"gate{index}", "gate", label_of(step.gate), step.name, is_named, step.gate, position)
@@ -194,7 +194,7 @@ def find_gate(picture: Picture, name: str) -> Item:
     raise GateError(f"{problem}; the gates are {known}")
 
 
-def _needed_for(steps: Iterable[tuple[int, Step]], wanted: set[int]) -> list[tuple[int, Step]]:
+def _needed_for(steps: Iterable[tuple[int, AnyStep]], wanted: set[int]) -> list[tuple[int, AnyStep]]:
     kept = []
     for index, step in reversed(list(steps)):
         if step.writes in wanted:
