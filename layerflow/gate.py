@@ -177,7 +177,11 @@ class Gate(Holder):
 
     def memory(self) -> Memory:
         """What this gate and its inner gates hold at the moment, for `recall`."""
-        return [(gate, gate._saved, dict(vars(gate))) for _, gate in find(self, Gate)]
+        return [part for _, gate in find(self, Gate) for part in gate.own_memory()]
+
+    def own_memory(self) -> Memory:
+        """What this gate alone holds."""
+        return [(self, self._saved, dict(vars(self)))]
 
     def restore(self, saved: Any, attributes: dict[str, Any]) -> None:
         """Hold again what was held; see `recall`."""

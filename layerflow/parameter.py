@@ -52,6 +52,12 @@ class Cell:
             self._value = array.copy()
 
     @property
+    def present(self) -> Any:
+        """The value for gates to compute with: the array, or of a single number the number itself, which is faster."""
+        value = self.value
+        return value if value.ndim else value[()]
+
+    @property
     def has_value(self) -> bool:
         """False as long as the input shape, and with it the array, is unknown."""
         return self._value is not None

@@ -94,7 +94,7 @@ class Operation:
     results have the right form is proven by the tests. It is used like a `Step`.
     """
 
-    __slots__ = ("gate", "name", "needs_grad", "place", "reads", "saved", "writes")
+    __slots__ = ("_name", "_own_gate", "gate", "needs_grad", "place", "reads", "saved", "writes")
 
     parameter_count = 0
     inner: tuple[Gate, ...] = ()
@@ -103,15 +103,13 @@ class Operation:
 
     def __init__(
         self,
-        name: str,
         gate: Gate,
         reads: tuple[int, ...],
         writes: int,
         needs_grad: tuple[bool, ...],
-        saved: Any,
+        saved: tuple[Any, ...] | None,
         place: Place | None,
     ) -> None:
-        self.name = name
         self.gate = gate
         self.reads = reads
         self.writes = writes
@@ -119,9 +117,28 @@ class Operation:
         self.saved = saved
         self.place = place
 
+    @property
+    def name(self) -> str:
+        """Its name in its container, empty as long as it has none."""
+        return getattr(self, "_name", "")
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
+
+    def own_gate(self) -> Gate:
+        """A gate for this operation alone, for use by hand: it holds what was saved here."""
+        gate: Gate | None = getattr(self, "_own_gate", None)
+        if gate is None:
+            gate = self._own_gate = self.gate.reuse()
+        gate._saved = self.saved
+        return gate
+
     def renamed(self, name: str, reads: tuple[int, ...], writes: int) -> "Operation":
         """The same operation as a step of another container."""
-        return Operation(name, self.gate, reads, writes, self.needs_grad, None, self.place)
+        operation = Operation(self.gate, reads, writes, self.needs_grad, None, self.place)
+        operation.name = name
+        return operation
 
     def look_inside(self) -> None:
         """Nothing is inside."""
@@ -196,7 +213,7 @@ def backward_sweep(steps: Sequence[AnyStep], values: list[Any], grads: list[Any]
             if needed and arrived is not None:
                 present = grads[slot]
                 grads[slot] = arrived if present is None else present + arrived
-        for name, arrived in result[1].items():
+        for name, arrived in result[1].items() if result[1] else ():
             parameter = step.gate.__dict__.get(name) or step.gate.named_parameters()[name]
             learned[parameter] = learned[parameter] + arrived if parameter in learned else arrived
     return learned

@@ -9,7 +9,7 @@ from layerflow.byhand import as_input, build_by_hand
 from layerflow.containers.drawn import Drawn
 from layerflow.contract import as_upstream
 from layerflow.errors import GateError
-from layerflow.gate import Gate, Gradients, Shape
+from layerflow.gate import Gate, Gradients, Memory, Shape
 from layerflow.parameter import Array, Parameter, float_type
 from layerflow.sweep import AnyStep, Operation, Step, backward_sweep, forward_sweep, plan_gradients, write_gradients
 from layerflow.walk import find
@@ -82,6 +82,11 @@ class Container(Gate, Drawn, checked=False):
         """Whether its sweeps are those of its steps; a subclass with a `forward` of its own is like any other gate."""
         cls: Any = type(self)
         return cls.forward is cls.bare_forward and cls.backward is cls.bare_backward
+
+    def own_memory(self) -> Memory:
+        """What this container holds, and what its operations, which have no gates of their own, keep."""
+        operations = [step for step in self.steps if isinstance(step, Operation)]
+        return super().own_memory() + [(operation, operation.saved, {}) for operation in operations]
 
     def finish(self) -> None:
         """Lay the steps that are still to be laid, and settle the outputs."""
@@ -160,7 +165,7 @@ class Container(Gate, Drawn, checked=False):
         for slot, value in zip(self.input_slots, inputs, strict=True):
             values[slot] = value
         for slot, parameter in self.sources.items():
-            values[slot] = parameter.value
+            values[slot] = parameter.present
         forward_sweep(self.steps, values, self.training)
         self._ran = [], (), np.dtype(float)
         outputs = tuple([values[slot] for slot in self.output_slots])

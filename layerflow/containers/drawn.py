@@ -2,14 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 
 class Drawn:
-    """What can be drawn. The drawing itself belongs to `layerflow.report`, which is loaded when a picture is asked for."""
+    """What can be drawn. The drawing itself is done by `layerflow.report`, loaded when a picture is asked for."""
 
     __slots__ = ()
 
-    def draw(self, path: str | os.PathLike[str], values: bool = True) -> Path:
+    def draw(self: Any, path: str | os.PathLike[str], values: bool = True) -> Path:
         """Draw the graph into a file; of a node, everything that it depends on.
 
         Args:
@@ -23,7 +24,7 @@ class Drawn:
 
         return draw(self, path, values)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+    def _repr_mimebundle_(self: Any, include: object = None, exclude: object = None) -> dict[str, str]:
         """What a notebook shows: the picture, where it can be laid out, and else the table."""
         from layerflow.report.graph import bundle
 

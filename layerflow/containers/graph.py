@@ -9,14 +9,15 @@ import numpy as np
 
 from layerflow.byhand import as_input, build_by_hand
 from layerflow.containers.container import Container
-from layerflow.containers.node import Node
+from layerflow.containers.node import Entry, Node
 from layerflow.errors import GateError, did_you_mean, users_place
 from layerflow.gate import Gate
 from layerflow.parameter import Parameter
 from layerflow.sweep import Operation, forward_sweep, plan_gradients
 
 Wire = Node | str
-RAN = [], (), np.dtype(float)
+Slots = tuple[int, ...]
+RAN: Any = [], (), np.dtype(float)
 
 
 class ComputationalGraph(Container, checked=False):
@@ -64,7 +65,7 @@ class ComputationalGraph(Container, checked=False):
         parameter = value if isinstance(value, Parameter) else Parameter(value)
         node = self._new_node(name, needs_grad=True)
         self.sources[node.slot] = parameter
-        self.values[node.slot] = parameter.value if parameter.has_value else None
+        self._refresh(node.slot)
         return node
 
     def constant(self, value: Any, name: str | None = None) -> Node:
@@ -85,47 +86,75 @@ class ComputationalGraph(Container, checked=False):
             self._roll_back(mark)
             raise
 
-    def operate(self, gate: Gate, *operands: Any) -> Node:
-        """Add a built-in operator to nodes: `apply`, without its ceremony where all operands have values.
+    # `transform` and `operate` are `apply` without its ceremony, for gates that hold no parameters and keep nothing but
+    # what they save: one gate then serves any number of nodes. Millions of nodes are made by them, so they are terse.
 
-        An operator has no parameters and keeps nothing but what it saves, so that one gate serves any number of nodes.
-        """
-        values, needed, sources, reads = self.values, self.needed, self.sources, []
-        count = len(values)
+    def transform(self, gate: Gate, operand: Node) -> Node:
+        """Add a built-in operator to one node."""
+        slot = operand.slot
+        if slot in self.sources:
+            self._refresh(slot)
+        value = self.values[slot]
+        if value is None:
+            return self.apply(gate.reuse(), operand)
+        return self._result(gate, (value,), (slot,), (self.needed[slot],))
+
+    def operate(self, gate: Gate, left: Any, right: Any) -> Node:
+        """Add a built-in operator to two nodes, or to one and a plain value."""
+        if type(right) is not Node:
+            right = self._new_constant(right)
+        elif type(left) is not Node:
+            left = self._new_constant(left)
+        elif left.graph is not right.graph:
+            self._node(right, type(gate).__name__.lower())
+        i, j = left.slot, right.slot
+        sources, values, needed = self.sources, self.values, self.needed
+        if i in sources:
+            self._refresh(i)
+        if j in sources:
+            self._refresh(j)
+        x, y = values[i], values[j]
+        if x is None or y is None:
+            return self.apply(gate.reuse(), left, right)
+        return self._result(gate, (x, y), (i, j), (needed[i], needed[j]))
+
+    def _result(
+        self, gate: Gate, inputs: tuple[Any, ...], reads: tuple[int, ...], needs_grad: tuple[bool, ...]
+    ) -> Node:
+        """Run an operator and append its operation and its node."""
+        gate.needs_grad = needs_grad
         try:
-            for operand in operands:
-                if type(operand) is not Node:
-                    operand = self._new_constant(operand)
-                elif operand.graph is not self:
-                    self._node(operand, type(gate).__name__.lower())
-                slot = operand.slot
-                reads.append(slot)
-                if slot in sources and sources[slot].has_value:
-                    values[slot] = sources[slot].value
-                if values[slot] is None:
-                    self._roll_back((count, len(self.steps)))
-                    args, kwargs = gate._arguments
-                    return self.apply(type(gate)(*args, **kwargs), *operands)
-            gate.needs_grad = needs_grad = tuple([needed[slot] for slot in reads])
-            output = gate.bare_forward(*[values[slot] for slot in reads])
+            output = gate.bare_forward(*inputs)
         except Exception as error:
-            self._roll_back((count, len(self.steps)))
-            if not isinstance(error, GateError):
-                error.add_note(f"in gate {type(gate).__name__}, forward")
+            self._forget_constants(reads)
+            error.add_note(
+                f"in gate {type(gate).__name__}, forward, input shapes {', '.join(str(x.shape) for x in inputs)}"
+            )
             raise
+        values = self.values
         slot = len(values)
-        frame = sys._getframe(2)  # who called the method of Node that called this
-        place = frame.f_code, frame.f_lasti
-        operation = Operation("", gate, tuple(reads), slot, needs_grad, gate._saved, place)
-        node = Node(self, slot, place, None, None, operation)
+        frame = sys._getframe(3)  # who called the method of Node that called `transform` or `operate`
+        operation = Operation(gate, reads, slot, needs_grad, gate._saved, (frame.f_code, frame.f_lasti))
+        node = Node(self, slot, operation)
         values.append(output)
         self.grads.append(None)
-        needed[slot] = True in needs_grad
+        self.needed[slot] = True in needs_grad
         self.steps.append(operation)
         self._unnamed.append(node)
         self._ran = RAN
         self.output_slots = ()
         return node
+
+    def _refresh(self, slot: int) -> None:
+        """Read the present value of a parameter that a node holds."""
+        source = self.sources[slot]
+        self.values[slot] = source.present if source.has_value else None
+
+    def _forget_constants(self, reads: Slots) -> None:
+        """Forget the constant that was made for an operation that failed: nothing was added since."""
+        last = len(self.values) - 1
+        if last in reads and last in self.constants:
+            self._roll_back((last, len(self.steps)))
 
     def add(self, name: str, gate: Gate, inputs: Wire | Sequence[Wire]) -> Node:
         """Add a gate under a name; its inputs are nodes or names, also of nodes that will only be added later."""
@@ -162,9 +191,9 @@ class ComputationalGraph(Container, checked=False):
     def members(self) -> dict[str, Any]:
         """The gates and parameters by the names of their nodes; operators, which hold nothing, are left out."""
         return {
-            name: self.sources.get(node.slot) if node._gate is None else node._gate
+            name: node.made_by.gate or self.sources.get(node.slot)
             for name, node in self._nodes.items()
-            if node._operation is None
+            if isinstance(node.made_by, Entry)
         }
 
     @property
@@ -177,12 +206,10 @@ class ComputationalGraph(Container, checked=False):
         """Name the results of operators, and the constants in them, that are still without a name."""
         unnamed, self._unnamed = self._unnamed, []
         for node in unnamed:
-            operation = node._operation
-            name = self._free_name("constant" if operation is None else type(operation.gate).__name__.lower())
-            node._name = name
+            gate = node.made_by.gate
+            name = self._free_name("constant" if gate is None else type(gate).__name__.lower())
+            node.made_by.name = name
             self._nodes[name] = node
-            if operation is not None:
-                operation.name = name
 
     def finish(self) -> None:
         """Lay the waiting gates in topological order and settle which nodes are the outputs."""
@@ -191,7 +218,10 @@ class ComputationalGraph(Container, checked=False):
             return
         for name in self._order() if self._waiting else ():
             gate, wires = self._waiting[name]
-            self.lay(name, gate, tuple([self._node(wire, name).slot for wire in wires]), self[name].slot)
+            first, node = len(self.steps), self[name]
+            self.lay(name, gate, tuple([self._node(wire, name).slot for wire in wires]), node.slot)
+            for step in self.steps[first:]:
+                step.place = node.made_by.place
             del self._waiting[name]
         if not self.output_slots:
             read = {slot for step in self.steps for slot in step.reads}
@@ -247,17 +277,17 @@ class ComputationalGraph(Container, checked=False):
         """Lay a gate whose inputs have values, and run it."""
         first = len(self.steps)
         self.lay(node.name, gate, reads, node.slot)
-        for slot, parameter in self.sources.items():
-            if parameter.has_value:
-                self.values[slot] = parameter.value
         for step in self.steps[first:]:
+            for slot in step.reads:
+                if slot in self.sources:
+                    self._refresh(slot)
+            step.place = node.made_by.place
             self.claim(step)
             if not step.gate._is_built:
                 build_by_hand(step.gate, tuple([self.values[slot] for slot in step.reads]))
             plan_gradients((step,), self.needed)
             forward_sweep((step,), self.values, self.training)
             self.shapes[step.writes] = np.shape(self.values[step.writes])
-            step.place = node.place
         self._ran = RAN
 
     def _mark(self) -> tuple[int, int]:
@@ -299,14 +329,14 @@ class ComputationalGraph(Container, checked=False):
     def _new_constant(self, value: Any) -> Node:
         slot = self.new_slot(as_input(value))
         self.constants[slot] = self.values[slot]
-        node = Node(self, slot, None)
+        node = Node(self, slot, Entry())
         self._unnamed.append(node)
         return node
 
     def _new_node(self, name: str, value: Any = None, needs_grad: bool = False, gate: Gate | None = None) -> Node:
         if name in self.nodes:
             raise GateError(f"the graph already has a node {self.nodes[name]}; names must differ")
-        node = Node(self, self.new_slot(value, needs_grad), users_place(), name, gate)
+        node = Node(self, self.new_slot(value, needs_grad), Entry(name, gate, users_place()))
         self._nodes[name] = node
         self._names = None
         return node

@@ -1,7 +1,8 @@
 """One value of a `ComputationalGraph`: calling gates on nodes and computing with them builds the graph."""
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,52 +25,47 @@ EXP, LOG, TANH, RELU, SIGMOID, TRANSPOSE = Exp(), Log(), Tanh(), ReLU(), Sigmoid
 _power = lru_cache(maxsize=64)(Power)
 
 
+@dataclass(slots=True)
+class Entry:
+    """What made a node that is no result of an operator: name, gate if it has one, and the line that added it."""
+
+    name: str = ""
+    gate: Gate | None = None
+    place: Place | None = None
+
+
 class Node(Drawn):
     """A named value of a graph: an input, a parameter, a constant, or the output of a gate.
 
     Attributes:
         graph: the graph it belongs to.
         slot: where the graph keeps its value and its gradient.
-        place: where in the user's code it was added.
+        made_by: what it was made by, and where in the user's code.
     """
 
-    __slots__ = ("_gate", "_name", "_operation", "graph", "place", "slot")
+    __slots__ = ("graph", "made_by", "slot")
 
-    def __init__(
-        self,
-        graph: "ComputationalGraph",
-        slot: int,
-        place: Place | None,
-        name: str | None = None,
-        gate: Gate | None = None,
-        operation: Operation | None = None,
-    ) -> None:
+    def __init__(self, graph: "ComputationalGraph", slot: int, made_by: "Entry | Operation") -> None:
         self.graph = graph
         self.slot = slot
-        self.place = place
-        self._name = name
-        self._gate = gate
-        self._operation = operation
+        self.made_by = made_by
 
     @property
     def name(self) -> str:
         """Its name, unique in the graph; results of operators are named when that is first asked for."""
-        if self._name is None:
+        if not self.made_by.name:
             self.graph.name_operations()
-        return cast(str, self._name)
+        return self.made_by.name
 
     @property
     def gate(self) -> Gate | None:
         """The gate that computes it; `None` for inputs, parameters and constants."""
-        if self._operation is not None:
-            if self._gate is None:
-                self._gate = self._operation.gate.reuse()
-            self._gate._saved = self._operation.saved
-        return self._gate
+        made_by = self.made_by
+        return made_by.own_gate() if isinstance(made_by, Operation) else made_by.gate
 
     @property
     def value(self) -> Any:
-        """The value as of the last forward sweep; `None` before there is one. That of a parameter can be assigned to."""
+        """The value as of the last forward sweep; `None` before there is one. A parameter's can be assigned to."""
         source = self.graph.sources.get(self.slot)
         if source is not None:
             return source.value if source.has_value else None
@@ -125,62 +121,63 @@ class Node(Drawn):
         return self.graph.operate(MATMUL, other, self)
 
     def __pow__(self, exponent: float) -> "Node":
-        return self.graph.operate(_power(exponent), self)
+        return self.graph.transform(_power(exponent), self)
 
     def __neg__(self) -> "Node":
-        return self.graph.operate(NEGATE, self)
+        return self.graph.transform(NEGATE, self)
 
     def __getitem__(self, key: Any) -> "Node":
-        return self.graph.operate(Slice(key), self)
+        return self.graph.transform(Slice(key), self)
 
     @property
     def T(self) -> "Node":  # noqa: N802 (NumPy's name)
         """The transpose."""
-        return self.graph.operate(TRANSPOSE, self)
+        return self.graph.transform(TRANSPOSE, self)
 
     def sum(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The sum of all elements, or along some axes."""
-        return self.graph.operate(Sum(axis, keepdims), self)
+        return self.graph.transform(Sum(axis, keepdims), self)
 
     def mean(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The mean of all elements, or along some axes."""
-        return self.graph.operate(Mean(axis, keepdims), self)
+        return self.graph.transform(Mean(axis, keepdims), self)
 
     def max(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The largest element, of all or along some axes."""
-        return self.graph.operate(Max(axis, keepdims), self)
+        return self.graph.transform(Max(axis, keepdims), self)
 
     def reshape(self, *shape: Any) -> "Node":
         """The same elements in another shape, given as sizes or as one tuple."""
-        return self.graph.operate(Reshape(shape[0] if len(shape) == 1 else shape), self)
+        return self.graph.transform(Reshape(shape[0] if len(shape) == 1 else shape), self)
 
     def exp(self) -> "Node":
         """Euler's number to the power of each element."""
-        return self.graph.operate(EXP, self)
+        return self.graph.transform(EXP, self)
 
     def log(self) -> "Node":
         """The natural logarithm of each element."""
-        return self.graph.operate(LOG, self)
+        return self.graph.transform(LOG, self)
 
     def tanh(self) -> "Node":
         """The hyperbolic tangent of each element."""
-        return self.graph.operate(TANH, self)
+        return self.graph.transform(TANH, self)
 
     def relu(self) -> "Node":
         """max(0, x) of each element x."""
-        return self.graph.operate(RELU, self)
+        return self.graph.transform(RELU, self)
 
     def sigmoid(self) -> "Node":
         """1 / (1 + e^-x) of each element x."""
-        return self.graph.operate(SIGMOID, self)
+        return self.graph.transform(SIGMOID, self)
 
     # NumPy must leave `array + node` and the like to the methods above, and `for item in node` has no end to stop at.
     __array_ufunc__ = None
     __iter__ = None
 
     def __repr__(self) -> str:
-        kind = "value" if self._operation is None and self._gate is None else repr(self.gate)
+        kind = "value" if self.made_by.gate is None else repr(self.gate)
         return f"<Node {self.name!r}: {kind}>"
 
     def __str__(self) -> str:
-        return f"{self.name!r}{f' (added at {file_and_line(self.place)})' if self.place else ''}"
+        place = self.made_by.place
+        return f"{self.name!r}{f' (added at {file_and_line(place)})' if place else ''}"

@@ -26,8 +26,8 @@ class ShownArray(np.ndarray[Any, Any]):
     def _refuse(self, *_: Any) -> NoReturn:
         raise GateError(f"{self.described} cannot be changed in place: gates keep it for backward. Change a copy")
 
-    __setitem__ = __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imatmul__ = _refuse
-    __ifloordiv__ = __imod__ = __iand__ = __ior__ = __ixor__ = fill = sort = put = _refuse
+    # Whatever else writes (`fill`, `sort`, `out=`) is refused by NumPy itself, since the view is read-only.
+    __setitem__ = __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __ipow__ = __imatmul__ = _refuse
 
     def __repr__(self) -> str:
         return repr(np.asarray(self))
