@@ -40,20 +40,21 @@ def feature_scale(context: Context) -> Finding:
 
 def leaking_features(context: Context) -> Finding | None:
     """No feature alone tells the target almost perfectly."""
-    y = context.y
-    if len(y) < ENOUGH or np.ptp(y) == 0:
+    y, columns = context.y, _columns(context)
+    if len(y) < ENOUGH or np.ptp(y) == 0 or len(columns) < 2:
         return None
     best, name, is_copy = 0.0, "", False
-    for label, column in _columns(context):
+    for label, column in columns:
         score = _skill(column, y, is_class=context.classes is not None)
         if score > best:
-            best, name, is_copy = score, label, _determines(column, y)
+            best, name = score, label
+            is_copy = score > 1 - 1e-9 if context.classes is None else score > 0.995 and _determines(column, y)
     what = "accuracy" if context.classes is not None else "a squared correlation of"
     evidence = f"{name} alone reaches {what} {best:.3f}" if name else "none alone tells anything"
-    if is_copy and best > 0.995:
+    if is_copy:
         evidence += "; each of its values goes with one target: it is the target"
     remedy = "would it be known when the model is used? If not, leave it out"
-    return judge("leaking features", best, evidence, remedy, look=best > 0.985, bad=is_copy and best > 0.995)
+    return judge("leaking features", best, evidence, remedy, look=best > 0.985, bad=is_copy)
 
 
 def _columns(context: Context) -> list[tuple[str, Array]]:
@@ -94,7 +95,7 @@ def _r2(column: Array, y: Array) -> float:
 
 
 def _determines(column: Array, y: Array) -> bool:
-    """Whether a feature has as many values as there are targets, and each goes with one of them."""
+    """Whether a feature has as many values as there are classes, and each goes with one of them."""
     values, groups = np.unique(column, return_inverse=True)
     pairs = np.unique(np.stack([groups.astype(np.float64), y.astype(np.float64)]), axis=1).shape[1]
     return bool(pairs == len(values) == len(np.unique(y)))

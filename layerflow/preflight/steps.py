@@ -11,7 +11,7 @@ from layerflow.training.optimizers import Adam
 from layerflow.training.tallies import predicted_labels
 from layerflow.training.trainer import Trainer
 
-STEPS = 10  # of which the second half is measured, when momentum has built up
+STEPS = 10  # of which the second half is typical: momentum has built up
 FEW = 8  # samples to be learned by heart
 MOST_STEPS = 400
 FITTED = 0.02  # of the loss of a model that knows nothing
@@ -25,18 +25,22 @@ def update_ratio(context: Context) -> Finding | None:
     if not weights:
         return None
     ratios: dict[str, list[float]] = {name: [] for name in weights}
-    for number, (x, y) in enumerate(_batches(trainer, STEPS)):
+    for x, y in _batches(trainer, STEPS):
         before = {name: parameter.value.copy() for name, parameter in weights.items()}
         trainer.train_step(x, y)
-        if number >= STEPS // 2:
-            for name, parameter in weights.items():
-                moved = global_norm((parameter.value - before[name]).ravel())
-                ratios[name].append(moved / global_norm(before[name].ravel()))
-    typical = {name: float(np.median(values)) for name, values in ratios.items()}
-    largest = max(typical.values())
-    evidence = f"{largest:.1g} of a weight's size per step (a rule of thumb: 0.001): {listed([f'{name} {value:.1g}' for name, value in typical.items()])}"
-    remedy = f"lr {trainer.base_lr:g} looks too {'high' if largest > 1e-3 else 'low'}; one about {_nearby(trainer.base_lr * 1e-3 / largest)} gives 0.001" if largest else "the weights don't move: is lr 0, or the gradient?"
-    return judge("update size", largest, evidence, remedy, look=not 1e-5 < largest < 0.2, bad=largest > 1)
+        for name, parameter in weights.items():
+            moved = global_norm((parameter.value - before[name]).ravel())
+            ratios[name].append(moved / global_norm(before[name].ravel()))
+    peak = max(max(values) for values in ratios.values())
+    typical = {name: float(np.median(values[STEPS // 2 :])) for name, values in ratios.items()}
+    size = max(typical.values()) if peak <= 1 else peak
+    shown = listed([f"{name} {value:.1g}" for name, value in typical.items()])
+    evidence = f"a step moves a weight by {size:.1g} of its size (a rule of thumb: 0.001): {shown}"
+    remedy = "the weights don't move: is lr 0, or the gradient?"
+    if size > 0:
+        high_or_low = "high" if size > 1e-3 else "low"
+        remedy = f"lr {trainer.base_lr:g} looks too {high_or_low}; about {trainer.base_lr * 1e-3 / size:.0e} would give 0.001"
+    return judge("update size", size, evidence, remedy, look=not 1e-5 < size < 0.2, bad=peak > 1)
 
 
 def a_few_samples_can_be_learned(context: Context) -> Finding:
@@ -99,7 +103,3 @@ def _batches(trainer: Trainer, count: int) -> list[tuple[Array, Array]]:
         found += list(trainer.batches.epoch(epoch))[: count - len(found)]
         epoch += 1
     return found
-
-
-def _nearby(value: float) -> str:
-    return f"{value:.0e}".replace("e-0", "e-")

@@ -1,0 +1,130 @@
+"""Every check speaks where it must, and stays silent where it must."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from layerflow.preflight import CHECKS, Context, data_parts, features, gradients, layers, samples, start, steps, structure
+
+Make = Callable[..., Context]
+
+LAST = "model.4={type: Linear, init: {type: Normal, std: %s}}"
+ENDS_WITH = "model=[{type: Linear, out_features: 16}, ReLU, {type: Linear, out_features: %d}, %s]"
+DEEP = "model=[%s, {type: Linear, out_features: 3}]"
+HIDDEN = "{type: Linear, out_features: 8, init: {type: Normal, std: %s}}"
+BINARY = ("data.source.classes=2", "loss=SigmoidCE")
+
+SPEAKS = [
+    (structure.last_gate, (ENDS_WITH % (3, "Softmax"),), "bad", "leave out Softmax"),
+    (structure.last_gate, (ENDS_WITH % (1, "Sigmoid"), *BINARY), "bad", "leave out Sigmoid"),
+    (structure.last_gate, (ENDS_WITH % (3, "LogSoftmax"),), "look", "takes the softmax itself"),
+    (structure.last_gate, (ENDS_WITH % (3, "ReLU"), "loss=MulticlassSVM"), "look", "cannot be negative"),
+    (structure.last_width, ("model.4.out_features=7",), "look", "7 scores for 3 classes"),
+    (structure.l2_given_twice, ("optimizer.weight_decay=0.01",), "look", "L2Regularizer 0.001 (gradient 0.002 W) and weight_decay 0.01"),
+    (start.initial_loss, (LAST % 9,), "bad", "a model that knows nothing has 1.099, ln(3)"),
+    (start.initial_loss, (LAST % 9, "loss=MulticlassSVM"), "bad", "has 2, margin * (C - 1) for 3 classes"),
+    (start.initial_loss, (LAST % 9, *BINARY), "bad", "has 0.6931, ln(2)"),
+    (start.initial_loss, (LAST % "1e30",), "bad", "scale the features"),
+    (start.regularizer_raises_the_loss, ("regularizer.strength=1",), "look", "outweighs the loss"),
+    (start.regularizer_raises_the_loss, ("regularizer.strength=0.0",), "bad", "changes nothing"),
+    (features.feature_scale, ("data.scale=none",), "look", "data.scale: Standard"),
+    (layers.dead_relus, (ENDS_WITH.replace("ReLU", "Sunk, ReLU") % (3, "ReLU"),), "bad", "'2' 16 of 16"),
+    (layers.saturation, (DEEP % f"{HIDDEN % 90}, Sigmoid",), "bad", "'1' 9"),
+    (layers.saturation, (DEEP % f"{HIDDEN % 1.5}, Tanh",), "look", "scale the features"),
+    (layers.activations_by_depth, (DEEP % ", ".join([HIDDEN % 0.05] * 3),), "look", "init: he"),
+    (layers.activations_by_depth, (DEEP % ", ".join([HIDDEN % 1000] * 3),), "bad", "rms '0'"),
+    (layers.gradients_by_depth, (DEEP % ", ".join([HIDDEN % 0.3, "Sigmoid"] * 5),), "look", "the first layers hardly learn"),
+    (layers.gradients_by_depth, (DEEP % ", ".join([HIDDEN % 5] * 5),), "look", "explode"),
+    (layers.gradients_by_depth, ("model.2.init=zeros", "model.4={type: Linear, init: zeros}"), "bad", "nothing reaches '0', '2'"),
+    (layers.gradients_by_depth, ("model.1=Blocked",), "bad", "nothing reaches '0'"),
+    (samples.samples_are_independent, ("model.1=Centred",), "bad", "gate '1' (Centred)"),
+    (samples.a_batch_is_its_samples, ("model.1=Placed",), "bad", "place in the batch"),
+    (samples.a_batch_is_its_samples, ("loss=SummedCE",), "look", "its loss is 6 times the mean of theirs"),
+    (steps.update_ratio, ("optimizer.lr=1e-8",), "look", "looks too low"),
+    (steps.update_ratio, ("optimizer.lr=30.0",), "bad", "looks too high"),
+    (steps.a_few_samples_can_be_learned, ("optimizer.lr=1e-8",), "look", "Adam with lr 0.01 needs"),
+    (steps.a_few_samples_can_be_learned, (ENDS_WITH % (3, "Blocked"),), "bad", "Adam gets no further"),
+    (gradients.gradient_check, ("model.1=Wrong",), "bad", "gate '1' (Wrong()) has a wrong gradient"),
+]  # fmt: skip
+
+SILENT = [
+    *((check, ()) for check in CHECKS if check is not layers.saturation),
+    (structure.last_gate, BINARY),
+    (structure.l2_given_twice, ("regularizer=null", "optimizer.weight_decay=0.01")),
+    (start.initial_loss, ("loss=MulticlassSVM",)),
+    (start.initial_loss, BINARY),
+    (start.initial_loss, ("loss={type: SoftmaxCE, class_weight: [1, 5, 2]}",)),
+    (start.regularizer_raises_the_loss, ("model=[{type: Linear, init: zeros}]",)),
+    (layers.saturation, (DEEP % f"{HIDDEN % 0.3}, Tanh",)),
+    (layers.gradients_by_depth, ("model.4={type: Linear, init: zeros}",)),
+    (samples.samples_are_independent, ("model.1=Noise",)),
+    (samples.samples_are_independent, ("model.1={type: Dropout, rate: 0.5}",)),
+    (samples.a_batch_is_its_samples, ("loss={type: SoftmaxCE, class_weight: [1, 5, 2]}",)),
+    (gradients.gradient_check, ("model.1={type: Dropout, rate: 0.5}",)),
+    (steps.a_few_samples_can_be_learned, ("model=[Linear]", "loss=MulticlassSVM")),
+]
+
+
+def name(value: object) -> str:
+    return getattr(value, "__name__", None) or " ".join(map(str, value)) if isinstance(value, tuple) or callable(value) else str(value)
+
+
+@pytest.mark.parametrize(("check", "overrides", "verdict", "words"), SPEAKS, ids=name)
+def test_a_check_speaks(context: Make, check, overrides, verdict, words) -> None:
+    with np.errstate(all="ignore"):
+        finding = check(context(*overrides))
+    assert (finding.verdict, words in str(finding)) == (verdict, True), str(finding)
+
+
+@pytest.mark.parametrize(("check", "overrides"), SILENT, ids=name)
+def test_a_check_stays_silent(context: Make, check, overrides) -> None:
+    finding = check(context(*overrides))
+    assert finding.verdict == "ok", str(finding)
+    assert not finding.remedy
+
+
+def test_every_check_must_speak_somewhere() -> None:
+    in_tables = {data_parts.duplicates, data_parts.targets, features.constant_features, features.leaking_features}
+    assert {check for check, *_ in SPEAKS} | in_tables == set(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("check", "overrides"),
+    [
+        (structure.last_width, BINARY),
+        (structure.l2_given_twice, ("regularizer=null",)),
+        (start.regularizer_raises_the_loss, ("regularizer=null",)),
+        (layers.dead_relus, ("model=[Linear]",)),
+        (layers.saturation, ()),
+        (layers.activations_by_depth, ("model=[Linear]",)),
+        (layers.gradients_by_depth, ("model=[Linear]",)),
+        (steps.update_ratio, ("model=[{type: Linear, init: zeros}]",)),
+        (data_parts.duplicates, ("data.test=null",)),
+    ],
+    ids=name,
+)
+def test_a_check_that_does_not_apply_says_nothing(context: Make, check, overrides) -> None:
+    assert check(context(*overrides)) is None
+
+
+def test_a_normalisation_over_the_batch_is_told_from_a_leak_between_samples(context: Make) -> None:
+    finding = samples.samples_are_independent(context("model.1={type: Centred, always: false}"))
+    assert finding.verdict == "ok"
+    assert "gate '1' (Centred) mixes the samples of a batch in training" in finding.evidence
+
+
+def test_the_numbers_are_those_of_the_formulas(context: Make) -> None:
+    zeros = "model=[{type: Linear, init: zeros}]"
+    assert start.initial_loss(context(zeros)).number == pytest.approx(np.log(3), rel=1e-5)
+    assert start.initial_loss(context(zeros, "loss={type: MulticlassSVM, margin: 0.5}")).number == pytest.approx(1.0, rel=1e-5)
+    still = context("regularizer.strength=0.25")
+    weights = [p.value for p in still.trainer.model.parameters() if p.decay]
+    expected = 0.25 * sum(float((w * w).sum()) for w in weights)
+    assert start.regularizer_raises_the_loss(still).number == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_size_of_an_update_is_that_of_gradient_descent_on_a_known_objective(context: Make) -> None:
+    """With no data gradient left, g = 2 strength W, so that a step changes W by 2 lr strength of its size."""
+    blocked = context("model=[{type: Linear, init: he}, Blocked]", "regularizer.strength=0.5", "optimizer.lr=0.01")
+    assert steps.update_ratio(blocked).number == pytest.approx(0.01, rel=1e-4)
