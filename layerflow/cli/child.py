@@ -18,4 +18,7 @@ def main() -> None:
 def _stop_without_parent() -> None:
     """Wait for the end of stdin: a pipe that the parent holds open as long as it lives and never writes to."""
     os.read(0, 1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # nobody reads them any more, and a broken pipe must not be what ends the run
+        os.dup2(nowhere, stream)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from layerflow.training.history import Record
@@ -94,7 +95,8 @@ class ProgressMessages(Observer):
             "text": text,
             "line": line,
         }
-        print(MESSAGES, json.dumps(message), file=sys.stderr, flush=True)
+        with suppress(BrokenPipeError):  # nobody looks on any more, which is no reason to fail
+            print(MESSAGES, json.dumps(message), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -92,7 +92,9 @@ def test_the_curves_become_one_picture(three_runs: Path, layerflow_command: Comm
     assert "missing/curves.png: the picture cannot be written" in done.err
 
 
-def test_without_matplotlib_the_extra_is_named(three_runs: Path, layerflow_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_extra_is_named(
+    three_runs: Path, layerflow_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "layerflow.report.comparison_plots", raising=False)
     done = layerflow_command("compare", "runs", "-o", "curves.png")

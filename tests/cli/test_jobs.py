@@ -1,0 +1,227 @@
+"""`layerflow train --jobs`: several processes at a time, one bar each, and no process left behind."""
+
+import argparse
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerflow.cli.jobs import Job, Jobs
+from layerflow.cli.parallel import options_given, result_of
+from layerflow.cli.train import add_parser
+
+Command = Callable[..., Any]
+LONG = "train.epochs=1000000"
+
+
+def arguments_of(process: str) -> str:
+    """Return the command line of a process; empty when there is none."""
+    try:
+        return Path("/proc", process, "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def trainings_of(folder: Path) -> list[str]:
+    """Return the processes that train in a folder."""
+    found = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [
+        process for process in found if str(folder) in arguments_of(process) and "cli.child" in arguments_of(process)
+    ]
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for something; fail when it does not come."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    """Keep matplotlib from the processes that are started: pictures take longer than the training."""
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without/matplotlib.py").write_text("raise ImportError('not here')")
+    monkeypatch.syspath_prepend(tmp_path / "without")
+    environment["PYTHONPATH"] += f"{os.pathsep}{tmp_path}/without"
+
+
+@pytest.fixture
+def long_training(tmp_path: Path, folder: Path, environment: dict[str, str]) -> Callable[[], subprocess.Popen[str]]:
+    """Start three trainings without end, two at a time, and return when the two have finished an epoch."""
+
+    def start() -> subprocess.Popen[str]:
+        for name in ("b", "c"):
+            (tmp_path / f"{name}.yaml").write_text((tmp_path / "iris.yaml").read_text())
+        files = [str(tmp_path / f"{name}.yaml") for name in ("iris", "b", "c")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "layerflow", "train", *files, LONG, "--jobs", "2", "--quiet", "--json"],
+            cwd=tmp_path, env=environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        metrics = [tmp_path / "runs" / name / "001" / "metrics.jsonl" for name in ("iris", "b")]
+        wait_until(lambda: all(file.exists() and file.stat().st_size for file in metrics))
+        return process
+
+    return start
+
+
+def test_configurations_train_side_by_side_as_they_do_alone(folder: Path, layerflow_command: Command) -> None:
+    for name in ("b", "c"):
+        (folder / f"{name}.yaml").write_text((folder / "iris.yaml").read_text())
+    words = ["iris.yaml", "b.yaml", "c.yaml", "--seed=3", "train.epochs=2", "--json"]
+    together = layerflow_command("train", *words, "--jobs", "2", "--out", "together")
+    assert together.code == 0
+    assert [result["name"] for result in json.loads(together.out)] == ["iris", "b", "c"]
+    assert together.err.count("epoch 2/2") == 3
+    assert layerflow_command("train", *words, "--quiet", "--out", "alone").code == 0
+    for name in ("iris", "b", "c"):
+        first, second = (
+            [
+                {**json.loads(line), "seconds": 0}
+                for line in Path(place, name, "001/metrics.jsonl").read_text().splitlines()
+            ]
+            for place in ("together", "alone")
+        )
+        assert first == second
+        facts = json.loads(Path("together", name, "001/run.json").read_text())
+        assert facts["command"][:2] == ["layerflow", "train"]
+        assert facts["versions"].get("blas_threads", "1") == "1"
+
+
+def test_one_failing_run_stops_no_other_and_the_worst_code_counts(folder: Path, layerflow_command: Command) -> None:
+    (folder / "gone.yaml").write_text((folder / "iris.yaml").read_text().replace("iris.csv", "missing.csv"))
+    done = layerflow_command("train", "gone.yaml", "iris.yaml", "--jobs", "2", "--quiet")
+    assert done.code == 4
+    assert "gone: " in done.err
+    assert "missing.csv" in done.err
+    rows = [line.split()[:2] for line in done.out.splitlines()]
+    assert rows[1:] == [["gone", "failed"], ["iris", "accuracy"]]
+
+
+def test_a_broken_configuration_is_said_before_anything_starts(folder: Path, layerflow_command: Command) -> None:
+    (folder / "wrong.yaml").write_text((folder / "iris.yaml").read_text().replace("epochs", "epoch"))
+    done = layerflow_command("train", "wrong.yaml", "iris.yaml", "--jobs", "2")
+    assert done.code == 2
+    assert "did you mean 'epochs'" in done.err
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "two", "1.5"])
+def test_a_number_of_jobs_that_is_none_is_refused(folder: Path, layerflow_command: Command, count: str) -> None:
+    done = layerflow_command("train", "iris.yaml", f"--jobs={count}")
+    assert done.code == 2
+    assert "must be a whole number from 1 on" in done.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_all_saves_all_and_starts_no_more(
+    long_training: Callable[[], subprocess.Popen[str]], tmp_path: Path, number: int, code: int
+) -> None:
+    process = long_training()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert [(result["name"], result["outcome"]) for result in json.loads(out)] == [
+        ("iris", "interrupted"),
+        ("b", "interrupted"),
+    ]
+    assert "skipped: c" in err
+    for name in ("iris", "b"):
+        assert json.loads((tmp_path / "runs" / name / "001/run.json").read_text())["outcome"] == "interrupted"
+        assert (tmp_path / "runs" / name / "001/checkpoints/last.npz").exists()
+        assert f"--resume runs/{name}/001" in err
+    assert not (tmp_path / "runs/c").exists()
+    assert not trainings_of(tmp_path)
+
+
+def test_children_end_when_their_parent_is_killed(
+    long_training: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = long_training()
+    assert len(trainings_of(tmp_path)) == 2
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not trainings_of(tmp_path))
+    for name in ("iris", "b"):
+        assert json.loads((tmp_path / "runs" / name / "001/run.json").read_text())["outcome"] == "interrupted"
+
+
+def test_a_child_that_is_killed_is_said_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "dies.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    arguments = ["train", "iris.yaml", "--json", "--quiet"]
+    killed, fine = Jobs([Job("killed", [*arguments, "--import", "dies.py"]), Job("fine", arguments)], 1).run()
+    assert (killed.code, fine.code) == (137, 0)
+    assert (result_of(killed).outcome, result_of(killed).exit_code, result_of(fine).outcome) == (
+        "failed",
+        137,
+        "finished",
+    )
+    assert "killed: ended with signal 9 before it had a result" in capsys.readouterr().err
+
+
+def test_what_a_run_writes_to_stderr_is_passed_on_with_its_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "talks.py").write_text("import sys\nprint('a word', file=sys.stderr)\n")
+    Jobs([Job("mine", ["train", "iris.yaml", "--json", "--quiet", "--import", "talks.py"])], 1).run()
+    assert "mine: a word\n" in capsys.readouterr().err
+
+
+def test_options_are_written_again_as_they_were_given() -> None:
+    parser = argparse.ArgumentParser()
+    common = argparse.ArgumentParser(add_help=False)
+    add_parser(parser.add_subparsers(), common)
+    given = ["--out=x y", "--seed=3", "--import=a.py", "--import=b.py", "--quiet", "--jobs=4", "--resume="]
+    arguments = parser.parse_args(["train", "c.yaml", *given])
+    again = options_given(arguments.parser, arguments, without=("jobs",))
+    second = parser.parse_args(["train", "c.yaml", "--jobs=4", *again])
+    assert vars(second) == vars(arguments)
+
+
+def test_on_a_terminal_every_run_has_a_line_of_its_own(folder: Path, environment: dict[str, str]) -> None:
+    (folder / "b.yaml").write_text((folder / "iris.yaml").read_text())
+    words = ["train", "iris.yaml", "b.yaml", "train.epochs=200", "--jobs", "2"]
+    screen, code = on_terminal([sys.executable, "-m", "layerflow", *words], environment)
+    assert code == 0
+    bars = [line for line in re.split(r"[\r\n]|\x1b\[A", screen) if "%|" in line]
+    assert {line.split(":")[0] for line in bars} == {"runs", "iris", "b"}
+    torn = [line for line in bars if line.count("%|") > 1 or not re.match(r"(runs|iris|b): +\d+%\|", line)]
+    assert not torn
+    assert "LAYERFLOW_PROGRESS" not in screen
+    assert "accuracy" in screen.splitlines()[-1]
+
+
+def on_terminal(words: list[str], environment: dict[str, str]) -> tuple[str, int]:
+    """Run a command on a terminal of 100 columns; return all that it wrote there, and its exit code."""
+    own, its = pty.openpty()
+    fcntl.ioctl(own, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    process = subprocess.Popen(words, env=environment, stdin=its, stdout=its, stderr=its, start_new_session=True)
+    os.close(its)
+    written = b""
+    while True:
+        try:
+            ready = select.select([own], [], [], 60)[0]
+            assert ready, "nothing more came"
+            piece = os.read(own, 65536)
+        except OSError:  # how Linux says that nobody writes there any more
+            break
+        if not piece:
+            break
+        written += piece
+    os.close(own)
+    return written.decode(), process.wait(timeout=30)
