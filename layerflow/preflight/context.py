@@ -34,9 +34,11 @@ class Context:
         self.x: Array = np.asarray(x)
         self.y: Array = np.asarray(y) if self.classes else np.asarray(y, config.dtype)
 
-    def fresh_trainer(self) -> Trainer:
+    def fresh_trainer(self, regularized: bool = True) -> Trainer:
         """Return a prepared trainer on the sample, with a model of its own that has the weights a training starts from."""
         trainer = Experiment(self.config, self.parts).trainer
+        if not regularized:
+            trainer.regularizers, trainer.optimizer.weight_decay = [], 0.0
         trainer.early_stopping = trainer.best = trainer.metrics = None  # they may watch what is not measured here
         trainer.prepare(self.x, self.y)
         return trainer

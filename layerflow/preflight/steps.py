@@ -47,13 +47,13 @@ def a_few_samples_can_be_learned(context: Context) -> Finding:
     """A model that cannot even learn a handful of samples by heart has a mistake in it."""
     rows = _few(context)
     x, y = context.x[rows], context.y[rows]
-    own = context.fresh_trainer()
+    own = context.fresh_trainer(regularized=False)
     left, steps = _fit(own, own.optimizer, x, y)
     what = f"{len(rows)} samples, no dropout and no regularizer"
     if left <= FITTED:
         return judge("overfitting a few", left, f"{what}: {left:.0%} of the loss is left after {steps} steps")
     for lr in (1e-2, 1e-1, 1e-3):
-        other_left, other_steps = _fit(context.fresh_trainer(), Adam(lr=lr), x, y)
+        other_left, other_steps = _fit(context.fresh_trainer(regularized=False), Adam(lr=lr), x, y)
         if other_left <= FITTED:
             evidence = f"{what}: {left:.0%} of the loss is left after {steps} steps; Adam with lr {lr:g} needs {other_steps} steps"
             remedy = f"the model can, {type(own.optimizer).__name__} with lr {own.base_lr:g} cannot (yet): try other learning rates"

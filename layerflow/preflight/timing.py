@@ -14,7 +14,7 @@ from layerflow.sweep import backward_sweep, forward_sweep
 from layerflow.training.trainer import Trainer
 
 WARM_UP = 3
-SECONDS = 1.0  # to measure for
+SECONDS = 0.5  # to measure for
 FEWEST, MOST = 5, 200  # rounds
 
 
