@@ -27,6 +27,7 @@ from layerflow.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 0.35  # seconds of training before the blow
+KILLS_PER_TRAINING = 17
 DATA = "data: {source: {type: CSV, path: %s, target: %s}, scale: Standard}\n"
 IRIS = DATA % (ROOT / "data" / "iris.csv", "species")
 WINE = DATA % (ROOT / "data" / "wine.csv", "cultivar")
@@ -110,8 +111,9 @@ class Test:
         shutil.rmtree(out, ignore_errors=True)
         run = out / name / "001"
         process = self.start(f"{name}.yaml", "--out", str(out))
+        last = min(wanted, self.kills + KILLS_PER_TRAINING)
         while True:
-            if self.kills >= wanted or not self.wait_for_training(process, run):
+            if self.kills >= last or not self.wait_for_training(process, run):
                 code = process.wait()
                 if code:
                     raise SystemExit(f"{name}: a process ended with exit code {code}")

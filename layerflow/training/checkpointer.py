@@ -52,10 +52,9 @@ class Checkpointer(Observer):
         self.last: tuple[int, int] | None = None  # the position that last.npz is known to hold
 
     def training_started(self, trainer: "Trainer") -> None:
-        """Make the folder; a resumed training may have a best epoch whose file was not written any more."""
+        """Make the folder."""
         with explained(self.folder / LAST):
             self.folder.mkdir(exist_ok=True)
-        self._remember(trainer)
         self.saved, self.cost = time.monotonic(), 0.0
 
     def step_ended(self, trainer: "Trainer") -> None:
@@ -76,11 +75,11 @@ class Checkpointer(Observer):
         if is_finite(trainer.store.values):  # else the next step will say so, and the last good file stays
             self._lines_of(trainer)
             self._retain()
-            self._write(LAST, snapshot := capture(trainer))
-            self.last = snapshot.position
-            if self.best is not None:
+            if self.best is not None:  # before last.npz, which from then on would no longer lead to writing it
                 self._write(BEST, self.best)
                 self.best = None
+            self._write(LAST, snapshot := capture(trainer))
+            self.last = snapshot.position
         self.signals.save = False
         self.saved = time.monotonic()
         self.cost = self.saved - started
