@@ -1,10 +1,10 @@
 """Help for those who test gates of their own: all laws in one call, or one test per law.
 
-    from layerflow.testing import check_gate, law_tests
+from layerflow.testing import check_gate, law_tests
 
-    check_gate(Scale(), np.random.default_rng(0).normal(size=(4, 3)))
+check_gate(Scale(), np.random.default_rng(0).normal(size=(4, 3)))
 
-    test_scale = law_tests([(Scale(), x), (Scale(2.0), x)])      # in a test file: pytest runs one test per gate and law
+test_scale = law_tests([(Scale(), x), (Scale(2.0), x)])      # in a test file: pytest runs one test per gate and law
 """
 
 from collections.abc import Callable, Iterable
@@ -56,4 +56,5 @@ def law_tests(cases: Iterable[Case]) -> Callable[..., None]:
     def test_law(gate: Gate, inputs: tuple[Any, ...], law: Law) -> None:
         law.check(gate, inputs)
 
-    return test_law
+    parametrized: Callable[..., None] = test_law
+    return parametrized

@@ -21,11 +21,11 @@ from layerflow.gates.examples import examples
 from layerflow.gradcheck import Report, check_gradients
 
 sys.path.insert(0, str(Path(__file__).parent / "faulty_gates"))
-import elementwise  # noqa: E402, F401
-import layers  # noqa: E402, F401
-import losses  # noqa: E402, F401
-import behaviour  # noqa: E402, F401
-from registry import FAULTY, Faulty  # noqa: E402
+import behaviour  # noqa: F401
+import elementwise  # noqa: F401
+import layers  # noqa: F401
+import losses  # noqa: F401
+from registry import FAULTY, Faulty
 
 
 def judge(faulty: Faulty, seed: int) -> tuple[str, str]:
@@ -58,7 +58,10 @@ def bench_faulty(seeds: range) -> bool:
         verdict, said = next((result for result in results if result[0] != "named"), results[0])
         print(f"{verdict:<9} {faulty.title:<62} {said}")
     total = sum(counts.values())
-    print(f"\n{len(FAULTY)} faulty gates, {total} runs: " + ", ".join(f"{count} {word} ({count / total:.1%})" for word, count in counts.items()))
+    print(
+        f"\n{len(FAULTY)} faulty gates, {total} runs: "
+        + ", ".join(f"{count} {word} ({count / total:.1%})" for word, count in counts.items())
+    )
     return counts["missed"] == counts["misnamed"] == 0 and counts["named"] >= 0.9 * total
 
 
@@ -73,7 +76,9 @@ def bench_right(seeds: int) -> bool:
                 if not report.ok:
                     alarms += 1
                     print(f"seed {seed}: {report}")
-    print(f"{checks} checks of right gates on {seeds} seeds: {alarms} false alarms, {time.perf_counter() - start:.0f} s")
+    print(
+        f"{checks} checks of right gates on {seeds} seeds: {alarms} false alarms, {time.perf_counter() - start:.0f} s"
+    )
     return alarms == 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a checkout that is not installed, too
 
-from layerflow.cli import main  # noqa: E402
+from layerflow.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["gradcheck", *sys.argv[1:]]))

@@ -41,18 +41,31 @@ FAILED = 3
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = add_command(subparsers, common, "gradcheck", "compare every gradient with differences, and name the mistake", EXAMPLES)
+    parser = add_command(
+        subparsers, common, "gradcheck", "compare every gradient with differences, and name the mistake", EXAMPLES
+    )
     parser.add_argument(
         "targets", nargs="*", metavar="GATE|FILE.py|CONFIG",
-        help="built-in gates, a Python file with your own, or a configuration (then key=value to override); default: all built-in gates",
+        help="built-in gates, a Python file with your own, or a configuration and settings; default: all built-in gates",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of upstream gradients, parameters and samples (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of upstream gradients, parameters and samples (default: 0)"
+    )
     parser.add_argument(
         "--samples", type=positive, metavar="N",
-        help=f"elements compared one by one, before directions and a sample take over (default: {SAMPLES}, fewer for large models)",
+        help=f"elements compared one by one; more are sampled (default: {SAMPLES}, fewer for large models)",
     )  # fmt: skip
-    parser.add_argument("--shape", type=_shape, action="append", default=[], metavar="5,4", help="shape of an input of your gates; once per input")
-    parser.add_argument("--after", type=_count, default=0, metavar="N", help="train a configuration's model for N steps first")
+    parser.add_argument(
+        "--shape",
+        type=_shape,
+        action="append",
+        default=[],
+        metavar="5,4",
+        help="shape of an input of your gates; once per input",
+    )
+    parser.add_argument(
+        "--after", type=_count, default=0, metavar="N", help="train a configuration's model for N steps first"
+    )
     add_import_option(parser)
     parser.add_argument("--json", action="store_true", help="print the reports as JSON")
     parser.set_defaults(run=run)
@@ -108,7 +121,9 @@ def _sorted_targets(targets: list[str]) -> tuple[list[str], list[str], list[str]
     for name in names:
         if name not in GATES:
             hint = did_you_mean(name, GATES) or "; `layerflow gates` lists them"
-            raise ConfigError(f"no built-in gate is called {name!r}{hint} (your own: layerflow gradcheck FILE.py; a model: CONFIG.yaml)")
+            raise ConfigError(
+                f"no built-in gate is called {name!r}{hint} (your own: give their FILE.py; a model: its CONFIG.yaml)"
+            )
     return names, files, configs, overrides
 
 
@@ -123,7 +138,11 @@ def _own_gates(file: str, arguments: argparse.Namespace) -> list[Row]:
     for name in arguments.imports:
         import_code(name)
     module = import_code(file)
-    found = [item for item in vars(module).values() if isinstance(item, type) and issubclass(item, Gate) and item.__module__ == module.__name__]
+    found = [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, Gate) and item.__module__ == module.__name__
+    ]
     gates = [cls for cls in found if hasattr(cls, "example") or cls.bare_backward is not Gate.bare_backward]
     if not gates:
         raise ConfigError(f"{file} has no gate: no class in it is a subclass of layerflow.Gate with a backward")
@@ -139,10 +158,14 @@ def _examples_of(cls: type[Gate], file: str, arguments: argparse.Namespace) -> l
         except Exception as error:
             from layerflow.gradcheck.subject import guilty_line
 
-            raise GateError(f"{file}: {cls.__name__}.example() raised {type(error).__name__}: {error}{guilty_line(error)}\n{how}") from error
+            raise GateError(
+                f"{file}: {cls.__name__}.example() raised {type(error).__name__}: {error}{guilty_line(error)}\n{how}"
+            ) from error
         cases = given if isinstance(given, list) else [given]
         if not all(isinstance(case, tuple) and case and isinstance(case[0], Gate) for case in cases):
-            raise GateError(f"{file}: {cls.__name__}.example() returned {given!r}, expected the gate and its inputs\n{how}")
+            raise GateError(
+                f"{file}: {cls.__name__}.example() returned {given!r}, expected the gate and its inputs\n{how}"
+            )
         return [(case[0], case[1] if len(case) == 2 and isinstance(case[1], tuple) else case[1:]) for case in cases]
     if not arguments.shape:
         raise ConfigError(f"{file}: how should {cls.__name__} be checked? It has no example().\n{how}")
@@ -212,7 +235,13 @@ def _as_text(rows: list[Row]) -> str:
     for row in failed:
         shown += ["", *([row.broken] if row.broken else []), *(str(report) for report in row.reports if not report.ok)]
     seconds = sum(row.seconds for row in rows)
-    right = f"{len(rows) - len(failed)} of {len(rows)} right" if failed else f"all {len(rows)} right" if len(rows) > 1 else "right"
+    right = (
+        f"{len(rows) - len(failed)} of {len(rows)} right"
+        if failed
+        else f"all {len(rows)} right"
+        if len(rows) > 1
+        else "right"
+    )
     return "\n".join([*shown, "", f"{right}, {seconds:.1f} s"])
 
 

@@ -4,4 +4,13 @@ from layerflow.gradcheck.check import assert_gradients, check_gradients
 from layerflow.gradcheck.jacobian import jacobian, numeric_jacobian
 from layerflow.gradcheck.verdicts import Diagnosis, Report, TensorReport, Worst
 
-__all__ = ["Diagnosis", "Report", "TensorReport", "Worst", "assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"]
+__all__ = [
+    "Diagnosis",
+    "Report",
+    "TensorReport",
+    "Worst",
+    "assert_gradients",
+    "check_gradients",
+    "jacobian",
+    "numeric_jacobian",
+]

@@ -1,4 +1,4 @@
-"""One forward and backward under observation: what do they return, and what do they change that is not theirs to change?"""
+"""One forward and backward under observation: what do they return, and what do they change that is not theirs?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,7 +53,9 @@ def observe(subject: Subject) -> Observation:
     faults += _changed_in_backward(subject, upstream, given, saved, parameters)
     if not faults:
         second = subject.backward([g.copy() for g in upstream])
-        faults += [] if all(_same(first[name], second[name]) for name in first) else [_unrepeatable(subject, first, second)]
+        faults += (
+            [] if all(_same(first[name], second[name]) for name in first) else [_unrepeatable(subject, first, second)]
+        )
     faults += _narrow(subject, output, first) + _withheld(subject, output, first)
     return Observation(_copy(output), upstream, first, faults)
 
@@ -81,9 +83,14 @@ def guilty_write(subject: Subject, observation_upstream: list[Array] | None) -> 
 def _reject_unusable(subject: Subject, output: Any) -> None:
     for part in outputs(output):
         if not isinstance(part, np.ndarray | np.generic | float | int) or np.asarray(part).dtype.kind not in "fiub":
-            raise GateError(f"{subject.written}: forward returned {type(part).__name__}; expected one array of real numbers")
+            raise GateError(
+                f"{subject.written}: forward returned {type(part).__name__}; expected one array of real numbers"
+            )
         if not np.all(np.isfinite(part)):
-            raise GateError(f"{subject.written}: forward gives {_first_bad(np.asarray(part))} for these inputs; there is no derivative to compare there")
+            raise GateError(
+                f"{subject.written}: forward gives {_first_bad(np.asarray(part))} for these inputs; "
+                "there is no derivative to compare there"
+            )
 
 
 def _first_bad(part: Array) -> str:
@@ -100,7 +107,7 @@ def _changed_inputs(subject: Subject, inputs: list[Array]) -> list[Diagnosis]:
                 Diagnosis(
                     name,
                     "input overwritten by forward",
-                    f"{subject.name}.{name}: forward changes its input in place, which also changes it for every other gate that reads it; "
+                    f"{subject.name}.{name}: forward changes its input in place, and so for every other gate that reads it; "
                     f"write into a new array ({name} = {name}.copy(), or out-of-place arithmetic){line}",
                     "",
                 )
@@ -115,18 +122,26 @@ def _changed_parameters(subject: Subject, before: dict[str, Array], method: str)
         if not _same(before[name], parameter.value):
             parameter.value = before[name].copy()
             sentence = f"{subject.name}.{name}: {method} changes the parameter; only the optimizer may"
-            found.append(Diagnosis(name, f"parameter overwritten by {method}", sentence, f"{method}, where it writes to self.{name}"))
+            found.append(
+                Diagnosis(
+                    name, f"parameter overwritten by {method}", sentence, f"{method}, where it writes to self.{name}"
+                )
+            )
     return found
 
 
 def _changed_in_backward(
-    subject: Subject, upstream: list[Array], given: list[Array], saved: list[tuple[Array, Array]], parameters: dict[str, Array]
+    subject: Subject,
+    upstream: list[Array],
+    given: list[Array],
+    saved: list[tuple[Array, Array]],
+    parameters: dict[str, Array],
 ) -> list[Diagnosis]:
     found = _changed_parameters(subject, parameters, "backward")
     if any(not _same(before, after) for before, after in zip(upstream, given, strict=True)):
         sentence = (
-            f"{subject.name}: backward changes the upstream gradient in place, which spoils it for every other gate that "
-            f"receives it{guilty_write(subject, upstream)}"
+            f"{subject.name}: backward changes the upstream gradient in place, which spoils it for every other gate "
+            f"that receives it{guilty_write(subject, upstream)}"
         )
         found.append(Diagnosis("", "upstream gradient overwritten by backward", sentence, ""))
     elif any(not _same(before, array) for array, before in saved):
@@ -142,9 +157,9 @@ def _nondeterministic(subject: Subject) -> Diagnosis:
     return Diagnosis(
         "",
         "nondeterministic forward",
-        f"{subject.name}: forward gives different outputs for identical calls, so no difference can be trusted; random numbers must "
-        "come from a np.random.Generator held by the gate, and arrays that change from call to call must be lf.Buffer, since "
-        "only those two are put back before each call",
+        f"{subject.name}: forward gives different outputs for identical calls, so no difference can be trusted; random "
+        "numbers must come from a np.random.Generator held by the gate, and arrays that change from call to call must "
+        "be lf.Buffer, since only those two are put back before each call",
         "np.random.* calls in forward, and attributes that forward changes",
     )
 
@@ -157,13 +172,16 @@ def _unrepeatable(subject: Subject, first: dict[str, Array | None], second: dict
     return Diagnosis(
         name,
         "backward not repeatable",
-        f"{subject.name}.{name}: a second backward after the same forward gives {how}; backward may not add to, or use up, what it keeps in the gate",
+        f"{subject.name}.{name}: a second backward after the same forward gives {how}; "
+        "backward may not add to, or use up, what the gate keeps",
         f"`+=` or assignments to self in {subject.name}.backward",
     )
 
 
 def _narrow(subject: Subject, output: Any, grads: dict[str, Array | None]) -> list[Diagnosis]:
-    named = {"forward's output": np.asarray(outputs(output)[0])} | {f"the gradient of {k}": g for k, g in grads.items() if g is not None}
+    named = {"forward's output": np.asarray(outputs(output)[0])} | {
+        f"the gradient of {k}": g for k, g in grads.items() if g is not None
+    }
     for what, array in named.items():
         if array.dtype.kind == "f" and array.dtype.itemsize < 8:
             seen = f"{what} is {array.dtype} although everything given is float64"
@@ -174,7 +192,11 @@ def _narrow(subject: Subject, output: Any, grads: dict[str, Array | None]) -> li
         name = what.removeprefix("the gradient of ") if what.startswith("the gradient") else ""
         method = "backward" if name else "forward"
         sentence = f"{subject.name}: {seen}; somewhere {method} rounds to float32, and small gradients are lost"
-        return [Diagnosis(name, "float32 hidden inside", sentence, f"astype, dtype= and np.float32 in {subject.name}.{method}")]
+        return [
+            Diagnosis(
+                name, "float32 hidden inside", sentence, f"astype, dtype= and np.float32 in {subject.name}.{method}"
+            )
+        ]
     return []
 
 
@@ -189,7 +211,9 @@ def _withheld(subject: Subject, output: Any, grads: dict[str, Array | None]) -> 
             return []
     except GateError:  # other values may not be allowed, which shows that they matter
         pass
-    sentence = f"{subject.name}.{name}: backward returns None for {name}, on which the output depends; None is for labels"
+    sentence = (
+        f"{subject.name}.{name}: backward returns None for {name}, on which the output depends; None is for labels"
+    )
     return [Diagnosis(name, "no gradient returned", sentence, f"what {subject.name}.backward returns for {name}")]
 
 
@@ -208,7 +232,10 @@ def _was_narrow(array: Array) -> bool:
 
 def _forward_on_others(subject: Subject) -> None:
     """A forward on the rows in another order: a gate that keeps what it saw first will give itself away."""
-    others = [np.roll(x, 1, axis=0) if x.ndim and len(x) > 1 else x * 0.75 if x.dtype.kind == "f" else x.copy() for x in subject.inputs]
+    others = [
+        np.roll(x, 1, axis=0) if x.ndim and len(x) > 1 else x * 0.75 if x.dtype.kind == "f" else x.copy()
+        for x in subject.inputs
+    ]
     try:
         subject.restore()
         with np.errstate(all="ignore"):
@@ -253,4 +280,7 @@ def _copies(grads: dict[str, Array | None]) -> dict[str, Array | None]:
 def _same(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
-    return all(np.array_equal(x, y, equal_nan=np.asarray(x).dtype.kind == "f") for x, y in zip(outputs(a), outputs(b), strict=True))
+    return all(
+        np.array_equal(x, y, equal_nan=np.asarray(x).dtype.kind == "f")
+        for x, y in zip(outputs(a), outputs(b), strict=True)
+    )

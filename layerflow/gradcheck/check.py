@@ -11,7 +11,7 @@ from layerflow.gradcheck.verdicts import Report
 
 
 def check_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int | None = None, rtol: float = RTOL) -> Report:
-    """Compare all gradients of a gate (or of a whole model) with differences, and say what is wrong with those that differ.
+    """Compare all gradients of a gate, or of a whole model, with differences; say what is wrong with those that differ.
 
     It works on a float64 copy with a random upstream gradient, and compares the gradient of every input and every
     `Parameter`, element by element; integer inputs are labels. With more than `samples` elements in all, each tensor is
@@ -21,8 +21,8 @@ def check_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int | None
         gate: a gate, `Sequential` or graph; built for the inputs if it is not built yet.
         inputs: real arrays or numbers; integer arrays for labels.
         seed: of the random upstream gradient, of new parameters and of the sample.
-        samples: how many elements are compared one by one, over all tensors; by default 2000, and fewer for a model whose
-            forward is expensive.
+        samples: how many elements are compared one by one, over all tensors; by default 2000, and fewer for a
+            model whose forward is expensive.
         rtol: the relative difference that is accepted, beyond the error of the differences themselves.
 
     Returns:
@@ -46,5 +46,3 @@ def assert_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int | Non
     report = check_gradients(gate, *inputs, seed=seed, samples=samples, rtol=rtol)
     if not report:
         raise AssertionError(str(report))
-
-

@@ -10,6 +10,7 @@ stays where f has a kink within h.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class Slopes:
 
     @property
     def uncertainty(self) -> NDArray[np.float64]:
-        """The error, at a kink with a part of the jump: one-sided slopes are only used where nothing smooth is accurate."""
+        """The error, at a kink with a part of the jump: one-sided slopes are used where nothing smooth is accurate."""
         return np.where(self.is_smooth, self.error, self.error + 1e-3 * self.jump)
 
     def agrees(self, analytic: Array) -> NDArray[np.bool_]:
@@ -103,7 +104,7 @@ def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array)
 def _moves(line: Line, base: Array) -> NDArray[np.bool_]:
     """The outputs that depend on where on the line we are; the others bring no rounding error into differences."""
     largest = line.scale * 2.0 ** -FIRST[0]
-    return (_value(line, largest, base) != base) | (_value(line, -largest, base) != base)
+    return np.asarray((_value(line, largest, base) != base) | (_value(line, -largest, base) != base))
 
 
 def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
@@ -175,7 +176,7 @@ def extrapolate(central: Array) -> tuple[Array, Array]:
     errors = [np.abs(column[-1] - column[-2])]
     for order in (1, 2, 3):
         factor = 4.0**order
-        finer = [(factor * b - a) / (factor - 1.0) for a, b in zip(column, column[1:], strict=False)]
+        finer = [(factor * b - a) / (factor - 1.0) for a, b in pairwise(column)]
         for value, a, b in zip(finer, column, column[1:], strict=False):
             candidates.append(value)
             errors.append(np.maximum(np.abs(value - a), np.abs(value - b)))

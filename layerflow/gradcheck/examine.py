@@ -47,10 +47,16 @@ def _examine_tensor(
         verdict = "empty" if value.size == 0 else "no gradient"
         return TensorReport(tensor.name, tensor.kind, value.shape, verdict, size=value.size), None
     base, weights = flat(observation.output), flat(tuple(observation.upstream))
-    chosen = np.arange(value.size) if value.size <= limit else np.sort(subject.rng.choice(value.size, limit, replace=False))
+    chosen = (
+        np.arange(value.size) if value.size <= limit else np.sort(subject.rng.choice(value.size, limit, replace=False))
+    )
     moves = [] if value.size <= limit else [subject.rng.choice([-1.0, 1.0], value.shape) for _ in range(DIRECTIONS)]
-    lines = [element_line(subject, tensor, int(i)) for i in chosen] + [direction_line(subject, tensor, move) for move in moves]
-    slopes = np.array([analytic.flat[i] for i in chosen] + [np.sum(analytic * move) for move in moves], dtype=np.float64)
+    lines = [element_line(subject, tensor, int(i)) for i in chosen] + [
+        direction_line(subject, tensor, move) for move in moves
+    ]
+    slopes = np.array(
+        [analytic.flat[i] for i in chosen] + [np.sum(analytic * move) for move in moves], dtype=np.float64
+    )
     found = measure(lines, base, weights, slopes)
     comparison = compare(slopes, found, rtol)
     known = np.zeros(value.size, dtype=bool)
@@ -58,7 +64,14 @@ def _examine_tensor(
     numeric, error = np.zeros(value.size), np.zeros(value.size)
     numeric[chosen], error[chosen] = comparison.numeric[: len(chosen)], found.error[: len(chosen)]
     shape = value.shape
-    numbers = Measured(tensor.name, tensor.kind, np.asarray(analytic, np.float64), numeric.reshape(shape), known.reshape(shape), error.reshape(shape))
+    numbers = Measured(
+        tensor.name,
+        tensor.kind,
+        np.asarray(analytic, np.float64),
+        numeric.reshape(shape),
+        known.reshape(shape),
+        error.reshape(shape),
+    )
     return _summarise(tensor, comparison, chosen, len(moves)), numbers
 
 
@@ -77,7 +90,15 @@ def _summarise(tensor: Tensor, comparison: Comparison, chosen: Array, directions
     )
     kinks = int(np.sum(comparison.is_kink))
     compared = len(chosen) + directions
-    verdict = "wrong" if wrong else "undecided" if undecided == compared else "kinks only" if kinks + undecided == compared else "ok"
+    verdict = (
+        "wrong"
+        if wrong
+        else "undecided"
+        if undecided == compared
+        else "kinks only"
+        if kinks + undecided == compared
+        else "ok"
+    )
     return TensorReport(
         tensor.name,
         tensor.kind,

@@ -61,7 +61,10 @@ def _chosen(subject: Subject, wrt: str | None) -> Tensor:
     if wrt is None and subject.tensors:
         return subject.tensors[0]
     if wrt not in by_name:
-        raise GateError(f"{subject.written} has no {wrt!r} to differentiate by{did_you_mean(wrt, by_name)}; known: {_list(list(by_name))}")
+        raise GateError(
+            f"{subject.written} has no {wrt!r} to differentiate by{did_you_mean(wrt, by_name)}; "
+            f"known: {_list(list(by_name))}"
+        )
     return by_name[wrt]
 
 

@@ -57,7 +57,9 @@ def compare(analytic: Array, slopes: Slopes, rtol: float) -> Comparison:
         size = np.maximum(np.abs(analytic), np.abs(numeric))
         largest = np.max(np.abs(numeric), initial=0.0, where=np.isfinite(numeric))
         excess = np.where(slopes.is_confirmed, 0.0, _ratio(difference, rtol * size + error))
-        is_open = ~np.isfinite(slopes.error) | (~is_kink & (error > USELESS * np.maximum(size, 1e-3 * largest)) & (error > 1e-9))
+        is_open = ~np.isfinite(slopes.error) | (
+            ~is_kink & (error > USELESS * np.maximum(size, 1e-3 * largest)) & (error > 1e-9)
+        )
         is_open &= np.isfinite(analytic)
         is_zero = size <= error
         relative = np.where(is_zero & (excess <= 1.0), 0.0, _ratio(difference, size))

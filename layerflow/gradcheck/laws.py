@@ -1,4 +1,4 @@
-"""The laws that every gate keeps, built-in or custom; each is a function that raises `AssertionError` where it is broken."""
+"""The laws that every gate keeps, built-in or custom; each is a function that raises `AssertionError` if broken."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -79,7 +79,9 @@ def dtype_is_kept(gate: Gate, inputs: Inputs) -> None:
         upstream = [g.astype(dtype) for g in subject.upstream(output)]
         kept |= {f"the gradient of {k}": g for k, g in subject.backward(upstream).items() if g is not None}
         for what, array in kept.items():
-            assert array.dtype == dtype, f"{subject.written}: {what} is {array.dtype}, everything given is {np.dtype(dtype)}"
+            assert array.dtype == dtype, (
+                f"{subject.written}: {what} is {array.dtype}, everything given is {np.dtype(dtype)}"
+            )
 
 
 def input_need_not_be_contiguous(gate: Gate, inputs: Inputs) -> None:
@@ -87,7 +89,9 @@ def input_need_not_be_contiguous(gate: Gate, inputs: Inputs) -> None:
     subject = Subject(gate, inputs)
     output = subject.forward()
     upstream = subject.upstream(output)
-    expected = {name: _copy(grad) for name, grad in subject.backward(upstream).items()} | {"output": outputs(output)[0].copy()}
+    expected = {name: _copy(grad) for name, grad in subject.backward(upstream).items()} | {
+        "output": outputs(output)[0].copy()
+    }
     strided = subject.forward(*(_strided(x) for x in subject.inputs))
     found = subject.backward([_strided(g) for g in upstream]) | {"output": outputs(strided)[0]}
     _assert_same(subject, expected, found, 1e-9, "non-contiguous input gives something else")
@@ -103,7 +107,9 @@ def backward_before_forward_is_an_error(gate: Gate, inputs: Inputs) -> None:
         subject.gate.backward(*upstream)
     except GateError:
         return
-    raise AssertionError(f"{subject.written}: backward before forward raises no GateError; keep what it needs with self.save(...)")
+    raise AssertionError(
+        f"{subject.written}: backward before forward raises no GateError; keep what it needs with self.save(...)"
+    )
 
 
 def rebuilds_from_its_arguments(gate: Gate, inputs: Inputs) -> None:
@@ -120,8 +126,8 @@ def rebuilds_from_its_arguments(gate: Gate, inputs: Inputs) -> None:
         (its.named_parameters() | its.named_buffers())[name].value = cell.value
     for name, generator in mine.named_generators().items():
         its.named_generators()[name].bit_generator.state = generator.bit_generator.state
-    expected, found = outputs(mine.forward(*subject.inputs)), outputs(its.forward(*subject.inputs))
-    same = all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+    pairs = zip(outputs(mine.forward(*subject.inputs)), outputs(its.forward(*subject.inputs)), strict=True)
+    same = all(np.array_equal(a, b) for a, b in pairs)
     assert same, f"{subject.written}: rebuilt from its arguments and given the same state, it gives another output"
 
 
@@ -131,11 +137,14 @@ def batch_equals_stacked_samples(gate: Gate, inputs: Inputs) -> None:
     whole = np.array(subject.forward())
     single = [subject.forward(*(x[i : i + 1] for x in subject.inputs)).copy() for i in range(len(whole))]
     same = np.allclose(np.concatenate(single), whole, rtol=1e-9, atol=1e-12)
-    assert same, f"{subject.written}: a sample by itself gives another output than in its batch, though no sample depends on another"
+    assert same, (
+        f"{subject.written}: a sample by itself gives another output than in its batch, "
+        "though no sample depends on another"
+    )
 
 
 def treats_samples_apart(gate: Gate, inputs: Inputs) -> bool:
-    """Whether all inputs and the output have one row per sample, and no row of the output depends on another's input."""
+    """Whether inputs and output have one row per sample, and no row of the output depends on another's input."""
     subject = Subject(gate, inputs)
     rows = {len(x) if x.ndim else -1 for x in subject.inputs}
     if len(rows) != 1 or min(rows) < 2 or subject.gate.named_generators():
@@ -174,7 +183,9 @@ def _assert_same(
     for name, a in expected.items():
         b = found[name]
         if a is None or b is None:
-            assert a is None and b is None, f"{subject.written}: {problem}: None for {name} once, an array at another time"
+            assert a is None and b is None, (
+                f"{subject.written}: {problem}: None for {name} once, an array at another time"
+            )
             continue
         scale = float(np.max(np.abs(a), initial=0.0))
         assert np.allclose(a, b, rtol=rtol, atol=rtol * scale), f"{subject.written}: {problem} ({name})"

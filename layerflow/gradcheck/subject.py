@@ -97,8 +97,8 @@ class Subject:
         for name, x in zip(self.input_names, self.inputs, strict=True):
             if not is_real(x) and grads[name] is not None:
                 raise GateError(
-                    f"{self.written}: input {name!r} was given as {x.dtype} of shape {x.shape}, but backward returns a gradient "
-                    f"for it; only real numbers can be differentiated: give {name}.astype(float)"
+                    f"{self.written}: input {name!r} was given as {x.dtype} of shape {x.shape}, but backward returns a "
+                    f"gradient for it; only real numbers can be differentiated: give {name}.astype(float)"
                 )
         named = {name: None if grad is None else np.asarray(grad) for name, grad in grads.items()}
         return named | {name: np.asarray(grad) for name, grad in param_grads.items()}
@@ -177,7 +177,9 @@ def copied(gate: Gate) -> Gate:
     try:
         return copy.deepcopy(gate)
     except Exception as error:
-        raise GateError(f"{gate!r} cannot be copied, and the check works on a copy only: {type(error).__name__}: {error}") from error
+        raise GateError(
+            f"{gate!r} cannot be copied, and the check works on a copy only: {type(error).__name__}: {error}"
+        ) from error
 
 
 @contextmanager
@@ -189,7 +191,9 @@ def blamed(gate: str, method: str) -> Iterator[None]:
         raise
     except Exception as error:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        raise GateError(f"{gate}: {method} raised {type(error).__name__}: {error}{notes}{guilty_line(error)}") from error
+        raise GateError(
+            f"{gate}: {method} raised {type(error).__name__}: {error}{notes}{guilty_line(error)}"
+        ) from error
 
 
 def guilty_line(error: BaseException) -> str:
@@ -218,7 +222,9 @@ def _own_input(value: Any, index: int) -> Array:
     array = array.astype(np.float64)
     if not np.all(np.isfinite(array)):
         where = np.unravel_index(int(np.argmin(np.isfinite(array))), array.shape)
-        raise GateError(f"input {index} holds {array[where]} at {[int(i) for i in where]}; there is no derivative to check there")
+        raise GateError(
+            f"input {index} holds {array[where]} at {[int(i) for i in where]}; there is no derivative to check there"
+        )
     return array
 
 

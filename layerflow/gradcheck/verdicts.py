@@ -28,8 +28,8 @@ class Worst:
     def __str__(self) -> str:
         where = "along a random direction" if self.is_direction else f"at [{', '.join(map(str, self.index))}]"
         return (
-            f"{where}: analytic {self.analytic:.10g}, numeric {self.numeric:.10g}, relative error {self.relative_error:.1e} "
-            f"(numerics reach {self.reachable:.0e})"
+            f"{where}: analytic {self.analytic:.10g}, numeric {self.numeric:.10g}, "
+            f"relative error {self.relative_error:.1e} (numerics reach {self.reachable:.0e})"
         )
 
 
@@ -109,7 +109,7 @@ class Report:
     Attributes:
         gate: the gate as its author would write it.
         tensors: one report per input and parameter.
-        faults: what is wrong besides the values: a forward that differs between identical calls, an array overwritten, ...
+        faults: what is wrong besides the values: an array overwritten, a forward that differs between equal calls.
         diagnoses: what the wrong gradients look like; empty when the evidence is thin.
         notes: what the reader should know but is no fault.
         guilty: for a model, the report on the first gate that fails by itself, and its name in the model.

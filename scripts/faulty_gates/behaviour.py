@@ -1,12 +1,12 @@
 """Gates that touch or keep what they should not, and faults that hide in a model."""
 
 import numpy as np
-
-import layerflow as lf
-from layers import Affine, BiasAxis, BiasNever, WeightTransposed, wide
 from elementwise import ReLUInverted, ReLUNoMask, TanhAtInput
+from layers import Affine, BiasAxis, BiasNever, WeightTransposed, wide
 from losses import SoftmaxDiagonal
 from registry import fault, normal
+
+import layerflow as lf
 
 X = normal(5, 4)
 
@@ -87,7 +87,11 @@ class InPlaceTanh(lf.Gate):
         return (grad,), {}
 
 
-@fault("cross-entropy: p[label] -= 1", "stored array overwritten by backward", inputs=lambda rng: (rng.normal(size=(5, 4)), rng.integers(0, 4, 5)))
+@fault(
+    "cross-entropy: p[label] -= 1",
+    "stored array overwritten by backward",
+    inputs=lambda rng: (rng.normal(size=(5, 4)), rng.integers(0, 4, 5)),
+)
 class InPlaceEntropy(lf.Gate):
     def forward(self, scores, labels):
         e = np.exp(scores)
@@ -132,7 +136,7 @@ class Updates(Affine):
 @fault("dropout: np.random", "nondeterministic forward", inputs=X)
 class GlobalDropout(lf.Gate):
     def forward(self, x):
-        mask = (np.random.random(x.shape) < 0.5) * 2.0  # noqa: NPY002
+        mask = (np.random.random(x.shape) < 0.5) * 2.0
         self.save(mask)
         return x * mask
 
@@ -189,7 +193,9 @@ class DropoutDrawsAgain(Dropout):
 class NarrowAffine(Affine):
     def forward(self, x):
         self.save(x)
-        return (x.astype(np.float32) @ self.weight.value.T.astype(np.float32) + self.bias.value.astype(np.float32)).astype(float)
+        return (
+            x.astype(np.float32) @ self.weight.value.T.astype(np.float32) + self.bias.value.astype(np.float32)
+        ).astype(float)
 
 
 @fault("affine: dW in float32, returned as float64", "float32 hidden inside", inputs=X, gate=wide)
@@ -222,9 +228,15 @@ MODELS = {
         lambda: lf.Sequential(lf.Linear(6), ReLUInverted(), lf.Linear(5), lf.Linear(3)),
         "mask inverted",
     ),
-    "a model with 1 - x^2 for tanh": (lambda: lf.Sequential(lf.Linear(6), TanhAtInput(), lf.Linear(3)), "evaluated at the input"),
+    "a model with 1 - x^2 for tanh": (
+        lambda: lf.Sequential(lf.Linear(6), TanhAtInput(), lf.Linear(3)),
+        "evaluated at the input",
+    ),
     "a model whose last bias never learns": (lambda: lf.Sequential(lf.Linear(4), BiasNever(3, 4)), "always zero"),
-    "a model with an affine gate transposed": (lambda: lf.Sequential(lf.Linear(4), WeightTransposed(), lf.Linear(3)), "transposed"),
+    "a model with an affine gate transposed": (
+        lambda: lf.Sequential(lf.Linear(4), WeightTransposed(), lf.Linear(3)),
+        "transposed",
+    ),
     "a model whose ReLU writes into grad": (
         lambda: lf.Sequential(lf.Linear(6), InPlaceBackward(), lf.Linear(3)),
         "upstream gradient overwritten by backward",

@@ -1,9 +1,9 @@
 """Activations and arithmetic, as students get them wrong."""
 
 import numpy as np
+from registry import fault, normal, pair, positive
 
 import layerflow as lf
-from registry import fault, normal, pair, positive
 
 X = normal(8, 6)
 
@@ -401,7 +401,7 @@ class ProductSwapped(Product):
 @fault("product: no gradient for b", "always zero", inputs=pair(4, 3))
 class ProductZero(Product):
     def backward(self, grad):
-        a, b = self.saved
+        _, b = self.saved
         return (grad * b, np.zeros_like(b)), {}
 
 

@@ -1,9 +1,9 @@
 """Layers with parameters, normalisations and reorderings, as students get them wrong."""
 
 import numpy as np
+from registry import fault, normal
 
 import layerflow as lf
-from registry import fault, normal
 
 
 class Affine(lf.Gate):
@@ -171,7 +171,6 @@ class ScaleForgotten(ParametersSwapped):
 @fault("scale: x missing in dgamma", "local derivative missing", "gradient of another", inputs=WIDE)
 class ScaleNoInput(ParametersSwapped):
     def backward(self, grad):
-        (x,) = self.saved
         return (grad * self.gamma.value,), {"gamma": grad.sum(axis=0), "beta": grad.sum(axis=0)}
 
 
@@ -188,7 +187,11 @@ class OneNumber(lf.Gate):
         return (self.gamma.value * grad,), {"gamma": np.sum(grad)}
 
 
-@fault("rows by index: the last of equal indices wins", "batch sum missing", inputs=lambda rng: (np.array([0, 2, 2, 1, 0, 2]),))
+@fault(
+    "rows by index: the last of equal indices wins",
+    "batch sum missing",
+    inputs=lambda rng: (np.array([0, 2, 2, 1, 0, 2]),),
+)
 class Rows(lf.Gate):
     def __init__(self):
         self.table = lf.Parameter(np.random.default_rng(1).normal(size=(3, 4)))
@@ -215,7 +218,7 @@ class TiedHalf(lf.Gate):
         return h @ self.weight.value
 
     def backward(self, grad):
-        x, h = self.saved
+        _, h = self.saved
         dh = grad @ self.weight.value.T
         return (dh @ self.weight.value,), {"weight": h.T @ grad}
 
@@ -328,7 +331,12 @@ class NormNoGamma(BatchNorm):
         return super().dx(g / self.gamma.value, xhat, std)
 
 
-@fault("batch normalisation: xhat missing in dgamma", "local derivative missing", "gradient of another", inputs=normal(6, 4))
+@fault(
+    "batch normalisation: xhat missing in dgamma",
+    "local derivative missing",
+    "gradient of another",
+    inputs=normal(6, 4),
+)
 class NormNoInput(BatchNorm):
     def dgamma(self, grad, xhat):
         return grad.sum(axis=0)

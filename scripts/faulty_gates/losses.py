@@ -1,9 +1,9 @@
 """Softmax, losses and regularizers, as students get them wrong."""
 
 import numpy as np
+from registry import fault, labelled, normal
 
 import layerflow as lf
-from registry import fault, labelled, normal
 
 
 def softmax(x):
@@ -46,7 +46,9 @@ class SoftmaxAxis(Softmax):
         return (p * (grad - (grad * p).sum(axis=0)),), {}
 
 
-@fault("softmax with a temperature: 1/T missing", "factor of an argument", inputs=normal(5, 4), gate=lambda cls: cls(2.5))
+@fault(
+    "softmax with a temperature: 1/T missing", "factor of an argument", inputs=normal(5, 4), gate=lambda cls: cls(2.5)
+)
 class SoftmaxTemperature(lf.Gate):
     def __init__(self, temperature):
         self.temperature = temperature
@@ -241,7 +243,11 @@ class AbsoluteNoSign(lf.Gate):
         return (grad * np.ones_like(d) / d.size, None), {}
 
 
-@fault("weighted error: weights missing", "factor array missing", inputs=lambda rng: (*regression(rng), rng.uniform(0.5, 2.0, 6)))
+@fault(
+    "weighted error: weights missing",
+    "factor array missing",
+    inputs=lambda rng: (*regression(rng), rng.uniform(0.5, 2.0, 6)),
+)
 class WeightsForgotten(lf.Gate):
     def forward(self, scores, targets, weights):
         self.save(scores - targets)

@@ -21,9 +21,19 @@ def test_every_gate_has_cases() -> None:
 
 
 def test_every_gate_that_is_written_is_listed() -> None:
-    modules = [importlib.import_module(f"layerflow.gates.{item.name}") for item in pkgutil.iter_modules(layerflow.gates.__path__)]
-    written = {item for module in modules for item in vars(module).values() if isinstance(item, type) and issubclass(item, Gate)}
-    complete = {item.__name__ for item in written if "backward" in vars(item) and item.__module__.startswith("layerflow.gates")}
+    modules = [
+        importlib.import_module(f"layerflow.gates.{item.name}")
+        for item in pkgutil.iter_modules(layerflow.gates.__path__)
+    ]
+    written = {
+        item
+        for module in modules
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, Gate)
+    }
+    complete = {
+        item.__name__ for item in written if "backward" in vars(item) and item.__module__.startswith("layerflow.gates")
+    }
     assert complete == set(GATES)
 
 

@@ -114,10 +114,17 @@ def test_the_worst_element_is_named_with_both_derivatives() -> None:
 def test_gate_and_arrays_stay_as_they_were() -> None:
     gate, x = lf.Sequential(lf.Linear(3), Dropout(0.5, seed=1), ReLU()), X.astype(np.float32)
     gate.forward(x)
-    before = [p.value.copy() for p in gate.parameters()], x.copy(), [g.bit_generator.state for g in gate.named_generators().values()]
+    before = (
+        [p.value.copy() for p in gate.parameters()],
+        x.copy(),
+        [g.bit_generator.state for g in gate.named_generators().values()],
+    )
     saved = [step.gate._saved for step in gate.steps]
     assert report_of(gate, x)
-    assert all(np.array_equal(p.value, old) and p.value.dtype == np.float32 for p, old in zip(gate.parameters(), before[0], strict=True))
+    assert all(
+        np.array_equal(p.value, old) and p.value.dtype == np.float32
+        for p, old in zip(gate.parameters(), before[0], strict=True)
+    )
     assert np.array_equal(x, before[1])
     assert [g.bit_generator.state for g in gate.named_generators().values()] == before[2]
     assert all(step.gate._saved is old for step, old in zip(gate.steps, saved, strict=True))
@@ -144,7 +151,9 @@ def test_a_missing_factor_is_seen_though_the_parameter_starts_at_one() -> None:
     assert not report_of(Forgetful(), X)
 
 
-@pytest.mark.parametrize("inputs", [(2.0, 3), (np.float64(2.0), np.array(3.0)), (np.array([1.0, 2.0]), 3.0), ([1.0, 2.0], [3.0, 4.0])])
+@pytest.mark.parametrize(
+    "inputs", [(2.0, 3), (np.float64(2.0), np.array(3.0)), (np.array([1.0, 2.0]), 3.0), ([1.0, 2.0], [3.0, 4.0])]
+)
 def test_numbers_lists_and_arrays_without_axes_are_inputs(inputs: tuple[Any, ...]) -> None:
     assert report_of(Multiply(), *inputs)
 
@@ -267,7 +276,10 @@ BAD_INPUT = {
     "too many inputs": (lambda: check_gradients(ReLU(), X, X), "forward"),
     "wrong width": (lambda: check_gradients(lf.Linear(3, in_features=7), X), r"expected \(\.\.\., 7\)"),
     "shapes that do not fit": (lambda: check_gradients(Maximum(), np.ones(3), np.ones(4)), "broadcast"),
-    "raises": (lambda: check_gradients(Raises(), X), r"(?s)no_such_thing.*test_check.py, line \d+, in backward: return \(grad.no_such_thing,\)"),
+    "raises": (
+        lambda: check_gradients(Raises(), X),
+        r"(?s)no_such_thing.*test_check.py, line \d+, in backward: return \(grad.no_such_thing,\)",
+    ),
     "wrong shape": (lambda: check_gradients(WrongShape(), X), r"shape \(4,\) for input 'x', expected \(5, 4\)"),
     "not a tuple": (lambda: check_gradients(NotATuple(), X), r"return \(grad_x,\), \{\}"),
 }

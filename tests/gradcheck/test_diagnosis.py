@@ -45,7 +45,9 @@ def test_noise_in_a_gradient_is_given_no_name(seed: int) -> None:
         def backward(self, grad: Any) -> Any:
             (dx,), grads = super().backward(grad)
             rng = np.random.default_rng(1000 + seed)
-            return (dx + rng.normal(size=dx.shape),), {name: g * rng.uniform(0.5, 2, g.shape) for name, g in grads.items()}
+            return (dx + rng.normal(size=dx.shape),), {
+                name: g * rng.uniform(0.5, 2, g.shape) for name, g in grads.items()
+            }
 
     report = check_gradients(Noisy(3), np.random.default_rng(seed).normal(size=(4, 5)))
     assert not report

@@ -20,7 +20,9 @@ def slopes_of(function, points):
     """The slopes at some points, measured one by one; what `backward` says is not known."""
     found = []
     for x in points:
-        line = Line(lambda t, x=x: np.array([function(x + t)]), float(2.0 ** np.ceil(np.log2(max(abs(x), 1.0)))), abs(x))
+        line = Line(
+            lambda t, x=x: np.array([function(x + t)]), float(2.0 ** np.ceil(np.log2(max(abs(x), 1.0)))), abs(x)
+        )
         found.append(measure([line], np.array([function(x)]), np.ones(1), np.array([np.nan])))
     return found
 

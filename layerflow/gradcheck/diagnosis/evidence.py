@@ -97,7 +97,7 @@ class Evidence:
         return bool(np.all(self.same(prediction)[chosen]))
 
     def fitting_factor(self, prediction: Any) -> float | None:
-        """The simple factor by which `prediction` fits: 1, or with enough elements -1, 2, 1/2, N, 1/N; None if none does."""
+        """The simple factor by which `prediction` fits: 1, or with enough elements -1, 2, 1/2, N, 1/N; or None."""
         if self.fits(prediction):
             return 1.0
         if self.count < 4:
@@ -121,7 +121,7 @@ class Evidence:
 
     @cached_property
     def label_positions(self) -> Array:
-        """Where, in a tensor of (samples, classes), the right classes are; nowhere if no input is a vector of labels."""
+        """Where, in a tensor of (samples, classes), the right classes are; nowhere if no input is labels."""
         at = np.zeros(self.value.shape, dtype=bool)
         for x in self.subject.inputs:
             fits = self.value.ndim == 2 and x.shape == self.value.shape[:1] and x.dtype.kind in "iu" and x.size
@@ -151,7 +151,9 @@ class Evidence:
         jacobian = self.jacobian
         if jacobian is None or self.output.shape != self.value.shape:
             return False
-        return bool(np.all(np.abs(jacobian - np.diag(np.diag(jacobian))) <= 1e-8 * np.max(np.abs(jacobian), initial=1e-300)))
+        return bool(
+            np.all(np.abs(jacobian - np.diag(np.diag(jacobian))) <= 1e-8 * np.max(np.abs(jacobian), initial=1e-300))
+        )
 
     @contextmanager
     def moved(self, tensor: Tensor, value: Array) -> Iterator[None]:
@@ -165,7 +167,11 @@ class Evidence:
 
     def numeric_at(self, value: Array) -> Array | None:
         """The gradient from differences where the tensor has another value; None where that cannot be measured."""
-        if value.shape != self.value.shape or self.output.size * value.size > LARGEST_JACOBIAN or not np.all(np.isfinite(value)):
+        if (
+            value.shape != self.value.shape
+            or self.output.size * value.size > LARGEST_JACOBIAN
+            or not np.all(np.isfinite(value))
+        ):
             return None
         try:
             with self.moved(self.tensor, value), np.errstate(all="ignore"):

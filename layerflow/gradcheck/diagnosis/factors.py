@@ -14,8 +14,18 @@ def always_zero(evidence: Evidence) -> Finding | None:
         return None
     if evidence.kind == "parameter":
         meaning = "the parameter is never reached by backward, so it would never learn"
-        return Finding("always zero", "analytic = 0 everywhere", meaning, "the entry for {tensor} in the dict that {gate}.backward returns")
-    return Finding("always zero", "analytic = 0 everywhere", "nothing flows back to this input", "what {gate}.backward returns for {tensor}")
+        return Finding(
+            "always zero",
+            "analytic = 0 everywhere",
+            meaning,
+            "the entry for {tensor} in the dict that {gate}.backward returns",
+        )
+    return Finding(
+        "always zero",
+        "analytic = 0 everywhere",
+        "nothing flows back to this input",
+        "what {gate}.backward returns for {tensor}",
+    )
 
 
 def constant_factor(evidence: Evidence) -> Finding | None:
@@ -28,7 +38,9 @@ def constant_factor(evidence: Evidence) -> Finding | None:
         return None
     cause, meaning = named or ("constant factor", "a constant was forgotten, or multiplied in once too often")
     sign = "" if factor > 0 or cause == "sign" else "; the sign is turned round, too"
-    formula = "analytic = -numeric everywhere" if factor == -1.0 else f"analytic = {number(factor)} x numeric everywhere"
+    formula = (
+        "analytic = -numeric everywhere" if factor == -1.0 else f"analytic = {number(factor)} x numeric everywhere"
+    )
     return Finding(cause, formula, meaning + sign, "the factors in {gate}.backward")
 
 
@@ -40,7 +52,9 @@ def missing_factor(evidence: Evidence) -> Finding | None:
     for name, q in known_arrays(evidence):
         with np.errstate(all="ignore"):
             if evidence.fits(evidence.numeric / q):
-                return Finding("factor array missing", f"analytic * {name} = numeric", f"the factor {name} is missing", place)
+                return Finding(
+                    "factor array missing", f"analytic * {name} = numeric", f"the factor {name} is missing", place
+                )
             if evidence.fits(evidence.numeric * q):
                 meaning = f"the factor {name} is there once too often"
                 return Finding("factor array too often", f"analytic = numeric * {name}", meaning, place)
@@ -49,14 +63,21 @@ def missing_factor(evidence: Evidence) -> Finding | None:
                 return Finding("factor array missing", f"analytic * {name}/2 = numeric", meaning, place)
             if evidence.fits(evidence.numeric * q * q) or evidence.fits(evidence.numeric / (q * q)):
                 meaning = f"it is multiplied by {name} where it should be divided, or the other way round"
-                return Finding("factor array inverted", f"analytic / numeric is a square of {name} or of 1/{name}", meaning, place)
+                return Finding(
+                    "factor array inverted", f"analytic / numeric is a square of {name} or of 1/{name}", meaning, place
+                )
     return None
 
 
 def factor_along_axis(evidence: Evidence) -> Finding | None:
     """analytic = numeric times a factor that is the same all along an axis."""
     analytic, numeric = evidence.analytic, evidence.numeric
-    if analytic.ndim != 2 or _different(evidence) < 6 or np.any(evidence.is_zero(numeric)) or not np.all(evidence.known):
+    if (
+        analytic.ndim != 2
+        or _different(evidence) < 6
+        or np.any(evidence.is_zero(numeric))
+        or not np.all(evidence.known)
+    ):
         return None
     ratio = analytic / numeric
     for axis, what in ((0, "column"), (1, "row")):
@@ -64,9 +85,17 @@ def factor_along_axis(evidence: Evidence) -> Finding | None:
         if analytic.shape[axis] < 3 or np.any(np.abs(factors) < 1e-6) or not evidence.fits(numeric * factors):
             continue
         x = evidence.value
-        known = {"standard deviation": x.std(axis=axis), "norm": np.sqrt((x**2).sum(axis=axis)), "sum": x.sum(axis=axis)}
+        known = {
+            "standard deviation": x.std(axis=axis),
+            "norm": np.sqrt((x**2).sum(axis=axis)),
+            "sum": x.sum(axis=axis),
+        }
         named = next((name for name, array in known.items() if _proportional(factors, array)), None)
-        meaning = f"it is the {what}'s {named}, or its inverse" if named else f"a factor that depends on the {what} alone is missing or too much"
+        meaning = (
+            f"it is the {what}'s {named}, or its inverse"
+            if named
+            else f"a factor that depends on the {what} alone is missing or too much"
+        )
         formula = f"analytic = numeric times one factor per {what}"
         return Finding(f"factor per {what}", formula, meaning, "what {gate}.backward multiplies and divides by")
     return None
@@ -86,11 +115,18 @@ def sign_lost(evidence: Evidence) -> Finding | None:
         return None
     candidates = [np.abs(evidence.numeric)]
     if evidence.is_elementwise or evidence.output.ndim == 0:
-        upstream = evidence.upstream if evidence.is_elementwise else np.broadcast_to(evidence.upstream, evidence.value.shape)
+        upstream = (
+            evidence.upstream if evidence.is_elementwise else np.broadcast_to(evidence.upstream, evidence.value.shape)
+        )
         candidates.append(np.sign(upstream) * np.abs(evidence.numeric))
     if any(evidence.fits(candidate) for candidate in candidates):
         meaning = "the sign of the local derivative is lost where it is negative"
-        return Finding("sign lost", "analytic = numeric where it is right, -numeric elsewhere, by the sign of the local derivative", meaning, "signs in {gate}.backward")
+        return Finding(
+            "sign lost",
+            "analytic = numeric where it is right, -numeric elsewhere, by the sign of the local derivative",
+            meaning,
+            "signs in {gate}.backward",
+        )
     return None
 
 
@@ -106,8 +142,15 @@ def own_value_added(evidence: Evidence) -> Finding | None:
     c = float(np.sum(difference[known] * value[known])) / size
     if abs(c) < 1e-9 or not evidence.fits(evidence.numeric + c * value):
         return None
-    meaning = "a regularisation of {tensor} is added in this gate, though its loss is not part of forward".replace("{tensor}", evidence.name)
-    return Finding("own value added", f"analytic - numeric = {number(c)} x {evidence.name}", meaning, "what is added to the gradient in {gate}.backward")
+    meaning = "a regularisation of {tensor} is added in this gate, though its loss is not part of forward".replace(
+        "{tensor}", evidence.name
+    )
+    return Finding(
+        "own value added",
+        f"analytic - numeric = {number(c)} x {evidence.name}",
+        meaning,
+        "what is added to the gradient in {gate}.backward",
+    )
 
 
 def _different(evidence: Evidence) -> int:
@@ -116,7 +159,9 @@ def _different(evidence: Evidence) -> int:
 
 def _factor(evidence: Evidence) -> float | None:
     """The constant c of analytic = c * numeric, if there is one other than 0 and 1."""
-    large = evidence.known & (np.abs(evidence.numeric) > 1e-4 * np.max(np.abs(evidence.numeric[evidence.known]), initial=0.0))
+    large = evidence.known & (
+        np.abs(evidence.numeric) > 1e-4 * np.max(np.abs(evidence.numeric[evidence.known]), initial=0.0)
+    )
     if not np.any(large) or not np.all(np.isfinite(evidence.analytic)):
         return None
     factor = float(np.median(evidence.analytic[large] / evidence.numeric[large]))
@@ -142,7 +187,10 @@ def _named_factor(evidence: Evidence, factor: float) -> tuple[str, str] | None:
     if evidence.output.ndim == 0:
         upstream = float(evidence.upstream)
         if _close(factor * upstream, 1.0):
-            return "upstream gradient ignored", f"{number(factor)} is 1/upstream: the upstream gradient is not multiplied in"
+            return (
+                "upstream gradient ignored",
+                f"{number(factor)} is 1/upstream: the upstream gradient is not multiplied in",
+            )
         if _close(factor, upstream):
             return "upstream gradient twice", f"{number(factor)} is the upstream gradient: it is multiplied in twice"
     names = [*_sizes(evidence, size), *_arguments(evidence, size)]
@@ -163,7 +211,10 @@ def _sizes(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
     for axis, length in enumerate(x.shape):
         what = "the batch size" if axis == 0 else f"the length of axis {axis} of {evidence.subject.input_names[0]}"
         sizes.setdefault(length, what)
-    sizes.setdefault(x.size, f"the number of elements of {evidence.subject.input_names[0] if evidence.subject.inputs else evidence.name}")
+    sizes.setdefault(
+        x.size,
+        f"the number of elements of {evidence.subject.input_names[0] if evidence.subject.inputs else evidence.name}",
+    )
     for axis, length in enumerate(evidence.output.shape):
         sizes.setdefault(length, f"the length of axis {axis} of the output")
     sizes.setdefault(evidence.output.size, "the number of output elements")
@@ -172,7 +223,10 @@ def _sizes(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
         if length > 1 and _close(size, float(length)):
             yield "factor N", f"{length} is {what}: the mean over {over} was taken twice or not at all"
         if length > 1 and _close(size, 1.0 / length):
-            yield "factor 1/N", f"{length} is {what}: the mean over {over} was taken once too often, or instead of the sum"
+            yield (
+                "factor 1/N",
+                f"{length} is {what}: the mean over {over} was taken once too often, or instead of the sum",
+            )
 
 
 def _arguments(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
@@ -183,13 +237,12 @@ def _arguments(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
     for name, value in arguments.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or value in (0, 1):
             continue
-        rest = 1.0 - value
-        forms = {name: value, f"1/{name}": 1.0 / value, f"2 {name}": 2.0 * value, f"1/(2 {name})": 0.5 / value}
-        forms |= {f"1 - {name}": rest, f"1/(1 - {name})": 1.0 / rest}
-        for form, number_ in forms.items():
-            if _close(size, abs(number_)):
-                done = "missing, or there once too often"
-                yield "factor of an argument", f"that is {form} for {name}={value}: a factor {form} or its inverse is {done}"
+        forms = {name: value, f"2 {name}": 2.0 * value, f"(1 - {name})": 1.0 - value}
+        for form, size_of_form in forms.items():
+            if _close(size, abs(size_of_form)):
+                yield "factor of an argument", f"that is {form} for {name}={value}: a factor {form} is there once too often"
+            elif _close(size * abs(size_of_form), 1.0):
+                yield "factor of an argument", f"that is 1/{form} for {name}={value}: a factor {form} is missing"
 
 
 def known_arrays(evidence: Evidence) -> Iterator[tuple[str, Array]]:

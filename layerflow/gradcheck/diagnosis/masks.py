@@ -61,7 +61,12 @@ def label_term(evidence: Evidence) -> Finding | None:
     if int(np.sum(at)) < 2 or int(np.sum(rest)) < 2 or not np.all(evidence.right[rest]) or np.any(evidence.right[at]):
         return None
     formula = "analytic is right everywhere but in the column of each sample's own label"
-    return Finding("label term missing", formula, "the term of the right class is missing or wrong", "the row of the labels in {gate}.backward")
+    return Finding(
+        "label term missing",
+        formula,
+        "the term of the right class is missing or wrong",
+        "the row of the labels in {gate}.backward",
+    )
 
 
 def _is_plausible_leak(evidence: Evidence, where: Array) -> bool:

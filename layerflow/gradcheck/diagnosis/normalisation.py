@@ -44,7 +44,9 @@ def _test(evidence: Evidence, axes: tuple[int, ...] | None, weight: Array, offse
         return None
     g, xhat = weight * evidence.upstream, slope * centred
     through_mean, through_variance = mean(g), xhat * mean(g * xhat)
-    if not np.allclose(slope * (g - through_mean - through_variance), evidence.numeric, rtol=1e-5, atol=1e-7 * evidence.scale):
+    if not np.allclose(
+        slope * (g - through_mean - through_variance), evidence.numeric, rtol=1e-5, atol=1e-7 * evidence.scale
+    ):
         return None
     place = "the derivation of dx in {gate}.backward"
     if evidence.fits(slope * g):
@@ -71,7 +73,7 @@ def _affine(evidence: Evidence) -> Iterator[tuple[Array, Array]]:
 
 
 def _spread(array: Array, shape: tuple[int, ...]) -> Array | None:
-    """A parameter, shaped so that it multiplies an array of `shape`: along its last axes, or along axis 1 (channels)."""
+    """A parameter, shaped to multiply an array of `shape`: along its last axes, or along axis 1 (channels)."""
     if array.ndim == 1 and len(shape) > 2 and array.size == shape[1]:
         return array.reshape(-1, *(1,) * (len(shape) - 2))
     try:

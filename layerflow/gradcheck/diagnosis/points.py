@@ -26,7 +26,12 @@ def stale(evidence: Evidence) -> Finding | None:
     if not np.all(right[evidence.known]):
         return None
     formula = "analytic is right after the first forward of a new gate, and wrong after the second"
-    return Finding("stale values", formula, "backward uses values of an earlier forward", "what {gate}.forward keeps, and under which condition")
+    return Finding(
+        "stale values",
+        formula,
+        "backward uses values of an earlier forward",
+        "what {gate}.forward keeps, and under which condition",
+    )
 
 
 def output_for_input(evidence: Evidence) -> Finding | None:
@@ -37,7 +42,12 @@ def output_for_input(evidence: Evidence) -> Finding | None:
     if local is None or not evidence.fits(local):
         return None
     formula = "analytic = the derivative at the output y, not at the input x"
-    return Finding("evaluated at the output", formula, "a formula in x was given y", "what {gate}.forward saves, and the formula in backward")
+    return Finding(
+        "evaluated at the output",
+        formula,
+        "a formula in x was given y",
+        "what {gate}.forward saves, and the formula in backward",
+    )
 
 
 def parameter_turned(evidence: Evidence) -> Finding | None:
@@ -58,7 +68,12 @@ def parameter_turned(evidence: Evidence) -> Finding | None:
             if gradient is not None and evidence.fits(gradient):
                 formula = f"analytic = the gradient for {tensor.name} {how}"
                 cause = "W for W.T" if how == "transposed" else "kernel not flipped"
-                return Finding(cause, formula, f"{tensor.name} must be turned round, or must not", "how {gate}.backward uses " + tensor.name)
+                return Finding(
+                    cause,
+                    formula,
+                    f"{tensor.name} must be turned round, or must not",
+                    "how {gate}.backward uses " + tensor.name,
+                )
     return None
 
 
@@ -69,7 +84,7 @@ def input_for_output(evidence: Evidence) -> Finding | None:
         return None
     local, x, y = np.diag(jacobian), evidence.value.reshape(-1), evidence.output.reshape(-1)
     for powers in ((0, 1), (0, 1, 2), (-1,), (-2,), (0, -1)):
-        if 0 in y and min(powers) < 0 or 0 in x and min(powers) < 0:
+        if (0 in y and min(powers) < 0) or (0 in x and min(powers) < 0):
             continue
         coefficients = np.linalg.lstsq(_powers(y, powers), local, rcond=None)[0]
         if not np.allclose(_powers(y, powers) @ coefficients, local, rtol=1e-7, atol=1e-8 * np.max(np.abs(local))):
@@ -77,7 +92,12 @@ def input_for_output(evidence: Evidence) -> Finding | None:
         prediction = (_powers(x, powers) @ coefficients).reshape(evidence.value.shape) * evidence.upstream
         if evidence.fits(prediction):
             formula = "analytic = the derivative in terms of y, with x in place of y"
-            return Finding("evaluated at the input", formula, "a formula in y was given x", "what {gate}.forward saves, and the formula in backward")
+            return Finding(
+                "evaluated at the input",
+                formula,
+                "a formula in y was given x",
+                "what {gate}.forward saves, and the formula in backward",
+            )
     return None
 
 

@@ -1,4 +1,4 @@
-"""Gradients that are right numbers in the wrong place: transposed, swapped, summed over the wrong axis, cut to a diagonal."""
+"""Right numbers in the wrong place: transposed, swapped, summed over the wrong axis, cut to a diagonal."""
 
 import numpy as np
 
@@ -13,25 +13,46 @@ def transposed(evidence: Evidence) -> Finding | None:
     for turned in (np.swapaxes(numeric, -1, -2), np.swapaxes(numeric, -1, -2).reshape(numeric.shape)):
         if turned.shape == numeric.shape and (factor := evidence.fitting_factor(turned)) is not None:
             formula = f"analytic = numeric transposed{besides(factor)}"
-            return Finding("transposed", formula, "the gradient is transposed", "the order of the factors and .T in {gate}.backward")
+            return Finding(
+                "transposed",
+                formula,
+                "the gradient is transposed",
+                "the order of the factors and .T in {gate}.backward",
+            )
     return None
 
 
 def transposed_jacobian(evidence: Evidence) -> Finding | None:
     """analytic = J upstream for J^T upstream, as g @ W.T for g @ W."""
     jacobian = evidence.jacobian
-    if jacobian is None or evidence.output.shape != evidence.value.shape or evidence.is_elementwise or evidence.count < 4:
+    if (
+        jacobian is None
+        or evidence.output.shape != evidence.value.shape
+        or evidence.is_elementwise
+        or evidence.count < 4
+    ):
         return None
     factor = evidence.fitting_factor((jacobian @ evidence.upstream.reshape(-1)).reshape(evidence.value.shape))
     if factor is None:
         return None
-    square = [name for name, p in evidence.subject.gate.named_parameters().items() if p.value.ndim == 2 and len(set(p.value.shape)) == 1]
+    square = [
+        name
+        for name, p in evidence.subject.gate.named_parameters().items()
+        if p.value.ndim == 2 and len(set(p.value.shape)) == 1
+    ]
     formula = f"analytic = J @ upstream where J.T @ upstream is right{besides(factor)}"
     if not square:
         meaning = "the Jacobian J is transposed: what runs forwards in forward must run backwards in backward"
-        return Finding("transposed Jacobian", formula, meaning, "the order and direction of sums and products in {gate}.backward")
+        return Finding(
+            "transposed Jacobian", formula, meaning, "the order and direction of sums and products in {gate}.backward"
+        )
     matrix = square[0]
-    return Finding("W for W.T", formula, f"{matrix}.T stands where {matrix} should, or the other way round", f"the products with {matrix} in {{gate}}.backward")
+    return Finding(
+        "W for W.T",
+        formula,
+        f"{matrix}.T stands where {matrix} should, or the other way round",
+        f"the products with {matrix} in {{gate}}.backward",
+    )
 
 
 def swapped(evidence: Evidence) -> Finding | None:
@@ -42,14 +63,24 @@ def swapped(evidence: Evidence) -> Finding | None:
         factor = evidence.fitting_factor(other.numeric)
         if factor is not None:
             formula = f"analytic = the gradient of {other.name}{besides(factor)}"
-            return Finding("gradient of another", formula, f"{evidence.name} is given the gradient that belongs to {other.name}", "the order in which {gate}.backward returns them")
+            return Finding(
+                "gradient of another",
+                formula,
+                f"{evidence.name} is given the gradient that belongs to {other.name}",
+                "the order in which {gate}.backward returns them",
+            )
     return None
 
 
 def diagonal_only(evidence: Evidence) -> Finding | None:
     """analytic = diag(J) * upstream."""
     jacobian = evidence.jacobian
-    if jacobian is None or evidence.output.shape != evidence.value.shape or evidence.is_elementwise or evidence.count < 3:
+    if (
+        jacobian is None
+        or evidence.output.shape != evidence.value.shape
+        or evidence.is_elementwise
+        or evidence.count < 3
+    ):
         return None
     factor = evidence.fitting_factor(np.diag(jacobian).reshape(evidence.value.shape) * evidence.upstream)
     if factor is None:
@@ -69,7 +100,9 @@ def batch_sum_missing(evidence: Evidence) -> Finding | None:
         factor = evidence.fitting_factor(parts[sample].reshape(evidence.value.shape))
         if factor is not None:
             formula = f"analytic = the part of sample {sample} alone{besides(factor)}"
-            return Finding("batch sum missing", formula, "the sum over the batch is missing", "sums over axis 0 in {gate}.backward")
+            return Finding(
+                "batch sum missing", formula, "the sum over the batch is missing", "sums over axis 0 in {gate}.backward"
+            )
     return None
 
 
@@ -78,7 +111,7 @@ def repeated_overwritten(evidence: Evidence) -> Finding | None:
     jacobian = evidence.jacobian
     if jacobian is None or evidence.count < 4 or evidence.kind != "parameter":
         return None
-    parts = (evidence.upstream.reshape(-1, 1) * jacobian)
+    parts = evidence.upstream.reshape(-1, 1) * jacobian
     reached = np.abs(jacobian) > 1e-9 * np.max(np.abs(jacobian), initial=1e-300)
     if not np.any(reached.sum(axis=0) > 1):
         return None
@@ -102,7 +135,12 @@ def misplaced(evidence: Evidence) -> Finding | None:
     if not np.allclose(mine, right, rtol=1e-6, atol=1e-9 * evidence.scale):
         return None
     formula = "analytic has the right numbers in the wrong places"
-    return Finding("misplaced", formula, "the gradient is put back in another order than forward took the elements", "indices, axes and order= in {gate}.backward")
+    return Finding(
+        "misplaced",
+        formula,
+        "the gradient is put back in another order than forward took the elements",
+        "indices, axes and order= in {gate}.backward",
+    )
 
 
 def wrong_axis(evidence: Evidence) -> Finding | None:
@@ -119,8 +157,12 @@ def wrong_axis(evidence: Evidence) -> Finding | None:
         others = tuple(i for i in range(output.ndim) if i != axis)
         factor = evidence.fitting_factor(terms.sum(axis=others).reshape(evidence.value.shape))
         if factor is not None:
-            formula = f"analytic = its terms summed over axis {', '.join(map(str, others))} of the output{besides(factor)}"
-            return Finding("sum over the wrong axis", formula, "the sum runs over the wrong axis", "axis= in {gate}.backward")
+            formula = (
+                f"analytic = its terms summed over axis {', '.join(map(str, others))} of the output{besides(factor)}"
+            )
+            return Finding(
+                "sum over the wrong axis", formula, "the sum runs over the wrong axis", "axis= in {gate}.backward"
+            )
     return None
 
 
@@ -135,8 +177,17 @@ def rows_cut(evidence: Evidence) -> Finding | None:
         others = tuple(i for i in range(evidence.value.ndim) if i != axis)
         lines = np.any(wrong, axis=others)
         whole = ~np.any(evidence.known & evidence.right & ~evidence.is_zero(evidence.numeric), axis=others)
-        if lines.sum() < len(lines) and np.all(whole[lines]) and (lines.sum() == 1 or not np.any(np.diff(np.flatnonzero(lines)) > 1)):
+        if (
+            lines.sum() < len(lines)
+            and np.all(whole[lines])
+            and (lines.sum() == 1 or not np.any(np.diff(np.flatnonzero(lines)) > 1))
+        ):
             places = [int(i) for i in np.flatnonzero(lines)]
             formula = f"analytic = 0 at index {places} of axis {axis}, and right elsewhere"
-            return Finding("part not reached", formula, "backward leaves out a part of the tensor", "slices and ranges in {gate}.backward")
+            return Finding(
+                "part not reached",
+                formula,
+                "backward leaves out a part of the tensor",
+                "slices and ranges in {gate}.backward",
+            )
     return None

@@ -41,7 +41,9 @@ def skip_missing(evidence: Evidence) -> Finding | None:
         return None
     formula = "analytic = numeric - upstream gradient"
     meaning = "the path on which the input is passed on unchanged is left out"
-    return Finding("skip path missing", formula, meaning, "the sum over all paths from {tensor} to the output in {gate}.backward")
+    return Finding(
+        "skip path missing", formula, meaning, "the sum over all paths from {tensor} to the output in {gate}.backward"
+    )
 
 
 def unchanged(evidence: Evidence) -> Finding | None:
@@ -66,7 +68,7 @@ def _summed_back(evidence: Evidence) -> Array | None:
     reached = np.abs(jacobian) > 1e-9 * np.max(np.abs(jacobian), initial=1e-300)
     if np.any(reached.sum(axis=1) > 1):
         return None
-    return (evidence.upstream.reshape(-1) @ reached).reshape(evidence.value.shape)
+    return np.asarray((evidence.upstream.reshape(-1) @ reached).reshape(evidence.value.shape))
 
 
 def squared(evidence: Evidence) -> Finding | None:
@@ -82,7 +84,12 @@ def squared(evidence: Evidence) -> Finding | None:
         return None
     if not evidence.fits(local * evidence.numeric):
         return None
-    return Finding("local derivative twice", "analytic = (local derivative)^2 * upstream", "the local derivative is multiplied in twice", PLACE)
+    return Finding(
+        "local derivative twice",
+        "analytic = (local derivative)^2 * upstream",
+        "the local derivative is multiplied in twice",
+        PLACE,
+    )
 
 
 def not_linear(evidence: Evidence) -> Finding | None:
@@ -101,14 +108,16 @@ def not_linear(evidence: Evidence) -> Finding | None:
     if not np.all(right[evidence.known]):
         return None
     formula = "the gradient is right for a small upstream gradient, and wrong for a large one"
-    return Finding("not linear in the upstream gradient", formula, "backward clips or bends it; it must be linear in grad", PLACE)
+    return Finding(
+        "not linear in the upstream gradient", formula, "backward clips or bends it; it must be linear in grad", PLACE
+    )
 
 
 def _local(evidence: Evidence) -> Array | None:
     """The gradient for an upstream gradient of ones."""
     if evidence.jacobian is None:
         return None
-    return evidence.jacobian.sum(axis=0).reshape(evidence.value.shape)
+    return np.asarray(evidence.jacobian.sum(axis=0).reshape(evidence.value.shape))
 
 
 def _as_value(evidence: Evidence) -> Array | None:

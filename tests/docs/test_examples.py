@@ -1,0 +1,68 @@
+"""Every Python example of README.md and docs/ runs and gives what the page says.
+
+The ```python blocks of one file run in order, in one namespace. What a block prints is compared with the ```text block
+that follows it, with nothing but blank lines between; `...` there stands for anything on a line. A comment behind an
+expression is compared with its value where it is a Python literal: `2 * 3    # 6`.
+
+The pages of docs/lecture draw figures and have a test of their own, in test_lecture.py.
+"""
+
+import ast
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name != "lecture")]
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_of_a_page_give_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text("utf-8")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in BLOCK.finditer(text):
+        code, expected = block.groups()
+        # Blank lines in front give every line its number in the page, in tracebacks and in messages that quote it.
+        source = "\n" * text[: block.start(1)].count("\n") + code
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            for statement in ast.parse(source).body:
+                run(statement, source, page, namespace)
+        assert agrees(printed.getvalue(), expected or ""), f"{page}: printed\n{printed.getvalue()}\nexpected\n{expected}"
+
+
+def test_a_page_that_says_something_else_would_fail() -> None:
+    assert agrees("a 1 b\nc\n", "a ... b\nc\n")
+    assert not agrees("a 1 b\nc\n", "a ... c\nc\n")
+    assert not agrees("a\n", "")
+    with pytest.raises(AssertionError, match="line 2"):
+        run(ast.parse("\n2 * 3    # 7").body[0], "\n2 * 3    # 7", Path("page.md"), {})
+
+
+def run(statement: ast.stmt, source: str, page: Path, namespace: dict[str, Any]) -> None:
+    """Run one statement, and compare an expression's value with the literal in the comment behind it."""
+    if not isinstance(statement, ast.Expr):
+        exec(compile(ast.Module([statement], []), str(page), "exec"), namespace)
+        return
+    value = eval(compile(ast.Expression(statement.value), str(page), "eval"), namespace)
+    line = source.splitlines()[(statement.end_lineno or 1) - 1]
+    comment = line[len(line.encode()[: statement.end_col_offset].decode()) :].strip().removeprefix("#")
+    try:
+        said = ast.literal_eval(comment.strip())
+    except (SyntaxError, ValueError):
+        return
+    assert np.allclose(value, said) if isinstance(said, float | int) else value == said, (
+        f"{page}, line {statement.end_lineno}: {value!r}, the page says {said!r}"
+    )
+
+
+def agrees(printed: str, expected: str) -> bool:
+    """Whether what was printed is what was expected, `...` standing for anything."""
+    pattern = re.escape(expected.rstrip()).replace(re.escape("..."), "[^\n]*")
+    return re.fullmatch(pattern, printed.rstrip()) is not None
