@@ -211,13 +211,20 @@ class Container(Gate, Drawn, checked=False):
         write_gradients(self.parameter_names(), learned)
         return learned
 
-    def _seed(self, slot: int, grad: Any) -> Array:
+    def described(self, slot: int) -> str:
+        """A slot in words."""
+        return "an output"
+
+    def _seed(self, slot: int, grad: Any) -> Any:
         shape = np.shape(self.values[slot])
         if grad is None and shape:
             raise GateError(
-                f"backward from an output of shape {shape} needs the upstream gradient: backward(grad), of that shape"
+                f"backward from {self.described(slot)} of shape {shape} needs the upstream gradient: backward(grad), "
+                "of that shape"
             )
-        return as_upstream(type(self).__name__, 1.0 if grad is None else grad, shape, float_type(self.values[slot]))
+        grad = 1.0 if grad is None else grad
+        place = "" if np.shape(grad) == shape else f"{type(self).__name__}, from {self.described(slot)}"
+        return as_upstream(place, grad, shape, float_type(self.values[slot]))[()]
 
     def shape_of(self, slot: int) -> Shape:
         """The shape of a slot's value: of the last one it had, else as `build` inferred it."""

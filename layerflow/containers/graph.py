@@ -231,6 +231,21 @@ class ComputationalGraph(Container, checked=False):
             raise GateError("the graph has one node as output twice; outputs must differ")
         if not self.output_slots:
             raise GateError("the graph has no gate yet: call one on its nodes, or add(name, gate, inputs)")
+        self._check_outputs()
+
+    def _check_outputs(self) -> None:
+        """Whatever the inputs and parameters are, an output that depends on none of them stays the same: a mistake."""
+        reached = {*self.input_slots, *self.sources}
+        for step in self.steps:
+            if not reached.isdisjoint(step.reads) or step.gate.parameters():
+                reached.add(step.writes)
+        for slot in self.output_slots:
+            if slot not in reached:
+                raise GateError(f"no input and no parameter reaches the output {self.described(slot)}")
+
+    def described(self, slot: int) -> str:
+        """A slot in words: its node, with the line that added it."""
+        return next((str(node) for node in self.nodes.values() if node.slot == slot), super().described(slot))
 
     # Sweeps ------------------------------------------------------------------------------------------------------
 
@@ -270,7 +285,8 @@ class ComputationalGraph(Container, checked=False):
             given[name] = value
         values = [given.get(name, self.values[slot]) for name, slot in zip(names, self.input_slots, strict=True)]
         if missing := [name for name, value in zip(names, values, strict=True) if value is None]:
-            raise GateError(f"forward needs a value for {', '.join(map(repr, missing))}: forward({missing[0]}=...)")
+            nodes = ", ".join(str(self.nodes[name]) for name in missing)
+            raise GateError(f"forward needs a value for {nodes}: forward({missing[0]}=...)")
         return tuple(values)
 
     def _compute(self, node: Node, gate: Gate, reads: tuple[int, ...]) -> None:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from layerflow.containers.drawn import Drawn
 from layerflow.containers.shown import show
 from layerflow.errors import GateError, Place, file_and_line
@@ -69,8 +67,7 @@ class Node(Drawn):
         source = self.graph.sources.get(self.slot)
         if source is not None:
             return source.value if source.has_value else None
-        value = self.graph.values[self.slot]
-        return show(value, f"the value of {self}") if isinstance(value, np.ndarray) else value
+        return show(self.graph.values[self.slot], "value", self)
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -83,8 +80,7 @@ class Node(Drawn):
     @property
     def grad(self) -> Any:
         """The gradient of the last backward sweep; `None` where none arrived."""
-        grad = self.graph.grads[self.slot] if self.slot < len(self.graph.grads) else None
-        return show(grad, f"the gradient of {self}") if isinstance(grad, np.ndarray) else grad
+        return show(self.graph.grads[self.slot], "gradient", self)
 
     def backward(self, grad: Any = None) -> None:
         """Run back from this node; afterwards every node it depends on has its `.grad`. A scalar starts from 1."""
@@ -170,6 +166,20 @@ class Node(Drawn):
         """1 / (1 + e^-x) of each element x."""
         return self.graph.transform(SIGMOID, self)
 
+    # Comparisons are about values, so that ifs and loops can follow them; nothing of them is in the graph.
+
+    def __lt__(self, other: Any) -> Any:
+        return self.value < _value(other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.value <= _value(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.value > _value(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.value >= _value(other)
+
     # NumPy must leave `array + node` and the like to the methods above, and `for item in node` has no end to stop at.
     __array_ufunc__ = None
     __iter__ = None
@@ -181,3 +191,7 @@ class Node(Drawn):
     def __str__(self) -> str:
         place = self.made_by.place
         return f"{self.name!r}{f' (added at {file_and_line(place)})' if place else ''}"
+
+
+def _value(operand: Any) -> Any:
+    return operand.value if isinstance(operand, Node) else operand

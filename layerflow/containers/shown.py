@@ -5,7 +5,6 @@ from typing import Any, NoReturn
 import numpy as np
 
 from layerflow.errors import GateError
-from layerflow.parameter import Array
 
 
 class ShownArray(np.ndarray[Any, Any]):
@@ -15,16 +14,19 @@ class ShownArray(np.ndarray[Any, Any]):
         GateError: it is changed in place. What `backward` needs would be changed with it.
     """
 
-    described: str
+    what: str
+    node: Any
 
     def __array_finalize__(self, parent: Any) -> None:
-        self.described = getattr(parent, "described", "")
+        self.what, self.node = getattr(parent, "what", ""), getattr(parent, "node", None)
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
         return array[()] if return_scalar else np.asarray(array)
 
     def _refuse(self, *_: Any) -> NoReturn:
-        raise GateError(f"{self.described} cannot be changed in place: gates keep it for backward. Change a copy")
+        raise GateError(
+            f"the {self.what} of node {self.node} cannot be changed in place, since backward builds on it; change a copy"
+        )
 
     # Whatever else writes (`fill`, `sort`, `out=`) is refused by NumPy itself, since the view is read-only.
     __setitem__ = __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __ipow__ = __imatmul__ = _refuse
@@ -36,9 +38,11 @@ class ShownArray(np.ndarray[Any, Any]):
         return np.array(self).__reduce__()
 
 
-def show(array: Array, described: str) -> Array:
-    """Return a read-only view."""
+def show(array: Any, what: str, node: Any) -> Any:
+    """Return a read-only view of a node's value or gradient; numbers, which cannot be changed, as they are."""
+    if not isinstance(array, np.ndarray):
+        return array
     shown = array.view(ShownArray)
-    shown.described = described
+    shown.what, shown.node = what, node
     shown.flags.writeable = False
     return shown

@@ -286,7 +286,7 @@ MISTAKES = {
     "too many inputs": (lambda g: residual(g).forward(1.0, 2.0), r"the graph has 1 inputs \(x\), 2 were given"),
     "a missing input": (
         lambda g: [g.input("x") * g.input("y"), g.forward(x=1.0)],
-        r"forward needs a value for 'y': forward\(y=...\)",
+        r"forward needs a value for 'y' \(added at .*\): forward\(y=...\)",
     ),
     "nodes of two graphs": (two_graphs, r"'add' reads 'y' \(added at .*\), which is a node of another graph; build both in one graph"),
     "an output of another graph": (
