@@ -1,6 +1,7 @@
 """What a gate owns besides its inputs: learned arrays (`Parameter`), and arrays that are only kept (`Buffer`)."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -10,6 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from layerflow.errors import GateError
 
 Array = NDArray[Any]
+
+LARGEST_SIZE = 1 << 48
+"""Of a parameter: four times as many bytes are beyond every machine, and NumPy words it strangely."""
 
 
 class Cell:
@@ -117,6 +121,8 @@ class Parameter(Cell):
             GateError: the value that is there has another shape.
         """
         if self._value is None:
+            if math.prod(shape) > LARGEST_SIZE:
+                raise GateError(f"a parameter of shape {shape} has more values than any memory holds")
             self._value = floating(draw(shape))
         elif self._value.shape != shape:
             raise GateError(

@@ -83,16 +83,18 @@ def exit_code(error: BaseException) -> int:
         return EXIT_DATA
     if isinstance(error, DivergedError):
         return EXIT_DIVERGED
-    return EXIT_USAGE if isinstance(error, LayerflowError) else EXIT_UNEXPECTED
+    return EXIT_USAGE if isinstance(error, LayerflowError | MemoryError) else EXIT_UNEXPECTED
 
 
 def describe(error: BaseException, subject: str = "layerflow") -> str:
     """Return the message of an error about `subject`, with the notes that say where in a model it happened."""
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError) and (error.problems or subject == "layerflow"):
         return f"{error}{notes}"
     if isinstance(error, KeyboardInterrupt):
         return f"{subject}: {error or 'interrupted'}{notes}"
     if isinstance(error, LayerflowError):
         return f"{subject}: {error}{notes}"
+    if isinstance(error, MemoryError):
+        return f"{subject}: not enough memory: {error}{notes}\n  use a smaller model, batch or data set"
     return f"{subject}: {type(error).__name__}: {error}{notes}\n  (run again with --debug for the traceback)"

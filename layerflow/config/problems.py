@@ -7,6 +7,9 @@ from layerflow.errors import ConfigError
 
 Path = tuple[str | int, ...]
 
+MOST_PROBLEMS = 100
+"""More are counted, but not told: whoever has repaired these has understood."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -71,25 +74,36 @@ class Problems:
     """The problems found so far: checks go on after the first one, so that a person repairs them all in one go."""
 
     found: list[Problem] = field(default_factory=list)
+    further: int = 0
 
     def add(self, place: Place, path: Path, message: str) -> None:
-        """Note a problem; the same one is noted once."""
+        """Note a problem; the same one is noted once, and of too many their number alone."""
         problem = Problem(place, path, message)
-        if problem not in self.found:
+        if problem in self.found:
+            return
+        if len(self.found) < MOST_PROBLEMS:
             self.found.append(problem)
+        else:
+            self.further += 1
 
     def raise_if_any(self) -> None:
         """Raise every problem in the order of the file, as one `ConfigError`."""
         if self.found:
-            raise InvalidConfig(self.found)
+            raise InvalidConfig(self.found, self.further)
 
 
 class InvalidConfig(ConfigError):  # noqa: N818 - it is the many problems, not one error
-    """All problems of a configuration, in the order of the file; `found` holds them, `problems` as plain values."""
+    """All problems of a configuration, in the order of the file; `found` holds them, `problems` as plain values.
 
-    def __init__(self, found: Iterable[Problem]) -> None:
+    Args:
+        found: the problems.
+        further: how many more there are.
+    """
+
+    def __init__(self, found: Iterable[Problem], further: int = 0) -> None:
         self.found = sorted(found, key=_position)
-        super().__init__("\n".join(map(str, self.found)), [problem.as_dict() for problem in self.found])
+        more = [f"... and {further:,} more problems"] if further else []
+        super().__init__("\n".join([*map(str, self.found), *more]), [problem.as_dict() for problem in self.found])
 
 
 def _position(problem: Problem) -> tuple[bool, int, int]:

@@ -8,6 +8,9 @@ from layerflow.data.preprocessing import Preprocessing
 from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError
 
+MOST_SAMPLES = 1_000_000
+"""Points to look at and to learn on; more are a slip of the finger that would fill the memory."""
+
 
 class Moons(Reader):
     """Two interleaving half circles in the plane, as in scikit-learn's `make_moons`.
@@ -106,6 +109,8 @@ def _check(reader: str, samples: int, classes: int, noise: float, seed: int) -> 
         raise ConfigError(f"{reader}: 'classes' must be at least 2, got {classes}")
     if samples < classes:
         raise ConfigError(f"{reader}: 'samples' must be at least one per class ({classes}), got {samples}")
+    if samples > MOST_SAMPLES:
+        raise ConfigError(f"{reader}: 'samples' must be at most {MOST_SAMPLES:,}, got {samples}")
     if not np.isfinite(noise) or noise < 0:
         raise ConfigError(f"{reader}: 'noise' must be a finite number of at least 0, got {noise}")
     if seed < 0:

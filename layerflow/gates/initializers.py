@@ -8,6 +8,9 @@ import numpy as np
 from layerflow.errors import GateError, did_you_mean
 from layerflow.parameter import Array
 
+LARGEST = 1e30
+"""The largest weights that a float32 holds with room for what a forward computes from them."""
+
 
 class Initializer(Protocol):
     """Draws the first weights of a shape."""
@@ -39,8 +42,11 @@ class Normal:
 
     std: float = 0.01
 
+    def __post_init__(self) -> None:
+        _check("Normal: std", self.std)
+
     def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
-        return rng.normal(0.0, self.std, shape)
+        return self.std * rng.normal(0.0, 1.0, shape)
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,9 @@ class Uniform:
     """Uniform in [-bound, bound]."""
 
     bound: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check("Uniform: bound", self.bound)
 
     def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
         return rng.uniform(-self.bound, self.bound, shape)
@@ -62,6 +71,11 @@ class Zeros:
 
 
 INITIALIZERS: dict[str, type[Any]] = {cls.__name__: cls for cls in (He, Xavier, Normal, Uniform, Zeros)}
+
+
+def _check(setting: str, value: float) -> None:
+    if not 0 <= value <= LARGEST:
+        raise GateError(f"{setting} must be a number from 0 to {LARGEST:g}, not {value!r}")
 
 
 def named_initializer(init: Initializer | str) -> Initializer:
