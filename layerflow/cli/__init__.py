@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import layerflow
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
 
-COMMANDS = ("train", "eval", "predict", "check", "summary", "gates", "gradcheck", "time", "init", "schema", "compare", "sweep", "verify", "replay")
+COMMANDS = ("train", "eval", "predict", "check", "summary", "graph", "gates", "gradcheck", "time", "init", "schema", "compare", "sweep", "verify", "replay")
 
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 

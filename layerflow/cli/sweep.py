@@ -49,7 +49,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     add_import_option(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, words="choices")
 
 
 @dataclass

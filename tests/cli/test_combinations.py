@@ -115,4 +115,4 @@ def test_names_of_folders_are_plain_and_stay_apart(value: str) -> None:
 
 
 def test_plain_values_are_readable_names() -> None:
-    assert [c.name for c in combinations(["optimizer.lr=0.1,1e-2", "seed=0..1"])][0] == "optimizer.lr=0.1,seed=0"
+    assert combinations(["optimizer.lr=0.1,1e-2", "seed=0..1"])[0].name == "optimizer.lr=0.1,seed=0"
