@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.errors import GateError
 from layerflow.gates import AbsoluteError, Huber, LeakyReLU, Max, Maximum, MulticlassSVM, ReLU
 from layerflow.gates.examples import examples
 from layerflow.gradcheck import Report, check_gradients
@@ -31,10 +30,7 @@ from registry import FAULTY, Faulty
 def judge(faulty: Faulty, seed: int) -> tuple[str, str]:
     """Return "named", "unnamed", "misnamed" or "missed", and what was said."""
     gate, inputs = faulty.make(np.random.default_rng(seed))
-    try:
-        report = check_gradients(gate, *inputs, seed=seed)
-    except GateError as error:
-        return "unnamed", str(error).splitlines()[0]
+    report = check_gradients(gate, *inputs, seed=seed)
     if report.ok:
         return "missed", ""
     stated = _stated(report)
