@@ -182,8 +182,9 @@ class Run:
         write_atomically(self.folder / CONFIG, lambda file: file.write(text.encode()))
         self.recorder.write("running")
         watch = DataWatch(self.experiment.parts.train.x, *([v.x] if (v := self.experiment.parts.validation) else []))
-        trainer.observers = [self.recorder, watch, self.failed_steps, self.checkpointer]
+        trainer.observers = [self.recorder, self.failed_steps, self.checkpointer]
         trainer.observers += [self.progress] if self.progress else []
+        trainer.observers.append(watch)  # immediately before the next read
         with self.signals:
             try:
                 history = self.experiment.fit(self.checkpoint.snapshot if self.checkpoint else None)

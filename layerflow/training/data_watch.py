@@ -8,6 +8,7 @@ import numpy as np
 
 from layerflow.data.rows import Rows
 from layerflow.errors import DataError
+from layerflow.training.history import Record
 from layerflow.training.observer import Observer
 
 
@@ -23,7 +24,8 @@ class _State:
 class DataWatch(Observer):
     """Looks after every step whether a memory-mapped data file is still the one that the training began with.
 
-    Reading beyond the end of a mapped file that was cut short kills a process (SIGBUS), so this comes before the next read.
+    Reading beyond the end of a mapped file that was cut short kills a process (SIGBUS), so this observer is the last: what
+    it sees is what will be read next.
     """
 
     def __init__(self, *sources: Any) -> None:
@@ -36,6 +38,10 @@ class DataWatch(Observer):
             now = _state(file)
             if now is not None and now.identity == before.identity and now != before:
                 raise DataError(f"{file}: changed while it was being trained on; the last checkpoint is of the data before")
+
+    def epoch_ended(self, trainer: Any, record: Record) -> None:
+        """Look again: checkpoints take their time."""
+        self.step_ended(trainer)
 
 
 def _mapped_file(x: Any) -> str | None:

@@ -103,10 +103,10 @@ class Place:
         return self.folder / "runs" / name / f"{number:03d}"
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """Wait for something that is about to happen."""
-        deadline = time.monotonic() + 60
+        """Wait for something that the process started last is about to do."""
+        process, deadline = self.processes[-1], time.monotonic() + 60
         while not condition():
-            assert time.monotonic() < deadline
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
             time.sleep(0.005)
 
 
