@@ -84,7 +84,12 @@ def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array)
         analytic: the slopes that `backward` gives, which decide where a closer look is worth its time.
     """
     with np.errstate(all="ignore"):
-        rounding = np.array([EPS * (np.abs(weights * base) @ _moves(line, base)) for line in lines])
+        heights = EPS * np.abs(weights * base)
+        moves = np.array([_moves(line, base) for line in lines]).reshape(len(lines), base.size)
+        rounding = moves @ heights
+        # A slope that moves no output at all may still be right: its effect is then below the rounding of the outputs.
+        rounding[~moves.any(axis=1) & (analytic != 0.0)] = heights.sum()
+        rounding += np.finfo(np.float64).tiny  # smaller numbers have no digits of their own
         rounding += EPS * np.nan_to_num(np.abs(analytic), posinf=0.0) * [line.scale for line in lines]
         slopes = _window(lines, base, weights, rounding, FIRST)
         rest = _unsettled(slopes, analytic)

@@ -71,4 +71,4 @@ def _made(check: Check, context: Context) -> Finding | None:
     except Exception as error:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         name = check.__name__.replace("_", " ")
-        return Finding(name, "bad", None, f"cannot be looked at: {type(error).__name__}: {error}{notes}", "training would fail likewise")
+        return Finding(name, "bad", None, f"cannot be looked at: {type(error).__name__}: {error}{notes}", "training may fail likewise")

@@ -1,14 +1,18 @@
 """The parts of the data: samples that stand in two of them, and how the targets are spread."""
 
+import math
+from typing import Any
+
 import numpy as np
 
 from layerflow.data import Dataset
+from layerflow.data.rows import blocks
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, drawn
 from layerflow.preflight.finding import Finding, judge, listed
 from layerflow.training.metrics import baseline
 
-MOST_VALUES = 1 << 25  # numbers of both parts together that are compared; of more, a sample
+MOST_BYTES = 1 << 27  # of both parts together that are compared; of more, a sample
 
 
 def duplicates(context: Context) -> Finding | None:
@@ -16,10 +20,11 @@ def duplicates(context: Context) -> Finding | None:
     train, test = context.parts.train, context.parts.test
     if test is None:
         return None
-    is_large = (len(train) + len(test)) * max(1, int(np.prod(train.x.shape[1:]))) > MOST_VALUES
+    dtype = np.result_type(train.x.dtype, test.x.dtype)
+    is_large = (len(train) + len(test)) * math.prod(train.x.shape[1:]) * dtype.itemsize > MOST_BYTES
     if is_large:
         train, test = drawn(train, context.config.seed), drawn(test, context.config.seed)
-    known, asked = _fingerprints(train), _fingerprints(test)
+    known, asked = _fingerprints(train, dtype), _fingerprints(test, dtype)
     seen = set(known)
     again = [fingerprint in seen for fingerprint in asked]
     share = sum(again) / len(asked)
@@ -60,11 +65,10 @@ def _sizes(counts: Array) -> str:
     return f"{len(counts)} of {low:,} to {high:,} samples" if low < high else f"{len(counts)} of {low:,} samples each"
 
 
-def _fingerprints(part: Dataset) -> list[int]:
+def _fingerprints(part: Dataset, dtype: np.dtype[Any]) -> list[int]:
     """Return a number for each sample, the same for the same input."""
     found = []
-    rows = max(1, (1 << 20) // max(1, int(np.prod(part.x.shape[1:]))))
-    for start in range(0, len(part), rows):
-        block = np.ascontiguousarray(part.x[start : start + rows], np.float64) + 0.0  # -0.0 is 0.0
+    for _, rows in blocks(part.x):
+        block = np.ascontiguousarray(rows, dtype) + dtype.type(0)  # -0.0 becomes 0.0
         found += [hash(row.tobytes()) for row in block]
     return found

@@ -6,7 +6,7 @@ from layerflow.parameter import Array
 from layerflow.preflight.context import Context, rms
 from layerflow.preflight.finding import Finding, judge, listed
 
-MOST_FEATURES = 2048  # looked at one by one; of more, as many evenly chosen ones
+MOST_FEATURES = 512  # looked at one by one; of more, as many evenly chosen ones
 MOST_BINS = 64
 ENOUGH = 50  # samples from which on a feature's verdict on the target means anything
 
@@ -76,7 +76,7 @@ def _columns(context: Context) -> list[tuple[str, Array]]:
 def _skill(column: Array, y: Array, is_class: bool) -> float:
     """Return accuracy or r2 on one half of the samples of the best guess per interval of values in the other half."""
     bins = min(MOST_BINS, len(y) // 10)
-    edges = np.unique(np.quantile(column, np.linspace(0, 1, bins + 1)[1:-1]))
+    edges = np.unique(np.sort(column)[np.arange(1, bins) * len(y) // bins])
     interval = np.searchsorted(edges, column, side="right")
     learn = np.arange(len(y)) % 2 == 0
     count = len(edges) + 1

@@ -62,6 +62,7 @@ SILENT = [
     (samples.samples_are_independent, ("model.1={type: Dropout, rate: 0.5}",)),
     (samples.a_batch_is_its_samples, ("loss={type: SoftmaxCE, class_weight: [1, 5, 2]}",)),
     (gradients.gradient_check, ("model.1={type: Dropout, rate: 0.5}",)),
+    (gradients.gradient_check, (DEEP % f"{HIDDEN % 300}, Sigmoid, {HIDDEN % 1}, Sigmoid", "regularizer=null")),
     (steps.a_few_samples_can_be_learned, ("model=[Linear]", "loss=MulticlassSVM")),
     (steps.a_few_samples_can_be_learned, ("regularizer.strength=1", "optimizer.weight_decay=1")),
 ]
