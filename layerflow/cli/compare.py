@@ -81,32 +81,16 @@ def as_plain(
 
 def table(runs: Sequence[Run], by: str, varying: dict[str, list[Any]]) -> str:
     """Return the table for a person: metric, results on the test part, and the settings in which the runs differ."""
-    figures = [
-        by,
-        *(
-            name
-            for name in dict.fromkeys(name for one in runs for name in one.figures)
-            if name.startswith("test_") and name != by
-        ),
-    ]
-    settings = list(varying)[:SETTINGS_SHOWN] if len(runs) > 2 else []
+    names = dict.fromkeys(name for one in runs for name in one.figures if name.startswith("test_") or name == by)
+    figures = sorted(names, key=lambda name: name != by)
+    settings = list(varying) if len(runs) > 2 and len(varying) <= SETTINGS_SHOWN else []
     rows = [["run", *figures, "epochs", "outcome", *settings]]
     for place, one in enumerate(runs):
         shown = [f"{one.figures[name]:.4f}" if name in one.figures else "-" for name in figures]
-        rows.append(
-            [
-                str(one.folder),
-                *shown,
-                str(len(one.records)),
-                one.outcome,
-                *(shorten(varying[key][place]) for key in settings),
-            ]
-        )
-    hidden = len(varying) - len(settings)
-    note = (
-        f"\n... and {hidden} more settings in which they differ (--json lists them)" if len(runs) > 2 and hidden else ""
-    )
-    return as_table(rows) + note
+        values = [shorten(varying[key][place]) for key in settings]
+        rows.append([str(one.folder), *shown, str(len(one.records)), one.outcome, *values])
+    is_more = len(runs) > 2 and len(varying) > len(settings)
+    return as_table(rows) + (f"\nthey differ in {len(varying)} settings, listed by --json" if is_more else "")
 
 
 def description(pair: Difference, runs: Sequence[Run]) -> str:

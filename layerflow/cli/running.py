@@ -38,6 +38,7 @@ class Options:
         on_divergence: as `Trainer` takes it; None for what it was before, or "stop".
         allow_change: whether a resumed training may differ from how it began.
         imports: the files with a person's own types.
+        pictures: whether PNG files are drawn; the report shows the same.
         preflight: whether to look, before a new training, for what is likely to spoil it.
     """
 
@@ -47,6 +48,7 @@ class Options:
     on_divergence: str | None = None
     allow_change: bool = False
     imports: tuple[str, ...] = ()
+    pictures: bool = True
     preflight: bool = True
 
 
@@ -230,7 +232,8 @@ class Run:
             baseline=result.baseline,
             **({"failed_steps": self.failed_steps.count} if self.failed_steps.count else {}),
         )
-        draw(experiment, history, folder)
+        if self.options.pictures:
+            draw(experiment, history, folder)
         write_page(experiment, folder)
         if self.signals.stop:  # it came too late to end anything here, but whatever would follow must not begin
             result.exit_code = 128 + self.signals.stop

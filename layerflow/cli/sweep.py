@@ -95,6 +95,7 @@ def job_of(member: Member, out: Path, arguments: argparse.Namespace) -> Job:
     else:
         words = ["train", arguments.config, *member.combination.overrides, "--json", f"--out={out}", f"--name={name}"]
     words += [word for module in arguments.imports for word in ("--import", module)]
+    words += ["--no-pictures", "--no-preflight"]
     words += ["--quiet"] * arguments.quiet + ["--debug"] * arguments.debug
     return Job(name, words)
 

@@ -42,6 +42,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--on-divergence", choices=ON_DIVERGENCE, help="what to do about a step that leaves the finite numbers (default: stop)")
     parser.add_argument("--overfit-batches", type=positive, metavar="N", help="learn the first N batches by heart, to see whether the model can; write nothing")
     parser.add_argument("--no-preflight", action="store_true", help="don't look for likely mistakes before training")
+    parser.add_argument("--no-pictures", action="store_true", help="no PNG files; report.html has all the curves")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no preflight")
     parser.add_argument("--dry-run", action="store_true", help="build, check, run one batch, and write nothing")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         return report(train_side_by_side(arguments), arguments.json)
     options = Options(
         arguments.out, arguments.name, arguments.quiet, arguments.on_divergence, arguments.allow_change, tuple(arguments.imports),
-        preflight=not (arguments.no_preflight or arguments.quiet),
+        pictures=not arguments.no_pictures, preflight=not (arguments.no_preflight or arguments.quiet),
     )  # fmt: skip
     results: list[Result] = []
     for config, folder in runs:
