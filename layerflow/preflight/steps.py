@@ -59,7 +59,7 @@ def a_few_samples_can_be_learned(context: Context) -> Finding:
             remedy = f"the model can, {type(own.optimizer).__name__} with lr {own.base_lr:g} cannot (yet): try other learning rates"
             return judge("overfitting a few", left, evidence, remedy, look=True)
     evidence = f"{what}: {left:.0%} of the loss is left after {steps} steps, and Adam gets no further"
-    remedy = "a gate's gradient (see `gradient check`), the last gate, or targets that have nothing to do with the samples"
+    remedy = "first whatever is bad above; then the last gate, and whether the targets have to do with the samples at all"
     return judge("overfitting a few", left, evidence, remedy, bad=True)
 
 
