@@ -46,7 +46,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "targets", nargs="*", metavar="GATE|FILE.py|CONFIG",
-        help="built-in gates, a Python file with your own, or a configuration and settings; default: all built-in gates",
+        help="built-in gates, a Python file with your own, or a configuration and settings; default: all built-in",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=int, default=0, help="of upstream gradients, parameters and samples (default: 0)"

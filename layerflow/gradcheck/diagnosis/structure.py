@@ -75,6 +75,8 @@ def swapped(evidence: Evidence) -> Finding | None:
 def diagonal_only(evidence: Evidence) -> Finding | None:
     """analytic = diag(J) * upstream."""
     jacobian = evidence.jacobian
+    if evidence.kind != "input":
+        return None
     if (
         jacobian is None
         or evidence.output.shape != evidence.value.shape
@@ -176,6 +178,8 @@ def rows_cut(evidence: Evidence) -> Finding | None:
     for axis in range(evidence.value.ndim):
         others = tuple(i for i in range(evidence.value.ndim) if i != axis)
         lines = np.any(wrong, axis=others)
+        if evidence.value.size < 2 * len(lines):
+            continue
         whole = ~np.any(evidence.known & evidence.right & ~evidence.is_zero(evidence.numeric), axis=others)
         if (
             lines.sum() < len(lines)
