@@ -17,7 +17,7 @@ import numpy as np
 from layerflow.byhand import as_input
 from layerflow.contract import check_backward, check_forward
 from layerflow.errors import Place, file_and_line
-from layerflow.gate import Gate, Memory, recall
+from layerflow.gate import Gate, Memory, Shape, recall
 from layerflow.parameter import Array, Parameter
 from layerflow.walk import find
 
@@ -187,7 +187,7 @@ def forward_sweep(steps: Iterable[AnyStep], values: list[Any], training: bool) -
                 check_forward(step.gate, output)
                 values[step.writes] = as_input(output)
         except Exception as error:
-            error.add_note(_where(step, "forward", values))
+            error.add_note(located(step, "forward", [np.shape(values[slot]) for slot in step.reads]))
             raise
 
 
@@ -207,7 +207,7 @@ def backward_sweep(steps: Sequence[AnyStep], values: list[Any], grads: list[Any]
             if not (step.is_proven or _is_plainly_right(step, result, values)):
                 check_backward(step.gate, result, [np.shape(values[slot]) for slot in step.reads])
         except Exception as error:
-            error.add_note(_where(step, "backward", values))
+            error.add_note(located(step, "backward", [np.shape(values[slot]) for slot in step.reads]))
             raise
         for slot, needed, arrived in zip(step.reads, needs_grad, result[0]):  # noqa: B905 (lengths are checked)
             if needed and arrived is not None:
@@ -252,7 +252,8 @@ def _is_plainly_right(step: AnyStep, result: Any, values: list[Any]) -> bool:
     return True
 
 
-def _where(step: AnyStep, direction: str, values: list[Any]) -> str:
-    shapes = ", ".join(str(np.shape(values[slot])) for slot in step.reads)
+def located(step: AnyStep, doing: str, inputs: Iterable[Shape]) -> str:
+    """Say which gate was doing what when an error came up, on inputs of which shapes, and where it was added."""
+    shapes = ", ".join(map(str, inputs))
     added = f", added at {file_and_line(step.place)}" if step.place else ""
-    return f"in gate {step.name!r} ({type(step.gate).__name__}), {direction}, input shapes {shapes}{added}"
+    return f"in gate {step.name!r} ({type(step.gate).__name__}), {doing}, input shapes {shapes}{added}"

@@ -90,7 +90,7 @@ def test_needs_grad_follows_inputs_and_parameters():
     gates = [Watching() for _ in range(4)]
     before = gates[0](data)
     after = gates[1](Scale()(before))
-    graph.output(gates[2](other), after, gates[3](graph.constant(1.0)))
+    graph.output(gates[2](other), after, gates[3](graph.constant(1.0)) * other)
     graph.forward(data=1.0, other=1.0)
     assert [gate.seen[-1][1] for gate in gates] == [(False,), (True,), (True,), (False,)]
 

@@ -11,7 +11,16 @@ from layerflow.contract import as_upstream
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Memory, Shape
 from layerflow.parameter import Array, Parameter, float_type
-from layerflow.sweep import AnyStep, Operation, Step, backward_sweep, forward_sweep, plan_gradients, write_gradients
+from layerflow.sweep import (
+    AnyStep,
+    Operation,
+    Step,
+    backward_sweep,
+    forward_sweep,
+    located,
+    plan_gradients,
+    write_gradients,
+)
 from layerflow.walk import find
 
 
@@ -123,8 +132,7 @@ class Container(Gate, Drawn, checked=False):
             try:
                 known[step.writes] = step.gate.build(rng, *given)
             except Exception as error:
-                shown = ", ".join(map(str, given))
-                error.add_note(f"in gate {step.name!r} ({type(step.gate).__name__}), build, input shapes {shown}")
+                error.add_note(located(step, "build", given))
                 raise
         self.shapes = known
         plan_gradients(self.steps, self.needed)

@@ -25,7 +25,7 @@ class ShownArray(np.ndarray[Any, Any]):
 
     def _refuse(self, *_: Any) -> NoReturn:
         raise GateError(
-            f"the {self.what} of node {self.node} cannot be changed in place, since backward builds on it; change a copy"
+            f"the {self.what} of node {self.node} cannot be changed in place: backward builds on it; change a copy"
         )
 
     # Whatever else writes (`fill`, `sort`, `out=`) is refused by NumPy itself, since the view is read-only.
