@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from layerflow.gradcheck.differences import Slopes
+from layerflow.gradcheck.differences import EPS, Slopes
 from layerflow.parameter import Array
 
 SAFETY = 4.0  # the estimated error of the numeric slope may be off by this factor
@@ -63,7 +63,8 @@ def compare(analytic: Array, slopes: Slopes, rtol: float) -> Comparison:
         is_open &= np.isfinite(analytic)
         is_zero = size <= error
         relative = np.where(is_zero & (excess <= 1.0), 0.0, _ratio(difference, size))
-        return Comparison(analytic, numeric, excess, relative, _ratio(slopes.error, size), is_kink & ~is_open, is_open)
+        reachable = np.maximum(_ratio(slopes.error, size), EPS)
+        return Comparison(analytic, numeric, excess, relative, reachable, is_kink & ~is_open, is_open)
 
 
 def _ratio(above: Array, below: Array) -> Array:

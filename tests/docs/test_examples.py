@@ -23,7 +23,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?", re.DOT
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_examples_give_what_the_page_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_give_what_the_page_says(page: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     text = page.read_text("utf-8")
     namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -34,7 +34,8 @@ def test_examples_give_what_the_page_says(page: Path, tmp_path: Path, monkeypatc
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             for statement in ast.parse(source).body:
                 run(statement, source, page, namespace)
-        assert agrees(printed.getvalue(), expected or ""), f"{page}: printed\n{printed.getvalue()}\nexpected\n{expected}"
+        said = printed.getvalue()
+        assert agrees(said, expected or ""), f"{page}: printed\n{said}\nexpected\n{expected}"
 
 
 def test_a_page_that_says_something_else_would_fail() -> None:
