@@ -72,14 +72,14 @@ def bad_gradients(trainer: "Trainer") -> Iterator[tuple[Step, list[str]]]:
 def describe_forward(step: Step, values: list[Any]) -> str:
     """Return where the forward sweep left the finite numbers."""
     inputs = "; ".join(extent(values[slot]) for slot in step.reads)
-    return f"first bad output: gate {step.name!r} ({step.gate!r}), {extent(values[step.writes])}; its input: {inputs}"
+    return f"first bad output: gate {step.name!r} ({type(step.gate).__name__}), {extent(values[step.writes])}; its input: {inputs}"
 
 
 def describe_backward(step: Step, objective: Any) -> str:
     """Return where the backward sweep left the finite numbers."""
     inputs = "; ".join(extent(objective.values[slot]) for slot in step.reads)
     return (
-        f"first bad gradient: backward of gate {step.name!r} ({step.gate!r}); its upstream gradient: "
+        f"first bad gradient: backward of gate {step.name!r} ({type(step.gate).__name__}); its upstream gradient: "
         f"{extent(objective.grads[step.writes])}; its input: {inputs}"
     )
 
