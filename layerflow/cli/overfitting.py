@@ -16,10 +16,12 @@ FITTED = {"classification": 1.0, "regression": 0.99}  # accuracy, and R^2
 
 
 def overfit(config: Config, count: int, quiet: bool) -> Result:
-    """Train on the first `count` batches alone, the same ones in every epoch, and judge the model on them; write nothing.
+    """Train on the first `count` batches alone, the same in every epoch, and judge the model on them; write nothing.
 
     A model that cannot do this has a mistake in it, or not enough time or room: nothing here has to be general.
     """
+    from layerflow.cli import EXIT_CHECK_FAILED
+
     experiment = on_first_batches(prepared(config), count)
     x, y, _ = experiment.data()
     experiment.prepare()
@@ -38,21 +40,29 @@ def overfit(config: Config, count: int, quiet: bool) -> Result:
     is_fitted = reached >= FITTED[trainer.task]
     verdict = "can fit" if is_fitted else "does not fit"
     print(
-        f"{config.name}: the model ({trainer.store.size:,} parameters) {verdict} {len(trainer.batches)} batch(es), {len(x)} samples: after {len(history)} epochs "
-        f"the loss went from {start:.4g} to {end:.4g}, {measure.__name__} {reached:.4f}",
+        f"{config.name}: the model ({trainer.store.size:,} parameters) {verdict} {len(trainer.batches)} batch(es), "
+        f"{len(x)} samples: after {len(history)} epochs the loss went from {start:.4g} to {end:.4g}, "
+        f"{measure.__name__} {reached:.4f}",
         file=sys.stderr,
     )
     if not is_fitted:
         print(
-            f"{config.name}: give it fewer batches, more epochs or parameters, another learning rate, no dropout or regularizer; `layerflow check` looks for mistakes",
+            f"{config.name}: give it fewer batches, more epochs or parameters, another learning rate, "
+            "no dropout or regularizer; `layerflow check` looks for mistakes",
             file=sys.stderr,
         )
     seconds = sum(record["seconds"] for record in history.records)
-    return Result(config.name, "fitted" if is_fitted else "not fitted", epochs=len(history), seconds=seconds, exit_code=0 if is_fitted else 3)
+    return Result(
+        config.name,
+        "fitted" if is_fitted else "not fitted",
+        epochs=len(history),
+        seconds=seconds,
+        exit_code=0 if is_fitted else EXIT_CHECK_FAILED,
+    )
 
 
 def on_first_batches(experiment: Experiment, count: int) -> Experiment:
-    """Return a training of the same beginning on its first batches, without validation, test, stopping and shuffling."""
+    """Return a training of the same beginning on its first batches: no held-back parts, no stopping, no shuffling."""
     trainer, parts = experiment.trainer, experiment.parts
     rows = trainer.batches.order(0)[: count * trainer.batch_size]
     first = Experiment(experiment.config, replace(parts, train=parts.train.take(rows), validation=None, test=None))

@@ -47,8 +47,21 @@ def as_text(source: str, timing: Timing, optimizer: str) -> str:
     for gate in timing.gates:
         written = gate.gate if len(gate.gate) <= LONGEST_GATE else f"{gate.gate[: LONGEST_GATE - 3]}..."
         shape = " x ".join(map(str, gate.shape)) or "1"
-        rows.append((f"{gate.name}  {written}", f"{gate.forward:.4f}", f"{gate.backward:.4f}", f"{gate.share:.1%}", in_bytes(gate.memory), shape))
-    for name, value in (("making the batch", timing.data), (f"optimizer  {optimizer}", timing.optimizer), ("the rest", timing.rest)):
+        rows.append(
+            (
+                f"{gate.name}  {written}",
+                f"{gate.forward:.4f}",
+                f"{gate.backward:.4f}",
+                f"{gate.share:.1%}",
+                in_bytes(gate.memory),
+                shape,
+            )
+        )
+    for name, value in (
+        ("making the batch", timing.data),
+        (f"optimizer  {optimizer}", timing.optimizer),
+        ("the rest", timing.rest),
+    ):
         rows.append((name, f"{value:.4f}", "", f"{value / total:.1%}", "", ""))
     rows.append(("a step", f"{total:.4f}", "", "100.0%", in_bytes(timing.activation_bytes), ""))
     each = f"{timing.steps} step(s) of {timing.batch_size} samples"
@@ -56,7 +69,8 @@ def as_text(source: str, timing: Timing, optimizer: str) -> str:
     return "\n".join([
         f"{source}: {total:.3f} ms per step (medians of {timing.rounds})",
         as_table(rows, indent="  "),
-        f"  memory    parameters and gradients {in_bytes(timing.parameter_bytes)}, {optimizer} {in_bytes(timing.optimizer_bytes)}, "
+        f"  memory    parameters and gradients {in_bytes(timing.parameter_bytes)}, "
+        f"{optimizer} {in_bytes(timing.optimizer_bytes)}, "
         f"activations of a step {in_bytes(timing.activation_bytes)}",
         f"  training  {timing.epochs} epochs of {each}: about {in_seconds(timing.run_seconds)}",
     ])  # fmt: skip

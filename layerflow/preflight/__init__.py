@@ -1,7 +1,7 @@
 """Before training: is what the configuration describes likely to learn, and will its result mean something?
 
-Each check is a function of a `Context` that returns a `Finding`, or None where it does not apply. Everything runs on models,
-optimizers and generators of its own: nothing of the caller's changes, and the same seed finds the same.
+Each check is a function of a `Context` that returns a `Finding`, or None where it does not apply. Everything runs on
+models, optimizers and generators of its own: nothing of the caller's changes, and the same seed finds the same.
 """
 
 from collections.abc import Callable
@@ -71,4 +71,10 @@ def _made(check: Check, context: Context) -> Finding | None:
     except Exception as error:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         name = check.__name__.replace("_", " ")
-        return Finding(name, "bad", None, f"cannot be looked at: {type(error).__name__}: {error}{notes}", "training may fail likewise")
+        return Finding(
+            name,
+            "bad",
+            None,
+            f"cannot be looked at: {type(error).__name__}: {error}{notes}",
+            "training may fail likewise",
+        )

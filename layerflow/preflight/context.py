@@ -1,4 +1,4 @@
-"""What the checks look at: a sample of the training part, and trainers of their own that start where the training will."""
+"""What the checks look at: a sample of the training part, and trainers of their own that start as the training will."""
 
 from functools import cached_property
 from typing import Any
@@ -35,7 +35,7 @@ class Context:
         self.y: Array = np.asarray(y) if self.classes else np.asarray(y, config.dtype)
 
     def fresh_trainer(self, regularized: bool = True) -> Trainer:
-        """Return a prepared trainer on the sample, with a model of its own that has the weights a training starts from."""
+        """Return a prepared trainer on the sample; its model is its own, with the weights that training starts from."""
         trainer = Experiment(self.config, self.parts).trainer
         if not regularized:
             trainer.regularizers, trainer.optimizer.weight_decay = [], 0.0

@@ -29,7 +29,8 @@ def duplicates(context: Context) -> Finding | None:
     again = [fingerprint in seen for fingerprint in asked]
     share = sum(again) / len(asked)
     is_discrete = len(seen) < len(known) / 2
-    evidence = f"{sum(again)} of {len(asked)} test samples are also in the training part{' (samples of both)' if is_large else ''}"
+    of_both = " (samples of both)" if is_large else ""
+    evidence = f"{sum(again)} of {len(asked)} test samples are also in the training part{of_both}"
     if test.lines is not None and any(again):
         lines = test.lines[np.flatnonzero(again)].tolist()
         evidence += f": lines {listed([str(line) for line in lines])}"

@@ -23,7 +23,14 @@ def constant_features(context: Context) -> Finding:
         evidence += f", {low[constant[0]]:g}, the least that any feature has, as blank pixels do"
     elif count:
         evidence += f" ({_sample(context)}): {listed([context.feature(int(i)) for i in constant])}"
-    return judge("constant features", float(count), evidence, "leave them out", look=count > 0 and not is_blank, bad=count == total)
+    return judge(
+        "constant features",
+        float(count),
+        evidence,
+        "leave them out",
+        look=count > 0 and not is_blank,
+        bad=count == total,
+    )
 
 
 def feature_scale(context: Context) -> Finding:
@@ -33,7 +40,9 @@ def feature_scale(context: Context) -> Finding:
     widths = np.ptp(x, axis=0)
     widths = widths[widths > 0]
     spread = float(widths.max() / widths.min()) if widths.size else 1.0
-    evidence = f"rms {size:.3g} as the model sees them; the widest feature's range is {spread:.3g} times the narrowest's"
+    evidence = (
+        f"rms {size:.3g} as the model sees them; the widest feature's range is {spread:.3g} times the narrowest's"
+    )
     remedy = "data.scale: Standard" if context.config.build_scaler() is None else "another scaler: data.scale: Standard"
     return judge("feature scale", size, evidence, remedy, look=not 0.01 < size < 5 or spread > 1000)
 
@@ -68,7 +77,9 @@ def _columns(context: Context) -> list[tuple[str, Array]]:
         categories = encoding.categories.get(name) if encoding else None
         width = 1 if categories is None else len(categories)
         if categories is not None:
-            columns.append((f"column {name!r}", table[:, position : position + width].argmax(axis=1).astype(np.float64)))
+            columns.append(
+                (f"column {name!r}", table[:, position : position + width].argmax(axis=1).astype(np.float64))
+            )
         position += width
     return columns
 
@@ -102,4 +113,8 @@ def _determines(column: Array, y: Array) -> bool:
 
 
 def _sample(context: Context) -> str:
-    return "in the training part" if len(context.sample) == len(context.parts.train) else f"in {len(context.sample)} of its samples"
+    return (
+        "in the training part"
+        if len(context.sample) == len(context.parts.train)
+        else f"in {len(context.sample)} of its samples"
+    )

@@ -10,7 +10,9 @@ SAMPLES, ELEMENTS = 4, 64
 def gradient_check(context: Context) -> Finding:
     """The gradient of the objective with respect to all parameters agrees with differences."""
     objective = context.fresh_trainer().objective
-    report = check_gradients(objective, context.x[:SAMPLES], context.y[:SAMPLES], seed=context.config.seed, samples=ELEMENTS)
+    report = check_gradients(
+        objective, context.x[:SAMPLES], context.y[:SAMPLES], seed=context.config.seed, samples=ELEMENTS
+    )
     compared = sum(tensor.checked + tensor.directions for tensor in report.tensors)
     worst = report.worst.relative_error if report.worst else None
     if report.ok:
@@ -19,7 +21,9 @@ def gradient_check(context: Context) -> Finding:
         name, inner = report.guilty
         said = [str(item) for item in (*inner.faults, *inner.diagnoses)]
         wrong = ", ".join(tensor.name for tensor in inner.tensors if tensor.verdict == "wrong")
-        evidence = f"gate {name.removeprefix('model.')!r} ({inner.gate}) has a wrong gradient" + (f" ({wrong})" if wrong else "")
+        evidence = f"gate {name.removeprefix('model.')!r} ({inner.gate}) has a wrong gradient" + (
+            f" ({wrong})" if wrong else ""
+        )
         remedy = said[0] if said else "`lf.check_gradients(gate, x)` shows every element"
         return judge("gradient check", worst, evidence, remedy, bad=True)
     wrong = ", ".join(tensor.name for tensor in report.tensors if tensor.verdict == "wrong")

@@ -25,7 +25,9 @@ def dead_relus(context: Context) -> Finding | None:
         return None
     worst = max(shares.values())
     evidence = f"0 for every one of {len(context.swept.scores)} samples: {listed(shown)}"
-    remedy = "a smaller learning rate if they died in training; at the start: scale the features, `init: he`, or LeakyReLU"
+    remedy = (
+        "a smaller learning rate if they died in training; at the start: scale the features, `init: he`, or LeakyReLU"
+    )
     return judge("dead ReLUs", worst, evidence, remedy, look=worst > 0.3, bad=worst > 0.9)
 
 
@@ -75,7 +77,8 @@ def gradients_by_depth(context: Context) -> Finding | None:
     evidence = f"{when}, the first layer's is {ratio:.2g} times the last one's; rms {_shown(sizes)}"
     if smallest == 0.0:
         blocked = [name for name, size in sizes if size == 0.0]
-        remedy = f"nothing reaches {listed([repr(name) for name in blocked])}: no layer but the last may start from zeros; look for dead ReLUs"
+        remedy = f"nothing reaches {listed([repr(name) for name in blocked])}: "
+        remedy += "no layer but the last may start from zeros; look for dead ReLUs"
         return judge("gradients", 0.0, evidence, remedy, bad=True)
     remedy = "the first layers hardly learn" if ratio < 1 else "the first layers' gradients explode: train.clip_norm"
     remedy += "; `init: he` or `xavier`, ReLU in place of Sigmoid, or residual connections"
@@ -84,7 +87,11 @@ def gradients_by_depth(context: Context) -> Finding | None:
 
 def _sizes(objective: Objective, arrays: list[Array | None]) -> list[tuple[str, float]]:
     """Return the size of what lies at the output of every gate with parameters, by name."""
-    return [(name, rms(0.0 if arrays[step.writes] is None else arrays[step.writes])) for name, step in model_steps(objective) if step.parameter_count]
+    return [
+        (name, rms(0.0 if arrays[step.writes] is None else arrays[step.writes]))
+        for name, step in model_steps(objective)
+        if step.parameter_count
+    ]
 
 
 def _shown(sizes: list[tuple[str, float]]) -> str:

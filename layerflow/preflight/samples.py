@@ -27,11 +27,16 @@ def samples_are_independent(context: Context) -> Finding | None:
     remedy = "it takes a sum, a mean or a softmax over axis 0, the batch; axis=1 is one sample's"
     if (found := mixing[False]) is not None:
         name, gate, change = found
-        evidence = f"one sample's input changes what gate {name!r} ({gate}) returns for the others, by up to {change:.2g} of its size"
+        evidence = (
+            f"one sample's input changes what gate {name!r} ({gate}) returns for the others, by up to {change:.2g}"
+        )
         return judge("samples apart", change, evidence, remedy, bad=True)
     if (found := mixing[True]) is not None:
         name, gate, change = found
-        evidence = f"gate {name!r} ({gate}) mixes the samples of a batch in training (by {change:.2g}), not in evaluation, as a normalisation over the batch does"
+        evidence = (
+            f"gate {name!r} ({gate}) mixes the samples of a batch in training (by {change:.2g}), not in evaluation, "
+        )
+        evidence += "as a normalisation over the batch does"
         return judge("samples apart", change, evidence)
     return judge("samples apart", 0.0, "no sample's scores depend on another sample's input")
 
@@ -54,8 +59,14 @@ def a_batch_is_its_samples(context: Context) -> Finding | None:
         return None
     difference = _difference(np.concatenate(alone), scores)
     if difference > _tolerance(scores):
-        evidence = f"the scores of {len(x)} samples together differ from those of each alone by up to {difference:.2g} of their size"
-        return judge("batch", difference, evidence, "a gate treats a sample by its place in the batch, or by the batch's size", bad=True)
+        evidence = f"the scores of {len(x)} samples together differ from those of each alone by up to {difference:.2g}"
+        return judge(
+            "batch",
+            difference,
+            evidence,
+            "a gate treats a sample by its place in the batch, or by the batch's size",
+            bad=True,
+        )
     if getattr(context.trainer.loss, "class_weight", None) is not None:
         return judge("batch", difference, "the scores of a batch are those of its samples")
     mean = float(np.mean(losses))
@@ -65,7 +76,9 @@ def a_batch_is_its_samples(context: Context) -> Finding | None:
     return judge("batch", ratio, evidence, remedy, look=abs(ratio - 1) > 1e-3)
 
 
-def _first_mixing(trainer: Trainer, x: Array, changed: Array, y: Array, others: Array, training: bool) -> tuple[str, str, float] | None:
+def _first_mixing(
+    trainer: Trainer, x: Array, changed: Array, y: Array, others: Array, training: bool
+) -> tuple[str, str, float] | None:
     """Return the first gate whose output for the others depends on the sample that changed, and by how much."""
     before = _outputs(trainer, x, y, training)
     after = _outputs(trainer, changed, y, training)

@@ -13,7 +13,7 @@ FACTOR = 10.0  # by which the regularizer's strength is raised
 
 
 def initial_loss(context: Context) -> Finding:
-    """The loss at the start is near that of a model which knows nothing: ln C, C - 1 for the SVM, the targets' variance."""
+    """The loss at the start is near that of a model which knows nothing: ln C, C - 1 for the SVM, a variance."""
     value = context.swept.data_loss
     expected, formula = _knowing_nothing(context)
     ratio = value / expected if expected > 0 else math.inf
@@ -21,12 +21,15 @@ def initial_loss(context: Context) -> Finding:
     if not math.isfinite(value):
         return judge("initial loss", value, evidence, "scale the features, or start from smaller weights", bad=True)
     if context.trainer.task == "regression":
-        remedy = "the targets lie far from the scores at the start; shift and scale the target column, or expect many epochs"
+        remedy = (
+            "the targets lie far from the scores at the start; shift and scale the target column, or expect many epochs"
+        )
         return judge("initial loss", value, evidence, remedy, look=ratio > 10)
     if ratio < 1:
         remedy = "the model is better than chance before it has learned: does the target lie among the features?"
         return judge("initial loss", value, evidence, remedy, look=ratio < 0.7)
-    remedy = "the scores are too large at the start; scale the features, or `init: {type: Normal, std: 0.01}` in the last gate"
+    remedy = "the scores are too large at the start; scale the features, or start the last gate from smaller weights: "
+    remedy += "`init: {type: Normal, std: 0.01}`"
     return judge("initial loss", value, evidence, remedy, look=ratio > 2, bad=ratio > 4)
 
 
@@ -48,7 +51,8 @@ def regularizer_raises_the_loss(context: Context) -> Finding | None:
     after = float(trainer.objective.forward(x, y))
     loss = context.swept.data_loss
     names = ", ".join(type(gate).__name__ for gate in trainer.regularizers)
-    evidence = f"{names} adds {share:.3g} to a loss of {loss:.3g}; {FACTOR:g} times as strong, the objective goes from {before:.4g} to {after:.4g}"
+    evidence = f"{names} adds {share:.3g} to a loss of {loss:.3g}; "
+    evidence += f"{FACTOR:g} times as strong, the objective goes from {before:.4g} to {after:.4g}"
     if scaled and not after > before:
         remedy = "it changes nothing: is its strength 0, or has the model no parameter with decay=True?"
         return judge("regularizer", share, evidence, remedy, bad=True)

@@ -39,7 +39,8 @@ def update_ratio(context: Context) -> Finding | None:
     remedy = "the weights don't move: is lr 0, or the gradient?"
     if size > 0:
         high_or_low = "high" if size > 1e-3 else "low"
-        remedy = f"lr {trainer.base_lr:g} looks too {high_or_low}; about {trainer.base_lr * 1e-3 / size:.0e} would give 0.001"
+        better = trainer.base_lr * 1e-3 / size
+        remedy = f"lr {trainer.base_lr:g} looks too {high_or_low}; about {better:.0e} would give 0.001"
     return judge("update size", size, evidence, remedy, look=not 1e-5 < size < 0.2, bad=peak > 1)
 
 
@@ -49,17 +50,19 @@ def a_few_samples_can_be_learned(context: Context) -> Finding:
     x, y = context.x[rows], context.y[rows]
     own = context.fresh_trainer(regularized=False)
     left, steps = _fit(own, own.optimizer, x, y)
-    what = f"{len(rows)} samples, no dropout and no regularizer"
+    evidence = f"{len(rows)} samples, no dropout and no regularizer: {left:.0%} of the loss is left after {steps} steps"
     if left <= FITTED:
-        return judge("overfitting a few", left, f"{what}: {left:.0%} of the loss is left after {steps} steps")
+        return judge("overfitting a few", left, evidence)
     for lr in (1e-2, 1e-1, 1e-3):
         other_left, other_steps = _fit(context.fresh_trainer(regularized=False), Adam(lr=lr), x, y)
         if other_left <= FITTED:
-            evidence = f"{what}: {left:.0%} of the loss is left after {steps} steps; Adam with lr {lr:g} needs {other_steps} steps"
-            remedy = f"the model can, {type(own.optimizer).__name__} with lr {own.base_lr:g} cannot (yet): try other learning rates"
+            evidence += f"; Adam with lr {lr:g} needs {other_steps} steps"
+            remedy = f"{type(own.optimizer).__name__} with lr {own.base_lr:g} is slow here: try other learning rates"
             return judge("overfitting a few", left, evidence, remedy, look=True)
-    evidence = f"{what}: {left:.0%} of the loss is left after {steps} steps, and Adam gets no further"
-    remedy = "first whatever is bad above; then the last gate, and whether the targets have to do with the samples at all"
+    evidence += ", and Adam gets no further"
+    remedy = (
+        "first whatever is bad above; then the last gate, and whether the targets have to do with the samples at all"
+    )
     return judge("overfitting a few", left, evidence, remedy, bad=True)
 
 

@@ -49,10 +49,10 @@ class Timing:
         rounds: how many steps were measured.
         batch_size, steps, epochs: as in the training; `steps` are those of an epoch.
         gates: those of the objective, in the order of forward.
-        data, optimizer, step: median milliseconds of making a batch, of the update, and of a whole step without the batch.
-        mean: milliseconds of a step with its batch, interruptions by other processes included, which the whole run will meet too.
+        data, optimizer, step: median milliseconds of making a batch, of the update, of a whole step without the batch.
+        mean: milliseconds of a step with its batch, interruptions by other processes included: the run will meet them.
         validation: milliseconds for the validation part, once per epoch; 0 where there is none.
-        parameter_bytes: values and gradients; optimizer_bytes: what the optimizer keeps; activation_bytes: what a step keeps.
+        parameter_bytes: values and gradients; optimizer_bytes: what it keeps; activation_bytes: what a step keeps.
     """
 
     rounds: int
@@ -174,7 +174,7 @@ def _sweep(trainer: Trainer, x: Array, y: Array, forward: list[list[float]], bac
 
 
 def _memory(trainer: Trainer) -> list[int]:
-    """Return the bytes that each gate adds: arrays that neither the batch, the parameters nor a gate before it holds."""
+    """Return the bytes that each gate adds: arrays that neither batch, parameters nor a gate before it holds."""
     objective = trainer.objective
     held = [*(objective.values[slot] for slot in objective.input_slots), trainer.store.values, trainer.store.grads]
     seen = {id(_owner(array)) for array in held}

@@ -13,9 +13,13 @@ Command = Callable[..., Any]
 UNSCALED = "data.scale={type: Divide, by: 0.001}"
 
 
-def test_check_shows_number_verdict_evidence_and_remedy_of_each_finding(folder: Path, layerflow_command: Command) -> None:
+def test_check_shows_number_verdict_evidence_and_remedy_of_each_finding(
+    folder: Path, layerflow_command: Command
+) -> None:
     before = sorted(folder.rglob("*"))
-    done = layerflow_command("check", "iris.yaml", "optimizer.weight_decay=0.01", "regularizer={type: L2Regularizer, strength: 0.1}")
+    done = layerflow_command(
+        "check", "iris.yaml", "optimizer.weight_decay=0.01", "regularizer={type: L2Regularizer, strength: 0.1}"
+    )
     assert done.code == 0
     lines = done.out.splitlines()
     (row,) = [index for index, line in enumerate(lines) if "weight decay" in line]
@@ -56,7 +60,10 @@ def test_train_says_what_is_not_as_it_should_be_on_one_line_each(folder: Path, l
     done = layerflow_command("train", "iris.yaml", UNSCALED)
     assert done.code == 0
     warnings = [line for line in done.err.splitlines() if line.startswith(("iris: look: ", "iris: bad: "))]
-    assert any(line.startswith("iris: look: feature scale: rms ") and line.endswith("data.scale: Standard") for line in warnings)
+    assert any(
+        line.startswith("iris: look: feature scale: rms ") and line.endswith("data.scale: Standard")
+        for line in warnings
+    )
     assert not [line for line in done.err.splitlines() if line.startswith("iris: ok")]
 
 
@@ -67,8 +74,10 @@ def test_train_can_go_without_it(folder: Path, layerflow_command: Command, word:
     assert "bad: " not in err
 
 
-def test_the_preflight_changes_no_bit_of_the_training(folder: Path, own_types: Path, layerflow_command: Command) -> None:
-    """With dropout, an optimizer with a memory, a gate that learns, and one that draws from NumPy's global generator."""
+def test_the_preflight_changes_no_bit_of_the_training(
+    folder: Path, own_types: Path, layerflow_command: Command
+) -> None:
+    """With dropout, an optimizer with memory, a gate that learns, and one that draws from NumPy's global generator."""
     (folder / "noise.py").write_text(GLOBAL_NOISE)
     model = "model=[{type: Linear, out_features: 16}, LearnedSwish, GlobalNoise, {type: Dropout, rate: 0.3}, Linear]"
     words = ["iris.yaml", model, "optimizer={type: Adam, lr: 0.01}", "--import", own_types, "--import", "noise.py"]
@@ -97,7 +106,9 @@ def test_the_first_batches_can_be_learned_by_heart(folder: Path, layerflow_comma
 
 
 def test_batches_that_are_not_learned_are_a_failed_check(folder: Path, layerflow_command: Command) -> None:
-    done = layerflow_command("train", "iris.yaml", "--overfit-batches", "1", "train.epochs=1", "optimizer.lr=1e-6", "--json", "-q")
+    done = layerflow_command(
+        "train", "iris.yaml", "--overfit-batches", "1", "train.epochs=1", "optimizer.lr=1e-6", "--json", "-q"
+    )
     assert done.code == 3
     (result,) = json.loads(done.out)
     assert (result["outcome"], result["folder"], result["epochs"]) == ("not fitted", None, 1)
@@ -105,9 +116,13 @@ def test_batches_that_are_not_learned_are_a_failed_check(folder: Path, layerflow
     assert "`layerflow check`" in done.err
 
 
-def test_overfitting_watches_no_validation_part_and_stops_at_the_last_epoch(folder: Path, layerflow_command: Command) -> None:
+def test_overfitting_watches_no_validation_part_and_stops_at_the_last_epoch(
+    folder: Path, layerflow_command: Command
+) -> None:
     stopping = "train.early_stopping={metric: validation_accuracy, patience: 1}"
-    done = layerflow_command("train", "iris.yaml", "--overfit-batches", "100", stopping, "train.epochs=7", "train.best=validation_loss")
+    done = layerflow_command(
+        "train", "iris.yaml", "--overfit-batches", "100", stopping, "train.epochs=7", "train.best=validation_loss"
+    )
     assert done.code in (0, 3)
     assert "4 batch(es), 108 samples: after 7 epochs" in done.err
     assert "validation_" not in done.err

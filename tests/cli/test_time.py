@@ -28,7 +28,15 @@ def timing(folder: Path) -> Timing:
 
 
 def test_every_gate_of_the_objective_is_measured(timing: Timing) -> None:
-    assert {gate.name for gate in timing.gates} == {"l2regularizer", "model.0", "model.1", "model.2", "model.3", "loss", "add"}
+    assert {gate.name for gate in timing.gates} == {
+        "l2regularizer",
+        "model.0",
+        "model.1",
+        "model.2",
+        "model.3",
+        "loss",
+        "add",
+    }
     assert all(gate.forward > 0 for gate in timing.gates)
     assert all(gate.backward > 0 for gate in timing.gates)
     assert all(gate.share > 0 for gate in timing.gates)
@@ -57,7 +65,14 @@ def test_memory_is_counted_once_and_by_the_gate_that_makes_it(timing: Timing) ->
 def test_the_table_is_for_people_and_json_for_machines(folder: Path, layerflow_command: Command) -> None:
     before = sorted(folder.rglob("*"))
     text = layerflow_command("time", "iris.yaml").out
-    for word in ("forward ms", "backward ms", "share", "model.0  Linear(out_features=16)", "optimizer  SGD", "5 epochs of 4 step(s) of 32 samples"):
+    for word in (
+        "forward ms",
+        "backward ms",
+        "share",
+        "model.0  Linear(out_features=16)",
+        "optimizer  SGD",
+        "5 epochs of 4 step(s) of 32 samples",
+    ):
         assert word in text
     (facts,) = json.loads(layerflow_command("time", "iris.yaml", "--json").out)
     assert [gate["name"] for gate in facts["gates"]] == ["model.0", "model.1", "model.2", "loss"]
@@ -66,7 +81,9 @@ def test_the_table_is_for_people_and_json_for_machines(folder: Path, layerflow_c
     assert sorted(folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (407_000, "407 kB"), (2.5e12, "2.5e+03 GB")])
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (407_000, "407 kB"), (2.5e12, "2.5e+03 GB")]
+)
 def test_sizes_have_units(size: float, text: str) -> None:
     assert in_bytes(size) == text
 

@@ -39,7 +39,9 @@ def test_the_same_seed_finds_the_same_and_nothing_of_the_callers_changes(context
 
 def test_the_short_form_is_part_of_the_whole(context: Make) -> None:
     made = context()
-    assert preflight(made.config, made.parts, short=True) == preflight(made.config, made.parts)[: len(SHORT) - 1]  # no saturation
+    assert (
+        preflight(made.config, made.parts, short=True) == preflight(made.config, made.parts)[: len(SHORT) - 1]
+    )  # no saturation
     assert set(SHORT) < set(CHECKS)
 
 

@@ -30,7 +30,9 @@ def with_column(table: dict[str, list[object]], column: object) -> dict[str, lis
     return {"added": list(column)} | table  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("check", [features.constant_features, features.leaking_features, data_parts.duplicates, data_parts.targets])
+@pytest.mark.parametrize(
+    "check", [features.constant_features, features.leaking_features, data_parts.duplicates, data_parts.targets]
+)
 def test_sound_tables_are_ok(table_context: Make, sound, check) -> None:
     assert check(table_context(sound)).verdict == "ok"
 
@@ -57,7 +59,7 @@ def test_blank_pixels_are_counted_and_no_more(table_context: Make, rng, sound) -
         (lambda yes, rng: yes + 0.4 * rng.standard_normal(len(yes)), "ok"),
         (lambda yes, rng: rng.permutation(len(yes)), "ok"),
     ],
-    ids=["the label", "two other numbers", "two words", "the label with noise", "a good feature", "a number for each row"],
+    ids=["the label", "two numbers", "two words", "the label with noise", "a good feature", "a number for each row"],
 )  # fmt: skip
 def test_a_feature_that_gives_the_class_away_is_named(table_context: Make, rng, sound, column, verdict) -> None:
     added = column(labels(sound), rng)
@@ -124,5 +126,9 @@ def test_the_loss_of_a_regression_is_compared_to_the_variance(table_context: Mak
 
 
 def test_two_samples_of_a_regression_can_be_learned_whatever_their_size(table_context: Make, rng) -> None:
-    table = {"a": list(rng.standard_normal(200)), "b": list(rng.standard_normal(200)), "y": list(150 + 70 * rng.standard_normal(200))}
+    table = {
+        "a": list(rng.standard_normal(200)),
+        "b": list(rng.standard_normal(200)),
+        "y": list(150 + 70 * rng.standard_normal(200)),
+    }
     assert steps.a_few_samples_can_be_learned(table_context(table, *REGRESSION)).verdict == "ok"
