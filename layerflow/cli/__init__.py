@@ -13,6 +13,8 @@ COMMANDS = ("train", "eval", "predict", "check", "summary", "graph", "gates", "g
 
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 
+LONGEST_LINE = 500
+
 EPILOG = """\
 exit codes: 0 fine, 1 unexpected, 2 usage or configuration, 3 a check failed, 4 data, 5 diverged,
             6 the run folder cannot be written, 130 interrupted (143 by SIGTERM)
@@ -87,7 +89,20 @@ def exit_code(error: BaseException) -> int:
 
 
 def describe(error: BaseException, subject: str = "layerflow") -> str:
-    """Return the message of an error about `subject`, with the notes that say where in a model it happened."""
+    """Return the message of an error about `subject`, with the notes that say where in a model it happened.
+
+    What it quotes may come from anywhere: control characters are escaped, and endless lines are shortened.
+    """
+    return "\n".join(map(_legible, _message(error, subject).split("\n")))
+
+
+def _legible(line: str) -> str:
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 4 :]}"
+    return "".join(character if character.isprintable() or character == "\t" else repr(character)[1:-1] for character in line)
+
+
+def _message(error: BaseException, subject: str) -> str:
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, ConfigError) and (error.problems or subject == "layerflow"):
         return f"{error}{notes}"

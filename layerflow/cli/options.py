@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def load_configs(arguments: argparse.Namespace) -> list[Config]:
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     """Return the files and the overrides among the words of a command line."""
-    files = [word for word in words if "=" not in word or Path(word).exists()]
+    files = [word for word in words if "=" not in word or os.path.exists(word)]
     overrides = [word for word in words if word not in files]
     if not files:
         raise ConfigError(

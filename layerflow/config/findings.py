@@ -11,6 +11,7 @@ import numpy as np
 
 from layerflow.config.new_data import ENDINGS, kind_by_name
 from layerflow.data import CIFAR10, IDX, NPY, NPZ, Dataset
+from layerflow.data.arrays import shapes
 from layerflow.data.columns import Column, guess_delimiter, read_columns
 from layerflow.data.labels import Task, as_number, guess_task
 from layerflow.errors import ConfigError, DataError, did_you_mean
@@ -153,37 +154,27 @@ _TASK = ("task", "classification", "floating-point targets, but all of them are 
 
 
 def _look_at_archive(data: str, target: str | None, path: str) -> Findings:
-    shapes = _shapes(data)
-    y = target or next((name for name in ("y", "labels", "label", "targets", "target") if name in shapes), None)
-    y = y or next((name for name, shape in shapes.items() if len(shape) == 1), "y")
-    if y not in shapes:
+    found = shapes(data)
+    y = target or next((name for name in ("y", "labels", "label", "targets", "target") if name in found), None)
+    y = y or next((name for name, shape in found.items() if len(shape) == 1), "y")
+    if y not in found:
         raise DataError(
-            f"{data}: no array {y!r}{did_you_mean(y, shapes)}; it holds {', '.join(shapes)}; "
+            f"{data}: no array {y!r}{did_you_mean(y, found)}; it holds {', '.join(found)}; "
             "name the targets with --target"
         )
     x = next(
-        (name for name, shape in shapes.items() if len(shape) > 1 and name != y and shape[:1] == shapes[y][:1]), None
+        (name for name, shape in found.items() if len(shape) > 1 and name != y and shape[:1] == found[y][:1]), None
     )
     if x is None:
         raise DataError(
-            f"{data}: no array of features is as long as the targets in {y!r}, of shape {shapes[y]}; "
-            f"it holds {', '.join(shapes)}"
+            f"{data}: no array of features is as long as the targets in {y!r}, of shape {found[y]}; "
+            f"it holds {', '.join(found)}"
         )
-    source = [("path", path, ""), ("x", x, f"shape {shapes[x]}"), ("y", y, "")]
+    source = [("path", path, ""), ("x", x, f"shape {found[x]}"), ("y", y, "")]
     read = NPZ(data, x, y).read()
     if _are_labels(read.y):
         return _of_dataset("NPZ", NPZ(data, x, y, "classification").read(), [*source, _TASK], y)
     return _of_dataset("NPZ", read, source, y)
-
-
-def _shapes(data: str) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every array of an archive; what cannot be read is left to the reader to complain about."""
-    try:
-        with np.load(data, allow_pickle=False) as archive:
-            return {name: archive[name].shape for name in archive.files}
-    except (OSError, ValueError, EOFError, NotImplementedError):
-        NPZ(data).read()
-        raise
 
 
 def _are_labels(y: Any) -> bool:

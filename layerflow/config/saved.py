@@ -1,7 +1,6 @@
 """A trained model brought back from its file: ready to predict, with nothing else at hand."""
 
 import json
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.training.evaluation import class_probabilities, evaluate_scores, predict_scores
-from layerflow.training.metrics import baseline
+from layerflow.training.metrics import METRICS, baseline
 from layerflow.training.model_file import load_model as read_model_file
 from layerflow.training.tallies import predicted_labels
 
+MOST_TARGETS = 1 << 30
 MODEL_FILE, CONFIG_FILE = "model.npz", "config.yaml"
 
 
@@ -77,9 +77,10 @@ class SavedModel:
             model.build(np.random.default_rng(0), (1, *preprocessing.sample_shape))
             saved.fill(model, str(file))
             model.astype(said["dtype"])
+            _check(said, preprocessing)
             return cls(
                 file, said["name"], model, loss, preprocessing, said["task"], said["metrics"], said["dtype"],
-                _targets(said["targets"]), said["reader"],
+                _targets(said["targets"], preprocessing), said["reader"],
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{file}: its description is damaged ({error!r}); train the model again") from error
@@ -101,7 +102,11 @@ class SavedModel:
     def scores(self, x: Any) -> Array:
         """Return the model's outputs for samples (batch, ...), shape (batch, outputs)."""
         rows = np.asarray(x) if isinstance(x, list | tuple) else x
-        return predict_scores(self.model, self.preprocessing.apply(rows, self.dtype), self.dtype)
+        scores = predict_scores(self.model, self.preprocessing.apply(rows, self.dtype), self.dtype)
+        if not (finite := np.isfinite(scores).reshape(len(scores), -1).all(axis=1)).all():
+            sample = int(np.flatnonzero(~finite)[0])
+            raise DataError(f"{self.path}: the model's scores of sample {sample} overflow: it is far beyond the training samples")
+        return scores
 
     def predict(self, x: Any) -> Array:
         """Return what is predicted for samples (batch, ...): class names, or the values of a regression."""
@@ -144,7 +149,7 @@ def load_model(path: str | Path, imports: Iterable[str] = ()) -> SavedModel:
 def model_file(path: Path) -> Path:
     """Return the model file that a run folder, or the file's own path, names."""
     if not path.is_dir():
-        if path.is_file() and not zipfile.is_zipfile(path):
+        if path.is_file() and not _is_archive(path):
             raise DataError(f"{path}: no model file; give a run folder or its {MODEL_FILE}")
         return path
     file = path / MODEL_FILE
@@ -160,6 +165,11 @@ def model_file(path: Path) -> Path:
     raise DataError(f"{path}: no {MODEL_FILE} in this folder{outcome}; give the folder of a finished run")
 
 
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
 def describe_targets(y: Array, classes: tuple[str, ...] | None) -> dict[str, Any]:
     """Return what a model file keeps of the training targets: the class counts, or the mean."""
     if classes is None:
@@ -167,7 +177,20 @@ def describe_targets(y: Array, classes: tuple[str, ...] | None) -> dict[str, Any
     return {"counts": np.bincount(y, minlength=len(classes)).tolist()}
 
 
-def _targets(said: dict[str, Any]) -> Array:
-    if "mean" in said:
+def _check(said: dict[str, Any], preprocessing: Preprocessing) -> None:
+    """Raise ValueError unless what a description says fits together."""
+    if not isinstance(said["name"], str) or said["dtype"] not in ("float32", "float64"):
+        raise ValueError("its name or dtype")
+    if said["task"] != preprocessing.task or not all(METRICS[name].task == said["task"] for name in said["metrics"]):
+        raise ValueError("its task and metrics")
+    if not isinstance(said["reader"], dict) or not isinstance(said["reader"]["type"], str):
+        raise ValueError("its reader")
+
+
+def _targets(said: dict[str, Any], preprocessing: Preprocessing) -> Array:
+    if preprocessing.classes is None:
         return np.asarray([said["mean"]], np.float64)
-    return np.repeat(np.arange(len(said["counts"])), said["counts"])
+    counts = said["counts"]
+    if len(counts) != len(preprocessing.classes) or not 0 < sum(counts) < MOST_TARGETS:
+        raise ValueError("its class counts")
+    return np.repeat(np.arange(len(counts)), counts)

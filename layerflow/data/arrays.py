@@ -1,8 +1,11 @@
 """The readers of NumPy's files: arrays stay on disk where they can, and are never unpickled."""
 
 import math
+import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,15 +68,32 @@ class NPZ(Reader):
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Map or read the arrays; see `Reader.read`."""
-        check_file(self.path)
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                x = _read_member(archive, self.x, self.path)
-                y = np.array(_read_member(archive, self.y, self.path)) if need_target else None
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-            raise DataError(f"{self.path}: truncated or corrupt NPZ file ({error}); make it again") from error
+        with _open_archive(self.path) as archive:
+            x = _read_member(archive, self.x, self.path)
+            y = np.array(_read_member(archive, self.y, self.path)) if need_target else None
         where_x, where_y = f"{self.path}: {self.x}", f"{self.path}: {self.y}"
         return _dataset(x, y, where_x, where_y, self.task, like, set_name(self.path), checksum(self.path))
+
+
+def shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every array of an `.npz` file, as its header says it."""
+    found = {}
+    with _open_archive(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            with archive.open(info) as file:
+                found[name] = _read_header(file, f"{path}: {name}")[0]
+    return found
+
+
+@contextmanager
+def _open_archive(path: str) -> Iterator[zipfile.ZipFile]:
+    check_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{path}: truncated or corrupt NPZ file ({error}); make it again") from error
 
 
 def _dataset(
@@ -128,13 +148,13 @@ def _read_header(file: IO[bytes], where: str) -> Header:
             header = npy.read_array_header_2_0(file)
         else:
             raise ValueError(f"format version {version}")
-    except (ValueError, EOFError, SyntaxError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except (ValueError, EOFError, SyntaxError, TypeError, RecursionError, tokenize.TokenError) as error:
+        reason = str(error).splitlines()[0] if isinstance(error, ValueError) and "<" not in str(error) else "its header is damaged"
         raise DataError(f"{where}: not a valid NPY array ({reason}); write it with np.save or np.savez") from error
     shape, _, dtype = header
     if dtype.hasobject:
         raise DataError(f"{where}: holds pickled Python objects, which are never loaded; save plain numbers or text")
-    if dtype.names or any(length < 0 for length in shape):
+    if dtype.names or any(type(length) is not int or length < 0 for length in shape):
         raise DataError(f"{where}: expected a plain array, got dtype {dtype} and shape {shape}")
     return header
 

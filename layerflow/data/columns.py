@@ -58,9 +58,16 @@ def read_columns(path: str, delimiter: str) -> list[Column]:
 def guess_delimiter(path: str) -> str:
     """Return the character that stands most often in the first line, outside quotes; a comma when there is none."""
     with open_data(path) as file:
-        first = file.readline(1 << 20).decode("utf-8-sig", "replace")
-    width = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in ",;\t|"}
-    return max(width, key=lambda mark: width[mark])
+        start = file.readline(1 << 20).decode("utf-8-sig", "replace")
+    first = next(iter(start.splitlines()), "")
+    return max(",;\t|", key=lambda mark: _width(first, mark))
+
+
+def _width(line: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter), []))
+    except csv.Error:
+        return 0
 
 
 def _column(name: str, cells: list[str]) -> Column:

@@ -86,7 +86,7 @@ class CIFAR10(Reader):
 def _read_idx(path: str) -> NDArray[Any]:
     with open_data(path) as file:
         magic = file.read(4)
-        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_DTYPES or not magic[3]:
+        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_DTYPES or not 1 <= magic[3] <= 4:
             raise DataError(f"{path}: not an IDX file (it starts with {magic.hex(' ')}); give one of MNIST's files")
         dtype, dimensions = np.dtype(IDX_DTYPES[magic[2]]), magic[3]
         lengths = read_exactly(file, 4 * dimensions, path)

@@ -108,7 +108,7 @@ def as_number(text: str) -> float | None:
 
 def listed(names: Sequence[object]) -> str:
     """Return the names for a message, shortened when there are many."""
-    shown = ", ".join(repr(name) for name in names[:SHOWN])
+    shown = ", ".join(f"{name!r:.60}" if len(repr(name)) <= 60 else f"{name!r:.57}..." for name in names[:SHOWN])
     return shown + (f", ... ({len(names)} in all)" if len(names) > SHOWN else "")
 
 

@@ -1,5 +1,7 @@
 """What was learned from the training data and a model needs again for every prediction."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -66,11 +68,13 @@ class Preprocessing:
             if (empty := np.flatnonzero(missing.all(axis=0))).size:
                 name = train.encoding.features[int(empty[0])]
                 raise DataError(f"{train.name}: column {name!r} has no value in the training part; leave it out")
-            fill = np.nanmean(table, axis=0) if missing.any() else table.mean(axis=0)
+            with _overflow_told("their mean"):
+                fill = np.nanmean(table, axis=0) if missing.any() else table.mean(axis=0)
         fitted = cls(train.x.shape[1:], train.features, train.classes, train.encoding, fill, None)
         if scaler is not None:
             filled = train.x if fill is None else fitted.apply(train.x)
-            scaler = scaler.fit(filled)
+            with _overflow_told("their range"):
+                scaler = scaler.fit(filled)
         return cls(train.x.shape[1:], train.features, train.classes, train.encoding, fill, scaler)
 
     def apply(self, x: NDArray[Any] | Rows, dtype: DTypeLike = np.float64) -> NDArray[Any] | Rows:
@@ -92,10 +96,11 @@ class Preprocessing:
 
     def _in_memory(self, x: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
         result = np.empty(x.shape, dtype=dtype)
-        for start, block in blocks(x):
-            if self.fill is not None:
-                block = np.where(np.isnan(block), self.fill, block)
-            result[start : start + len(block)] = block if self.scaler is None else self.scaler.apply(block)
+        with _overflow_told(f"the model's {result.dtype}"):
+            for start, block in blocks(x):
+                if self.fill is not None:
+                    block = np.where(np.isnan(block), self.fill, block)
+                result[start : start + len(block)] = block if self.scaler is None else self.scaler.apply(block)
         return result
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +120,7 @@ class Preprocessing:
         """Return the object that `to_dict` described; raises DataError when the description is damaged."""
         try:
             categories = {column: tuple(names) for column, names in state["categories"].items()}
-            return cls(
+            described = cls(
                 sample_shape=tuple(state["sample_shape"]),
                 features=None if state["features"] is None else tuple(state["features"]),
                 classes=None if state["classes"] is None else tuple(state["classes"]),
@@ -123,5 +128,33 @@ class Preprocessing:
                 fill=None if state["fill"] is None else np.asarray(state["fill"], dtype=np.float64),
                 scaler=None if state["scaler"] is None else Scaler.from_dict(state["scaler"]),
             )
+            described._check()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"damaged preprocessing description: {error!r}; train the model again") from error
+        return described
+
+    def _check(self) -> None:
+        """Raise ValueError unless the parts fit each other."""
+        shape = self.sample_shape
+        named = self.features if self.encoding is None else self.encoding.features
+        arrays = [] if self.fill is None else [self.fill]
+        if self.scaler is not None:
+            arrays += [self.scaler.shift, self.scaler.scale]
+        names = [name for group in (self.features, self.classes, named) for name in group or ()]
+        fits = all(type(length) is int for length in shape) and all(isinstance(name, str) for name in names)
+        fits &= named is None or (len(named),) == shape and self.features == named
+        fits &= self.classes is None or len(set(self.classes)) == len(self.classes) > 1
+        fits &= all(np.broadcast_shapes(array.shape, shape) == shape and np.isfinite(array).all() for array in arrays)
+        if not fits or (self.scaler is not None and not self.scaler.scale.all()):
+            raise ValueError("its parts do not fit each other")
+
+
+@contextmanager
+def _overflow_told(what: str) -> Iterator[None]:
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            yield
+    except FloatingPointError as error:
+        raise DataError(
+            f"some values are too large for {what}; correct them, or write `scale: Standard` or `dtype: float64`"
+        ) from error

@@ -12,6 +12,7 @@ from layerflow.training.metrics import evaluate, make_tally
 EVALUATION_BATCH = 1024
 
 
+@np.errstate(all="ignore")  # what is not finite is found where the result is looked at
 def predict_scores(model: Gate, x: Any, dtype: Any = None) -> Array:
     """Run the model over x in evaluation mode, 1024 samples at a time, and return all its outputs."""
     was_training, model.training = model.training, False
@@ -25,6 +26,7 @@ def predict_scores(model: Gate, x: Any, dtype: Any = None) -> Array:
         model.training = was_training
 
 
+@np.errstate(all="ignore")
 def evaluate_scores(scores: Array, y: Array, loss: Gate, task: str, metrics: Sequence[str]) -> dict[str, float]:
     """Return the loss and the metrics of given scores."""
     return {"loss": float(loss.forward(scores, y))} | evaluate(make_tally(task, metrics).update(scores, y), metrics)

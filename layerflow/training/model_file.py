@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from layerflow.errors import DataError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
@@ -29,6 +31,10 @@ class ModelFile:
             for name, cell in held.items():
                 if cell.has_value and cell.value.shape != saved[name].shape:
                     raise DataError(f"{path}: {name} has shape {saved[name].shape}, the model it describes needs {cell.value.shape}")
+                if saved[name].dtype.kind != "f":
+                    raise DataError(f"{path}: {name} holds {saved[name].dtype}, not floating-point numbers")
+                if not np.isfinite(saved[name]).all():
+                    raise DataError(f"{path}: {name} holds NaN or infinity: nothing can be predicted with it")
                 cell.value = saved[name]
 
 

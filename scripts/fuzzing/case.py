@@ -170,6 +170,8 @@ def _equal(said: str, value: object) -> bool:
     if isinstance(value, bool):
         return said.lower() == str(value).lower()
     if isinstance(value, int | float):
+        if said == str(value):
+            return True
         try:
             return float(said.replace(".inf", "inf").replace(".nan", "nan")) == value or value != value
         except ValueError:

@@ -51,6 +51,7 @@ def _kinds() -> dict[str, tuple[str, dict[str, bytes]]]:
         "CSV mean": ("{type: CSV, path: d.csv, target: kind, missing: mean}", {"d.csv": table}),
         "CSV drop": ("{type: CSV, path: d.csv, target: kind, missing: drop, categorical: [b]}", {"d.csv": table}),
         "CSV quoted": ("{type: CSV, path: d.csv, target: kind, categorical: ['a; text'], delimiter: ;}", {"d.csv": mixed}),
+        "CSV regression": ("{type: CSV, path: d.csv, target: a, features: [b, c], task: regression}", {"d.csv": table}),
         "CSV.gz": ("{type: CSV, path: d.csv.gz, target: kind}", {"d.csv.gz": gzip.compress(table, mtime=0)}),
         "NPY": ("{type: NPY, x: x.npy, y: y.npy}", {"x.npy": _npy(x), "y.npy": _npy(y)}),
         "NPY targets": ("{type: NPY, x: x.npy, y: y.npy}", {"y.npy": _npy(y), "x.npy": _npy(x)}),
@@ -66,10 +67,15 @@ def _kinds() -> dict[str, tuple[str, dict[str, bytes]]]:
 CONFIG = """\
 data: {{source: {source}, test: 0.2, validation: null}}
 model: [{flatten}Linear]
-loss: SoftmaxCE
+loss: {loss}
 optimizer: {{type: SGD, lr: 0.1}}
 train: {{batch_size: 8}}
 """
+
+
+def _config(kind: str, source: str) -> bytes:
+    flatten = "Flatten, " if kind.startswith(("IDX", "CIFAR")) else ""
+    return CONFIG.format(source=source, flatten=flatten, loss="SquaredError" if "regression" in kind else "SoftmaxCE").encode()
 
 
 def data_case(seed: int) -> Case:
@@ -81,7 +87,7 @@ def data_case(seed: int) -> Case:
     special = next((found for start, found in _SPECIAL.items() if kind.startswith(start)), [])
     mutate = draw.choice([*_ANY, *special, *special])
     what, spoilt, refused = mutate(draw, content)
-    config = CONFIG.format(source=source, flatten="Flatten, " if kind.startswith(("IDX", "CIFAR")) else "").encode()
+    config = _config(kind, source)
     sealed = kind.endswith((".gz", "compressed")) or kind == "NPZ"
     laid: Files = {"c.yaml": config, **files, name: spoilt}
     if spoilt == b"missing":
@@ -104,7 +110,7 @@ def _right(kind: str) -> str:
     from case import run
 
     source, files = _kinds()[kind]
-    config = CONFIG.format(source=source, flatten="Flatten, " if kind.startswith(("IDX", "CIFAR")) else "").encode()
+    config = _config(kind, source)
     with tempfile.TemporaryDirectory() as folder:
         done = run(Case("", {"c.yaml": config, **files}, ["check", "--quick", "--json", "c.yaml"]), Path(folder) / "right")
     assert not done.code, done.err
