@@ -97,8 +97,9 @@ def _checked_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
         if self._user is not None:
             self.hand_over(None)
         self.needs_grad = (True,) * len(inputs)
-        for _, inner in find(self, Holder):
-            inner.training = self.training
+        gates: Iterator[tuple[str, Any]] = find(self, Holder)
+        for _, gate in gates:
+            gate.training = self.training
         output = forward(self, *inputs, **named)
         check_forward(self, output)
         self._ran = [value.shape for value in inputs], np.shape(output), float_type(output)
