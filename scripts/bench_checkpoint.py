@@ -3,9 +3,9 @@
     python scripts/bench_checkpoint.py configs/digits_mlp.yaml
     python scripts/bench_checkpoint.py configs/digits_mlp.yaml --folder /dev/shm     # a disk that needs no fsync
 
-Every step of some epochs is timed with and without a checkpoint after it, in turn, so that both meet the same machine.
-The parts are timed by themselves: taking the state, checksums, writing, and bringing it to the disk (fsync of the file
-and of its folder).
+Epochs without a checkpoint, with one, and with one after every step take turns, so that all meet the same machine;
+medians are shown. The parts are timed by themselves: taking the state, which holds up the training, and what a thread
+does meanwhile: checksums, writing, and bringing it to the disk (fsync of the file and of its folder).
 """
 
 import argparse
@@ -27,12 +27,13 @@ from layerflow.training.snapshot import capture
 
 
 class Probe(Observer):
-    """Saves after every step of each second epoch, and times both kinds of epochs and each save."""
+    """Takes turns, epoch by epoch: no checkpoint, one in the middle of the epoch, one after every step."""
 
     def __init__(self, folder: Path) -> None:
         self.checkpointer = Checkpointer(folder, {}, "1 steps", keep=1)
-        self.epochs: dict[bool, list[float]] = {True: [], False: []}
-        self.saves: list[float] = []
+        self.epochs: list[list[float]] = [[], [], []]
+        self.holding_up: list[float] = []
+        self.until_written: list[float] = []
 
     def training_started(self, trainer: Any) -> None:
         """Make the folder."""
@@ -40,24 +41,30 @@ class Probe(Observer):
         self.started = time.perf_counter()
 
     def step_ended(self, trainer: Any) -> None:
-        """Save, in each second epoch."""
-        if trainer.epoch % 2:
+        """Save, where it is the turn."""
+        kind, is_middle = trainer.epoch % 3, trainer.step == len(trainer.batches) // 2
+        if kind == 2 or (kind == 1 and is_middle):
             started = time.perf_counter()
             self.checkpointer.save(trainer)
-            self.saves.append(time.perf_counter() - started)
+            if kind == 1:
+                self.holding_up.append(time.perf_counter() - started)
 
     def epoch_ended(self, trainer: Any, record: dict[str, float]) -> None:
-        """Note how long the epoch took."""
+        """Note how long the epoch took; what it left to be written belongs to it."""
+        self.checkpointer.wait()
         now = time.perf_counter()
-        self.epochs[trainer.epoch % 2 == 0].append(now - self.started)
-        self.started = now
+        kind = (trainer.epoch - 1) % 3
+        self.epochs[kind].append(now - self.started)
+        if kind == 1:
+            self.until_written.append(self.checkpointer.cost)
+        self.started = time.perf_counter()
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=90)
     parser.add_argument("--folder", help="where to write (default: the system's temporary folder)")
     arguments = parser.parse_args()
     experiment = Experiment(load_config(arguments.config, [f"train.epochs={arguments.epochs}"]))
@@ -65,16 +72,22 @@ def main() -> None:
         probe = Probe(Path(folder))
         experiment.trainer.observers = [probe]
         experiment.fit()
-        plain = statistics.median(probe.epochs[False])
-        save = statistics.median(probe.saves)
         size = (Path(folder) / "checkpoints" / "last.npz").stat().st_size
+        plain, one, every = (1e3 * statistics.median(times) for times in probe.epochs)
         steps = len(experiment.trainer.batches)
+
+        def line(name: str, milliseconds: float) -> None:
+            print(f"{name:<46}{milliseconds:8.2f} ms  {100 * milliseconds / plain:6.1f} % of an epoch")
+
         print(f"{arguments.config}: {steps} steps per epoch, a checkpoint has {size / 1024:.0f} KiB")
-        print(f"an epoch without checkpoints      {1e3 * plain:8.2f} ms")
-        print(f"an epoch with one at every step   {1e3 * statistics.median(probe.epochs[True]):8.2f} ms")
-        print(f"one checkpoint                    {1e3 * save:8.2f} ms   {100 * save / plain:.1f} % of an epoch")
+        line("an epoch without checkpoints", plain)
+        line("an epoch with one", one)
+        line("an epoch with one at every step", every)
+        line("  each of these", (every - plain) / steps)
+        line("one checkpoint, holding up the training", 1e3 * statistics.median(probe.holding_up))
+        line("one checkpoint, until it is on the disk", 1e3 * statistics.median(probe.until_written))
         for name, milliseconds in parts(experiment.trainer, Path(folder)).items():
-            print(f"    {name:<30}{milliseconds:8.2f} ms")
+            line(f"  {name}", milliseconds)
 
 
 def parts(trainer: Any, folder: Path) -> dict[str, float]:

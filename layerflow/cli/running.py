@@ -11,7 +11,7 @@ from typing import Any
 from layerflow.config import Config, Registry, load_config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
-from layerflow.training.checkpoint import FOLDER, Checkpoint, find_checkpoint
+from layerflow.training.checkpoint import FOLDER, LAST, Checkpoint, find_checkpoint
 from layerflow.training.checkpointer import Checkpointer
 from layerflow.training.data_watch import DataWatch
 from layerflow.training.divergence import ON_DIVERGENCE
@@ -174,6 +174,8 @@ class Run:
         self.signals = Signals()
         saving = config.train.checkpoint
         self.checkpointer = Checkpointer(folder, facts, saving.every, saving.keep, self.signals)
+        if checkpoint and checkpoint.path.name == LAST:
+            self.checkpointer.last = checkpoint.snapshot.position
         self.failed_steps = FailedSteps(folder)
         self.progress = None if options.quiet else make_progress(config.name)
 
@@ -203,6 +205,8 @@ class Run:
         outcome = "failed"
         if isinstance(error, DivergedError | KeyboardInterrupt):
             outcome = "diverged" if isinstance(error, DivergedError) else "interrupted"
+        with suppress(StorageError):
+            self.checkpointer.wait()
         with suppress(StorageError):
             self.recorder.write(outcome, error=str(error), epochs=len(self.experiment.trainer.history))
             write_page(self.experiment, self.folder)

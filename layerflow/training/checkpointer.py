@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ LARGEST_SHARE = 0.05  # of the time, for checkpoints that are written by the clo
 
 class Checkpointer(Observer):
     """Writes `checkpoints/last.npz` at an interval, at the end, and when a signal asks for it; `best.npz` with it.
+
+    A thread of its own writes, one checkpoint at a time, so that a step waits only while its state is copied, unless the
+    disk is slower than the interval.
 
     Args:
         folder: the run folder.
@@ -50,6 +54,8 @@ class Checkpointer(Observer):
         self.lines: list[str] = []
         self.best: Snapshot | None = None
         self.last: tuple[int, int] | None = None  # the position that last.npz is known to hold
+        self.writer = ThreadPoolExecutor(1, "checkpoints")
+        self.writing: Future[None] | None = None
 
     def training_started(self, trainer: "Trainer") -> None:
         """Make the folder."""
@@ -70,21 +76,29 @@ class Checkpointer(Observer):
             self.save(trainer, is_last)
 
     def save(self, trainer: "Trainer", is_last: bool = False) -> None:
-        """Write the files; raises `Interrupted` when a signal asked for the end, unless it has come anyway."""
-        started = time.monotonic()
+        """Take the state, and write it beside the training that goes on; what was being written is waited for.
+
+        Raises:
+            StorageError: the checkpoint before could not be written.
+            Interrupted: a signal asked for the end, which has not come anyway; all is written then.
+        """
+        self.wait()
         if is_finite(trainer.store.values):  # else the next step will say so, and the last good file stays
-            self._lines_of(trainer)
-            self._retain()
-            if self.best is not None:  # before last.npz, which from then on would no longer lead to writing it
-                self._write(BEST, self.best)
-                self.best = None
-            self._write(LAST, snapshot := capture(trainer))
-            self.last = snapshot.position
+            self.lines += [json.dumps(record) for record in trainer.history.records[len(self.lines) :]]
+            self.writing = self.writer.submit(self._write, capture(trainer), self.best, list(self.lines))
+            self.best = None
+        if self.signals.stop or self.signals.save or is_last:
+            self.wait()
         self.signals.save = False
         self.saved = time.monotonic()
-        self.cost = self.saved - started
         if self.signals.stop and not is_last:
             raise Interrupted(self.signals.stop)
+
+    def wait(self) -> None:
+        """Wait until everything is on the disk; raises `StorageError` when it could not be written."""
+        if self.writing is not None:
+            writing, self.writing = self.writing, None
+            writing.result()
 
     def _is_due(self, trainer: "Trainer", unit: str) -> bool:
         if self.every.unit == "second":
@@ -100,11 +114,14 @@ class Checkpointer(Observer):
         if best is not None and trainer.step == 0 and best.epoch == trainer.epoch > 0:
             self.best = capture(trainer)
 
-    def _write(self, name: str, snapshot: Snapshot) -> None:
-        save_checkpoint(self.folder / name, self.run, snapshot, self.lines[: snapshot.facts["epoch"]])
-
-    def _lines_of(self, trainer: "Trainer") -> None:
-        self.lines += [json.dumps(record) for record in trainer.history.records[len(self.lines) :]]
+    def _write(self, snapshot: Snapshot, best: Snapshot | None, lines: list[str]) -> None:
+        started = time.monotonic()
+        if best is not None:  # before last.npz, which from then on would no longer lead to writing it
+            save_checkpoint(self.folder / BEST, self.run, best, lines[: best.facts["epoch"]])
+        self._retain()
+        save_checkpoint(self.folder / LAST, self.run, snapshot, lines)
+        self.last = snapshot.position
+        self.cost = time.monotonic() - started
 
     def _retain(self) -> None:
         """Give the present `last.npz` a second name, and forget the oldest."""

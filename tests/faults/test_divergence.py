@@ -71,12 +71,14 @@ def test_the_first_gate_that_went_bad_and_the_likely_cause_are_named(
 def test_a_step_that_fails_changes_no_weight(tmp_path: Path) -> None:
     """The last good checkpoint is that of the step before, and the weights in memory are still the same."""
     x = np.where(np.arange(24).reshape(12, 2) == 17, 0.0, X)  # in the third step
+    checkpointer = Checkpointer(tmp_path, {}, "1 steps")
     trainer = Trainer(
         lf.Sequential(lf.Log(), lf.Linear(1)), lf.SquaredError(), lf.SGD(lr=0.1), batch_size=4, shuffle=False,
-        observers=[Checkpointer(tmp_path, {}, "1 steps")],
+        observers=[checkpointer],
     )  # fmt: skip
     with pytest.raises(DivergedError):
         trainer.fit(x, np.zeros((12, 1)))
+    checkpointer.wait()
     saved = load_checkpoint(tmp_path / "checkpoints" / "last.npz").snapshot
     assert saved.position == (0, 2)
     np.testing.assert_array_equal(saved.arrays["values"], trainer.store.values)

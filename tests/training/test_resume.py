@@ -56,6 +56,7 @@ class Breaker(Observer):
     def step_ended(self, trainer: Trainer) -> None:
         if (trainer.epoch, trainer.step) == self.place:
             self.saver.save(trainer)
+            self.saver.wait()
             raise BreakOff
 
     def epoch_ended(self, trainer: Trainer, record: dict[str, float]) -> None:
