@@ -46,12 +46,14 @@ def observe(subject: Subject) -> Observation:
     upstream = subject.upstream(output)
     given = [g.copy() for g in upstream]
     saved = [(array, array.copy()) for array in saved_arrays(subject.gate)]
+    saved += [(part, part.copy()) for part in outputs(output) if isinstance(part, np.ndarray)]
+    output = copied_output(output)
     first = copies(subject.backward(given))
     faults += rules.changed_in_backward(subject, upstream, given, saved, parameters)
     if not faults:
         faults += rules.changed_by_repeating(subject, upstream, first)
     faults += rules.narrow(subject, output, first) + rules.withheld(subject, output, first)
-    return Observation(copied_output(output), upstream, first, faults)
+    return Observation(output, upstream, first, faults)
 
 
 def _reject_unusable(subject: Subject, output: Any) -> None:

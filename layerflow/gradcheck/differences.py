@@ -43,13 +43,15 @@ class Slopes:
         error: estimate of its absolute error.
         jump: the difference of the one-sided slopes, weighted and summed over the outputs.
         is_smooth: False where no window was free of a kink.
-        is_confirmed: near a kink, whether the analytic slope agrees with any window that is free of it.
+        is_near_kink: True where a window with larger steps was not free of a kink.
+        is_confirmed: near a kink, whether the analytic slope agrees with the finest accurate window that is free of it.
     """
 
     numeric: NDArray[np.float64]
     error: NDArray[np.float64]
     jump: NDArray[np.float64]
     is_smooth: NDArray[np.bool_]
+    is_near_kink: NDArray[np.bool_]
     is_confirmed: NDArray[np.bool_]
 
     @property
@@ -57,21 +59,22 @@ class Slopes:
         """The error, at a kink with a part of the jump: one-sided slopes are used where nothing smooth is accurate."""
         return np.where(self.is_smooth, self.error, self.error + 1e-3 * self.jump)
 
-    def agrees(self, analytic: Array) -> NDArray[np.bool_]:
-        """Whether smooth, useful slopes are the analytic ones."""
+    def is_useful(self, analytic: Array) -> NDArray[np.bool_]:
+        """Where a window close to a kink is free of it, and accurate enough to overrule coarser ones."""
         size = np.maximum(np.abs(analytic), np.abs(self.numeric))
-        useful = self.is_smooth & (self.error <= 1e-3 * size)
-        return useful & (np.abs(analytic - self.numeric) <= 4.0 * self.error)
+        return np.asarray(self.is_smooth & (self.error <= 1e-4 * size))
 
     def take_better(self, which: NDArray[np.intp], other: "Slopes", analytic: Array) -> None:
-        """Replace the given lines' slopes where `other` is less uncertain."""
+        """Replace the given lines' slopes where `other`, measured with smaller steps, is less uncertain."""
         mine = self.uncertainty[which]
-        near_kink = ~(self.is_smooth[which] & other.is_smooth)
-        confirmed = self.is_confirmed[which] | (near_kink & other.agrees(analytic[which]))
+        overrules = (self.is_near_kink[which] | ~self.is_smooth[which]) & other.is_useful(analytic[which])
+        agrees = np.abs(analytic[which] - other.numeric) <= 4.0 * other.error
+        confirmed = np.where(overrules, agrees, self.is_confirmed[which])
+        near_kink = self.is_near_kink[which] | ~self.is_smooth[which]
         better = (other.uncertainty < mine) | (np.isnan(mine) & ~np.isnan(other.uncertainty))
         for kept, found in zip(vars(self).values(), vars(other).values(), strict=True):
             kept[which[better]] = found[better]
-        self.is_confirmed[which] = confirmed
+        self.is_confirmed[which], self.is_near_kink[which] = confirmed, near_kink
 
 
 def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array) -> Slopes:
@@ -142,6 +145,7 @@ def _window(lines: Sequence[Line], base: Array, weights: Array, rounding: Array,
         np.where(smooth, error, np.where(np.isfinite(spread), spread, np.inf)),
         jump[3],
         smooth,
+        np.zeros(len(lines), dtype=bool),
         np.zeros(len(lines), dtype=bool),
     )
 

@@ -9,7 +9,7 @@ from layerflow.gradcheck.differences import EPS, Slopes
 from layerflow.parameter import Array
 
 SAFETY = 4.0  # the estimated error of the numeric slope may be off by this factor
-USELESS = 1e-2  # a numeric slope with a larger relative error decides nothing
+USELESS = 1e-3  # a numeric slope with a larger relative error decides nothing
 
 
 @dataclass
@@ -57,13 +57,16 @@ def compare(analytic: Array, slopes: Slopes, rtol: float) -> Comparison:
         size = np.maximum(np.abs(analytic), np.abs(numeric))
         largest = np.max(np.abs(numeric), initial=0.0, where=np.isfinite(numeric))
         excess = np.where(slopes.is_confirmed, 0.0, _ratio(difference, rtol * size + error))
+        excess = np.where(np.isfinite(analytic), excess, np.inf)
         is_open = ~np.isfinite(slopes.error) | (
             ~is_kink & (error > USELESS * np.maximum(size, 1e-3 * largest)) & (error > 1e-9)
         )
         is_open &= np.isfinite(analytic)
         is_zero = size <= error
         relative = np.where(is_zero & (excess <= 1.0), 0.0, _ratio(difference, size))
-        reachable = np.maximum(_ratio(slopes.error, size), EPS)
+        relative = np.where(np.isfinite(analytic), relative, np.inf)
+        against = np.where(np.isfinite(size) & (size > 0.0), size, max(largest, 1.0))
+        reachable = np.maximum(_ratio(slopes.error, against), EPS)
         return Comparison(analytic, numeric, excess, relative, reachable, is_kink & ~is_open, is_open)
 
 

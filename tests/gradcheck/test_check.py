@@ -290,3 +290,64 @@ def test_bad_input_is_a_clear_message(case: str) -> None:
     call, message = BAD_INPUT[case]
     with pytest.raises(GateError, match=message):
         call()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_no_number_is_wrong(bad: float) -> None:
+    class NotFinite(Tanh):
+        def backward(self, grad: Any) -> Any:
+            (dx,), _ = super().backward(grad)
+            dx = dx.copy()
+            dx[1, 2] = bad
+            return (dx,), {}
+
+    report = report_of(NotFinite(), X)
+    assert not report
+    assert report.tensors[0].wrong == 1
+    assert report.diagnoses[0].cause == "not finite"
+
+
+def test_a_kept_output_that_backward_overwrites_is_a_fault() -> None:
+    class Attribute(lf.Gate):
+        def forward(self, x: Any) -> Any:
+            self.y = np.tanh(x)
+            return self.y
+
+        def backward(self, grad: Any) -> Any:
+            self.y *= -self.y
+            self.y += 1.0
+            return (grad * self.y,), {}
+
+    report = report_of(Attribute(), X)
+    assert [fault.cause for fault in report.faults] == ["stored array overwritten by backward"]
+
+
+def test_gates_made_of_gates_are_checked_with_all_their_parameters() -> None:
+    class Block(lf.Gate):
+        def __init__(self, width: int) -> None:
+            self.layers = [lf.Linear(width), lf.Linear(width)]
+
+        def build(self, rng: np.random.Generator, shape: Any) -> Any:
+            for layer in self.layers:
+                shape = layer.build(rng, shape)
+            return shape
+
+        def forward(self, x: Any) -> Any:
+            return x + self.layers[1].forward(self.layers[0].forward(x))
+
+        def backward(self, grad: Any) -> Any:
+            (dh,), second = self.layers[1].backward(grad)
+            (dx,), first = self.layers[0].backward(dh)
+            named = [(f"layers.{i}.{key}", g) for i, grads in enumerate((first, second)) for key, g in grads.items()]
+            return (grad + dx,), dict(named)
+
+    report = report_of(Block(4), X)
+    assert report, str(report)
+    assert [tensor.name for tensor in report.tensors][1:3] == ["layers.0.weight", "layers.0.bias"]
+
+
+def test_extreme_values_are_compared_where_they_can_be() -> None:
+    assert report_of(lf.Sigmoid(), np.array([-800.0, 800.0, 0.0, 1e-320, 3.0]))
+    assert report_of(lf.SoftmaxCE(), 1e4 * X, np.array([0, 1, 2, 3, 0]))
+    assert report_of(lf.gates.Exp(), np.array([300.0, -300.0, 5.0]))
+    assert report_of(lf.Linear(3), np.zeros((0, 4)))

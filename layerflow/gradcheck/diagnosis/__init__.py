@@ -12,6 +12,7 @@ from layerflow.gradcheck.verdicts import Diagnosis, Measured
 
 # The order decides where several fit: what is said of one state of affairs comes from the simplest description of it.
 HYPOTHESES: tuple[Hypothesis, ...] = (
+    factors.not_finite,
     points.stale,
     factors.always_zero,
     factors.constant_factor,

@@ -9,6 +9,17 @@ from layerflow.gradcheck.diagnosis.numbers import named_factor
 from layerflow.parameter import Array
 
 
+def not_finite(evidence: Evidence) -> Finding | None:
+    """analytic = nan or inf."""
+    bad = ~np.isfinite(evidence.analytic)
+    if not np.any(bad):
+        return None
+    what = "nan" if np.any(np.isnan(evidence.analytic)) else "inf"
+    formula = f"analytic is {what} at {int(np.sum(bad))} of {bad.size} elements"
+    meaning = "a division by zero, a logarithm of zero or an overflow, though forward is finite here"
+    return Finding("not finite", formula, meaning, "divisions, logarithms and exponentials in {gate}.backward")
+
+
 def always_zero(evidence: Evidence) -> Finding | None:
     """analytic = 0."""
     if np.any(evidence.analytic) or np.all(evidence.is_zero(evidence.numeric)[evidence.known]):
