@@ -1,6 +1,5 @@
 """A quick gradient check of the whole objective: model, loss and regularizers."""
 
-from layerflow.gradcheck import check_gradients
 from layerflow.preflight.context import Context
 from layerflow.preflight.finding import Finding, judge
 
@@ -9,6 +8,8 @@ SAMPLES, ELEMENTS = 4, 64
 
 def gradient_check(context: Context) -> Finding:
     """The gradient of the objective with respect to all parameters agrees with differences."""
+    from layerflow.gradcheck import check_gradients  # which takes longer to import than the short preflight to run
+
     objective = context.fresh_trainer().objective
     report = check_gradients(
         objective, context.x[:SAMPLES], context.y[:SAMPLES], seed=context.config.seed, samples=ELEMENTS

@@ -351,3 +351,25 @@ def test_extreme_values_are_compared_where_they_can_be() -> None:
     assert report_of(lf.SoftmaxCE(), 1e4 * X, np.array([0, 1, 2, 3, 0]))
     assert report_of(lf.gates.Exp(), np.array([300.0, -300.0, 5.0]))
     assert report_of(lf.Linear(3), np.zeros((0, 4)))
+
+
+class Faint(lf.Gate):
+    """y = 1 + factor * x, whose backward says `claimed`."""
+
+    def __init__(self, factor, claimed):
+        self.factor, self.claimed = factor, claimed
+
+    def forward(self, x):
+        return 1 + self.factor * x
+
+    def backward(self, grad):
+        return (self.claimed * grad,), {}
+
+
+@pytest.mark.parametrize(
+    ("factor", "claimed", "verdict"),
+    [(1e-40, 1e-40, "ok"), (0.0, 1e-130, "ok"), (0.0, 1e-3, "wrong"), (0.0, 1e-9, "wrong"), (1e-3, 2e-3, "wrong")],
+)
+def test_a_slope_that_is_too_small_to_move_the_output_is_not_wrong(factor, claimed, verdict) -> None:
+    report = check_gradients(Faint(factor, claimed), np.array([0.3, -1.2]))
+    assert report.tensors[0].verdict == verdict
