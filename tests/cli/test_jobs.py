@@ -78,15 +78,14 @@ def long_training(tmp_path: Path, folder: Path, environment: dict[str, str]) -> 
 
 
 def test_configurations_train_side_by_side_as_they_do_alone(folder: Path, layerflow_command: Command) -> None:
-    for name in ("b", "c"):
-        (folder / f"{name}.yaml").write_text((folder / "iris.yaml").read_text())
-    words = ["iris.yaml", "b.yaml", "c.yaml", "--seed=3", "train.epochs=2", "--json"]
+    (folder / "b.yaml").write_text((folder / "iris.yaml").read_text())
+    words = ["iris.yaml", "b.yaml", "--seed=3", "train.epochs=2", "--json"]
     together = layerflow_command("train", *words, "--jobs", "2", "--out", "together")
     assert together.code == 0
-    assert [result["name"] for result in json.loads(together.out)] == ["iris", "b", "c"]
-    assert together.err.count("epoch 2/2") == 3
+    assert [result["name"] for result in json.loads(together.out)] == ["iris", "b"]
+    assert together.err.count("epoch 2/2") == 2
     assert layerflow_command("train", *words, "--quiet", "--out", "alone").code == 0
-    for name in ("iris", "b", "c"):
+    for name in ("iris", "b"):
         first, second = (
             [
                 {**json.loads(line), "seconds": 0}
