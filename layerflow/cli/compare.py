@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     varying = varying_settings(first_to_last)
     pair = difference(runs[0], runs[1]) if len(runs) == 2 else None
     if arguments.json:
-        print(json.dumps(as_plain(first_to_last, by, skipped, varying, pair), indent=2))
+        print(to_json(as_plain(first_to_last, by, skipped, varying, pair)))
     else:
         print(table(first_to_last, by, varying))
         if pair:
@@ -116,6 +117,19 @@ def description(pair: Difference, runs: Sequence[Run]) -> str:
     for name, (a, b) in pair.figures.items():
         rows.append([f"  {name}", _number(a), _number(b), "" if a is None or b is None else f"{b - a:+.4g}"])
     return "\n".join([*lines, as_table(rows)])
+
+
+def to_json(value: Any) -> str:
+    """Return plain values as strict JSON, which has no NaN and no infinity: null stands for them."""
+
+    def strict(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: strict(inner) for key, inner in item.items()}
+        if isinstance(item, list | tuple):
+            return [strict(inner) for inner in item]
+        return None if isinstance(item, float) and not math.isfinite(item) else item
+
+    return json.dumps(strict(value), indent=2, allow_nan=False)
 
 
 def shorten(value: Any, limit: int = 40) -> str:

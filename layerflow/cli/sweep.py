@@ -1,7 +1,6 @@
 """`layerflow sweep`: one run for each combination of settings; mean and spread over the seeds."""
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from layerflow.cli.combinations import Combination, combinations
-from layerflow.cli.compare import shorten
+from layerflow.cli.compare import shorten, to_json
 from layerflow.cli.jobs import Job
 from layerflow.cli.options import add_command, add_import_option, positive
 from layerflow.cli.parallel import train_all
@@ -134,7 +133,7 @@ def show(members: Sequence[Member], out: Path, arguments: argparse.Namespace) ->
             f"--by {by}: not recorded in these runs{did_you_mean(by, known)} Recorded: {', '.join(known)}"
         )
     picture = draw(members, by, out)
-    print(json.dumps(as_plain(groups, by, picture), indent=2) if arguments.json else table(groups, by))
+    print(to_json(as_plain(groups, by, picture)) if arguments.json else table(groups, by))
     if picture:
         print(f"picture: {picture}", file=sys.stderr)
 
@@ -166,8 +165,8 @@ def as_plain(groups: Sequence[Group], by: str, picture: Path | None) -> dict[str
         "groups": [
             {
                 "settings": group.settings,
-                "mean": {name: _finite(group.mean(name)) for name in names},
-                "spread": {name: _finite(group.spread(name)) for name in names},
+                "mean": {name: group.mean(name) for name in names},
+                "spread": {name: group.spread(name) for name in names},
                 "runs": [
                     None if run is None else {"run": str(run.folder), "outcome": run.outcome, "figures": run.figures}
                     for run in group.runs
@@ -199,7 +198,3 @@ def _shown(group: Group, name: str) -> str:
     if not math.isfinite(mean):
         return "-"
     return f"{mean:.4f}" if not math.isfinite(spread) else f"{mean:.4f} ± {spread:.4f}"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -66,6 +66,14 @@ def test_damaged_and_empty_runs_are_said_and_skipped(three_runs: Path, layerflow
     assert "runs/iris/001" in done.out
 
 
+def test_what_is_not_finite_is_null_in_json(three_runs: Path, layerflow_command: Command) -> None:
+    file = three_runs / "iris/003/run.json"
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps(facts | {"test": {"loss": float("nan"), "accuracy": 1.0}}))
+    rows = json.loads(layerflow_command("compare", "runs", "--json").out, parse_constant=pytest.fail)["runs"]
+    assert [row["figures"]["test_loss"] for row in rows].count(None) == 1
+
+
 @pytest.mark.parametrize("place", ["missing", "."])
 def test_where_no_runs_are_it_is_said(folder: Path, layerflow_command: Command, place: str) -> None:
     done = layerflow_command("compare", place)
