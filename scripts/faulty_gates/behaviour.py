@@ -244,3 +244,32 @@ MODELS = {
 }
 for title, (make, cause) in MODELS.items():
     fault(title, cause, inputs=normal(8, 5))(make)
+
+
+@fault("square root: 1/0 in backward", "not finite", inputs=X)
+class DividesByZero(lf.Gate):
+    def forward(self, x):
+        self.save(x)
+        return np.sqrt(np.abs(x))
+
+    def backward(self, grad):
+        (x,) = self.saved
+        with np.errstate(divide="ignore"):
+            return (grad / (x - x),), {}
+
+
+@fault("affine: None for x", "no gradient returned", inputs=X, gate=wide)
+class Withholds(Affine):
+    def dx(self, grad, x):
+        return None
+
+
+@fault("mean of squares: grad twice", "upstream gradient twice", inputs=X)
+class GradTwice(lf.Gate):
+    def forward(self, x):
+        self.save(x)
+        return np.mean(x**2)
+
+    def backward(self, grad):
+        (x,) = self.saved
+        return (grad * grad * 2 * x / x.size,), {}

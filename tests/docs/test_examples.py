@@ -1,7 +1,7 @@
 """Every Python example of README.md and docs/ runs and gives what the page says.
 
-The ```python blocks of one file run in order, in one namespace. What a block prints is compared with the ```text block
-that follows it, with nothing but blank lines between; `...` there stands for anything on a line, and a number like 4e-13
+The ```python blocks of one file run in order, in one namespace. Where a ```text block follows, with nothing but blank
+lines between, it is compared with what was printed; `...` there stands for anything on a line, and a number like 4e-13
 for any so small, since rounding differs between machines. A comment behind an expression is compared with its value
 where it is a Python literal: `2 * 3    # 6`.
 
@@ -36,7 +36,7 @@ def test_examples_give_what_the_page_says(page: Path, tmp_path: Path, monkeypatc
             for statement in ast.parse(source).body:
                 run(statement, source, page, namespace)
         said = printed.getvalue()
-        assert agrees(said, expected or ""), f"{page}: printed\n{said}\nexpected\n{expected}"
+        assert expected is None or agrees(said, expected), f"{page}: printed\n{said}\nexpected\n{expected}"
 
 
 def test_a_page_that_says_something_else_would_fail() -> None:
