@@ -64,4 +64,4 @@ def file_and_line(place: Place) -> str:
     """Return a place as `model.py:12`."""
     code, instruction = place
     line = next((line for start, end, line in code.co_lines() if start <= instruction < end), code.co_firstlineno)
-    return f"{os.path.relpath(code.co_filename) if os.path.isabs(code.co_filename) else code.co_filename}:{line}"
+    return f"{code.co_filename.removeprefix(os.getcwd() + os.sep)}:{line}"

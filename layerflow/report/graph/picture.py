@@ -166,7 +166,7 @@ class _Drafter:
     def _parameter(self, parameter: Parameter, name: str | None = None) -> Item:
         """The one item of a parameter, however many gates and nodes read it."""
         if id(parameter) not in self.parameters:
-            name = name or self.names.get(parameter) or parameter.name or "parameter"
+            name = self.names.get(parameter) or name or parameter.name or "parameter"
             self.parameters[id(parameter)] = self._add(Item(f"param{len(self.parameters)}", "parameter", name, name))
         return self.parameters[id(parameter)]
 
