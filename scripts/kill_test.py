@@ -3,8 +3,8 @@
     python scripts/kill_test.py --kills 200 --seed 1
 
 Every process is a real one. It is killed after a random time of training, while steps are taken and while files are
-written, and then `layerflow train --resume` goes on; when a training has reached its end, weights, optimizer, losses and
-metrics must be bit for bit those of the undisturbed training, and its files too (but for the seconds in them).
+written, and then `layerflow train --resume` goes on; when a training has reached its end, weights, optimizer, losses
+and metrics must be bit for bit those of the undisturbed training, and its files too (but for the seconds in them).
 """
 
 import argparse
@@ -93,10 +93,17 @@ class Test:
                     break
                 problems = differences(expected[name], self.disturbed(name, wanted))
                 self.trainings += 1
-                print(f"{name}: {self.kills} kills so far, {self.while_writing} while a file was written; {problems or 'identical'}", flush=True)
+                print(
+                    f"{name}: {self.kills} kills so far, {self.while_writing} while a file was written; "
+                    f"{problems or 'identical'}",
+                    flush=True,
+                )
                 if problems:
                     return 1
-        print(f"{self.kills} kills in {self.trainings} trainings ({self.while_writing} while a file was written): all results bit-identical")
+        print(
+            f"{self.kills} kills in {self.trainings} trainings ({self.while_writing} while a file was written): "
+            "all results bit-identical"
+        )
         return 0
 
     def undisturbed(self, name: str) -> Path:
@@ -146,9 +153,17 @@ class Test:
 
 def differences(expected: Path, found: Path) -> list[str]:
     """Return in what two runs differ, apart from times."""
-    same_bytes = [name for name in ("model.npz", "step_losses.f64") if (expected / name).read_bytes() != (found / name).read_bytes()]
+    same_bytes = [
+        name
+        for name in ("model.npz", "step_losses.f64")
+        if (expected / name).read_bytes() != (found / name).read_bytes()
+    ]
     texts = [name for name in ("metrics.jsonl", "metrics.csv") if records(expected / name) != records(found / name)]
-    states = [name for name in ("last.npz", "best.npz") if state(expected / "checkpoints" / name) != state(found / "checkpoints" / name)]
+    states = [
+        name
+        for name in ("last.npz", "best.npz")
+        if state(expected / "checkpoints" / name) != state(found / "checkpoints" / name)
+    ]
     return same_bytes + texts + states
 
 

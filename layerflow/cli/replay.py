@@ -37,7 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
     trainer = prepared(stored_config(arguments.folder, arguments.imports)).trainer
     restore(trainer, snapshot)
     trainer.optimizer.lr = trainer.schedule.lr(trainer.base_lr, trainer.epoch, trainer.epochs) * trainer.lr_factor
-    print(f"epoch {trainer.epoch + 1}, step {trainer.step + 1}, learning rate {trainer.optimizer.lr:g}; batch: {extent(x)}\n")
+    print(
+        f"epoch {trainer.epoch + 1}, step {trainer.step + 1}, learning rate {trainer.optimizer.lr:g}; "
+        f"batch: {extent(x)}\n"
+    )
     outcome = "this time all stayed finite: the gates, or the machine, are not the same as then"
     with np.errstate(all="ignore"):
         try:
@@ -59,4 +62,6 @@ def table(objective: Any) -> str:
         shown = "" if grad is None else extent(grad)
         rows.append((f"{step.name} ({type(step.gate).__name__})", extent(objective.values[step.writes]), shown))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -100,8 +100,8 @@ def resume(config: Config, folder: Path, options: Options) -> Result:
             print(f"{config.name}: {line}", file=sys.stderr)
         if any(change.objection for change in changes) and not options.allow_change:
             raise ConfigError(
-                f"{folder}: under these changes it would not be the same training any more; begin a new one without --resume, or "
-                "continue all the same with --allow-change"
+                f"{folder}: under these changes it would not be the same training any more; begin a new one without "
+                "--resume, or continue all the same with --allow-change"
             )
         return Run(experiment, folder, options, checkpoint, [str(change) for change in changes]).carry_out()
 
@@ -213,7 +213,10 @@ class Run:
         if self.checkpointer.last and not isinstance(error, DivergedError):
             epoch, step = self.checkpointer.last
             imports = "".join(f" --import {file}" for file in self.options.imports)
-            error.add_note(f"saved after {epoch} epochs and {step} steps; continue with: layerflow train --resume {self.folder}{imports}")
+            error.add_note(
+                f"saved after {epoch} epochs and {step} steps; continue with: "
+                f"layerflow train --resume {self.folder}{imports}"
+            )
 
     def finish(self, history: History) -> Result:
         """Measure the held-back test part, save the model, write what remains to be written."""
@@ -274,11 +277,13 @@ def source_of(folder: Path) -> str:
 
 def stored_config(folder: Path, imports: Sequence[str]) -> Config:
     """Return the configuration of a run, under its own name."""
-    return replace(load_config(stored_config_file(folder), registry=Registry.builtin(imports)), source=source_of(folder))
+    return replace(
+        load_config(stored_config_file(folder), registry=Registry.builtin(imports)), source=source_of(folder)
+    )
 
 
 def facts_of(experiment: Experiment, folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of its run: the configuration as it stands in the folder, and the data's checksums."""
+    """Return what a checkpoint says of its run: the configuration as in the folder, and the data's checksums."""
     return {"config": json.loads(json.dumps(experiment.config.resolve(folder))), "checksums": checksums(experiment)}
 
 

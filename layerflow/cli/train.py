@@ -34,13 +34,34 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add_config_options(parser, many=True, needed=False)
-    parser.add_argument("-o", "--out", type=Path, default=Path("runs"), help="where run folders are made (default: runs)")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("runs"), help="where run folders are made (default: runs)"
+    )
     parser.add_argument("--name", help="the run folder's parent, in place of the configuration's name")
-    parser.add_argument("-j", "--jobs", type=positive, default=1, help="how many configurations are trained at a time, each in its own process")
-    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue a run; without RUN the newest one of each CONFIG")
-    parser.add_argument("--allow-change", action="store_true", help="continue although what has been trained would have been different")
-    parser.add_argument("--on-divergence", choices=ON_DIVERGENCE, help="what to do about a step that leaves the finite numbers (default: stop)")
-    parser.add_argument("--overfit-batches", type=positive, metavar="N", help="learn the first N batches by heart, to see whether the model can; write nothing")
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        type=positive,
+        default=1,
+        help="how many configurations are trained at a time, each in its own process",
+    )
+    parser.add_argument(
+        "--resume", nargs="?", const="", metavar="RUN", help="continue a run; without RUN the newest one of each CONFIG"
+    )
+    parser.add_argument(
+        "--allow-change", action="store_true", help="continue although what has been trained would have been different"
+    )
+    parser.add_argument(
+        "--on-divergence",
+        choices=ON_DIVERGENCE,
+        help="what to do about a step that leaves the finite numbers (default: stop)",
+    )
+    parser.add_argument(
+        "--overfit-batches",
+        type=positive,
+        metavar="N",
+        help="learn the first N batches by heart, to see whether the model can; write nothing",
+    )
     parser.add_argument("--no-preflight", action="store_true", help="don't look for likely mistakes before training")
     parser.add_argument("--no-pictures", action="store_true", help="no PNG files; report.html has all the curves")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no preflight")
@@ -59,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         return report(train_side_by_side(arguments), arguments.json)
     options = Options(
-        arguments.out, arguments.name, arguments.quiet, arguments.on_divergence, arguments.allow_change, tuple(arguments.imports),
+        arguments.out, arguments.name, arguments.quiet,
+        arguments.on_divergence, arguments.allow_change, tuple(arguments.imports),
         pictures=not arguments.no_pictures, preflight=not (arguments.no_preflight or arguments.quiet),
     )  # fmt: skip
     results: list[Result] = []
@@ -94,11 +116,15 @@ def planned_runs(arguments: argparse.Namespace) -> list[tuple[Config, Path | Non
         arguments.parser.error("CONFIG is missing; what is to be trained?")
     if given is None:
         return [(config, None) for config in load_configs(arguments)]
-    if given and not Path(given).is_dir() and ("=" in given or Path(given).is_file()):  # argparse took the word after --resume for its value
+    if (
+        given and not Path(given).is_dir() and ("=" in given or Path(given).is_file())
+    ):  # argparse took the word after --resume for its value
         arguments.configs.insert(0, given)
         given = ""
     if not given:
-        return [(config, newest_run(arguments.out / (arguments.name or config.name))) for config in load_configs(arguments)]
+        return [
+            (config, newest_run(arguments.out / (arguments.name or config.name))) for config in load_configs(arguments)
+        ]
     folder = Path(given)
     stored = stored_config_file(folder)
     if all("=" in word for word in arguments.configs):
@@ -121,13 +147,18 @@ def try_out(config: Config) -> Result:
     experiment.prepare()
     x, y = next(experiment.trainer.batches.epoch(0))
     experiment.trainer.train_step(x, y)
-    print(f"{config.name}: one batch of {len(x)} gives loss {experiment.trainer.objective.data_loss:.4g}", file=sys.stderr)
+    print(
+        f"{config.name}: one batch of {len(x)} gives loss {experiment.trainer.objective.data_loss:.4g}", file=sys.stderr
+    )
     return Result(config.name, "checked")
 
 
 def as_json(results: list[Result]) -> str:
     """Return the results for a machine to read."""
-    return json.dumps([{**vars(result), "folder": None if result.folder is None else str(result.folder)} for result in results], indent=2)
+    return json.dumps(
+        [{**vars(result), "folder": None if result.folder is None else str(result.folder)} for result in results],
+        indent=2,
+    )
 
 
 def as_table(results: list[Result]) -> str:
@@ -144,4 +175,6 @@ def as_table(results: list[Result]) -> str:
             str(result.folder or ""),
         ))  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

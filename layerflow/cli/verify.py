@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_SAME
 
 
-class Finished(Exception):  # noqa: N818 - not an error: there is nothing more to compare
+class Finished(Exception):
     """All has been compared that can be, or a difference was found."""
 
 
@@ -94,13 +94,15 @@ class Comparison(Observer):
             raise Finished
 
     def epoch_ended(self, trainer: Any, record: Record) -> None:
-        """Compare the losses of the epoch's steps, then its record; an epoch begun anew shows its last beginning only."""
+        """Compare the losses of the epoch's steps, then its record; an epoch begun anew has shown the last try only."""
         self._compare_losses(trainer, trainer.epoch - 1)
         if trainer.epoch <= len(self.records):
             before = self.records[trainer.epoch - 1]
             for name, value in record.items():
                 if name != "seconds" and not _same(before.get(name, None), value):
-                    self._stop(f"{name} of epoch {trainer.epoch} was {before.get(name, 'not recorded')!r}, is now {value!r}")
+                    self._stop(
+                        f"{name} of epoch {trainer.epoch} was {before.get(name, 'not recorded')!r}, is now {value!r}"
+                    )
         self.epochs += 1
         if self.steps >= len(self.losses):
             raise Finished

@@ -1,8 +1,8 @@
 """Sealed `.npz` files: arrays by name, a description as JSON, and a checksum over every byte. No pickle, no surprises.
 
-The file is an ordinary archive of NumPy arrays, stored uncompressed, that `np.load` reads. The comment at its end is the
-SHA-256 of all bytes before it, so that damage is found before anything is believed. A file that is whole may still have
-been written by an enemy: its members must be plain arrays whose sizes add up to no more than the file's.
+The file is an ordinary archive of NumPy arrays, stored uncompressed, that `np.load` reads. The comment at its end is
+the SHA-256 of all bytes before it, so that damage is found before anything is believed. A file that is whole may still
+have been written by an enemy: its members must be plain arrays whose sizes add up to no more than the file's.
 """
 
 import hashlib
@@ -26,20 +26,24 @@ from layerflow.training.storage import write_atomically
 
 DESCRIPTION = "description"
 SEAL = 64  # hexadecimal digits of SHA-256
-STORED, VERSION, DATE = 0, 45, 0x21  # 45: sizes of 64 bits; 0x21: 1 January 1980, so that equal contents are equal files
+STORED, VERSION, DATE = (
+    0,
+    45,
+    0x21,
+)  # 45: sizes of 64 bits; 0x21: 1 January 1980, so that equal contents are equal files
 Chunk = bytes | memoryview
 FULL = 0xFFFFFFFF  # "see the 64-bit field"
 
 
-class DamagedFile(DataError):  # noqa: N818 - says what the file is
+class DamagedFile(DataError):
     """A file is not what was once written."""
 
 
 def pack(description: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[Chunk]:
     """Return the bytes of a sealed file in pieces, none of which is a copy of an array.
 
-    The layout is that of PKWARE's APPNOTE.TXT 6.3.9 (4.3.7, 4.3.12, 4.3.14 to 4.3.16), written here because a checkpoint
-    must cost little: the zipfile module takes three times as long. Array headers are those of NEP 1.
+    The layout is that of PKWARE's APPNOTE.TXT 6.3.9 (4.3.7, 4.3.12, 4.3.14 to 4.3.16), written here because a
+    checkpoint must cost little: the zipfile module copies every array several times. Array headers are those of NEP 1.
     """
     text = np.frombuffer(json.dumps(description).encode(), np.uint8)
     chunks: list[Chunk] = []
@@ -76,17 +80,32 @@ def unpack(content: bytes, where: str) -> tuple[dict[str, Any], dict[str, Array]
     """
     body, seal = content[:-SEAL], content[-SEAL:]
     if hashlib.sha256(body).hexdigest().encode() != seal:
-        raise DamagedFile(f"{where}: damaged or truncated: its {len(content)} bytes do not have the checksum they were written with")
+        raise DamagedFile(
+            f"{where}: damaged or truncated: its {len(content)} bytes do not have the checksum they were written with"
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
-            if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > len(content):
+            if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > len(
+                content
+            ):
                 raise DataError(f"{where}: declares more than its {len(content)} bytes can hold")
-            arrays = {m.filename.removesuffix(".npy"): _array(archive.read(m), f"{where}: {m.filename}") for m in members}
+            arrays = {
+                m.filename.removesuffix(".npy"): _array(archive.read(m), f"{where}: {m.filename}") for m in members
+            }
         description = json.loads(arrays.pop(DESCRIPTION).tobytes())
         if not isinstance(description, dict):
             raise ValueError("its description is no mapping")
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, RuntimeError, RecursionError, struct.error) as error:
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise DataError(f"{where}: not a file that layerflow wrote ({type(error).__name__}: {error})") from error
     return description, arrays
 

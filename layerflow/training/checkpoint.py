@@ -60,11 +60,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ValueError("its history does not fit its position")
         return Checkpoint(path, dict(description["run"]), snapshot)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: not a checkpoint of this version of layerflow ({type(error).__name__}: {error})") from error
+        raise DataError(
+            f"{path}: not a checkpoint of this version of layerflow ({type(error).__name__}: {error})"
+        ) from error
 
 
 def find_checkpoint(folder: Path) -> Found:
-    """Return the newest intact checkpoint in a folder: `last.npz` if it is intact, or the most advanced of the others."""
+    """Return the newest intact checkpoint in a folder: `last.npz` if it is intact, or the most advanced other one."""
     found = Found()
     for path in sorted(folder.glob("*.npz"), key=lambda path: path.name != LAST):
         try:

@@ -27,8 +27,8 @@ LARGEST_SHARE = 0.05  # of the time, for checkpoints that are written by the clo
 class Checkpointer(Observer):
     """Writes `checkpoints/last.npz` at an interval, at the end, and when a signal asks for it; `best.npz` with it.
 
-    A thread of its own writes, one checkpoint at a time, so that a step waits only while its state is copied, unless the
-    disk is slower than the interval.
+    A thread of its own writes, one checkpoint at a time, so that a step waits only while its state is copied, unless
+    the disk is slower than the interval.
 
     Args:
         folder: the run folder.

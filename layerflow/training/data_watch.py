@@ -14,7 +14,7 @@ from layerflow.training.observer import Observer
 
 @dataclass(frozen=True)
 class _State:
-    """A file on the disk; one that was replaced by another file has a new identity, and the map still shows the old one."""
+    """A file on the disk; one that replaced another has a new identity, and the map still shows the one before."""
 
     identity: tuple[int, int]
     size: int
@@ -24,8 +24,8 @@ class _State:
 class DataWatch(Observer):
     """Looks after every step whether a memory-mapped data file is still the one that the training began with.
 
-    Reading beyond the end of a mapped file that was cut short kills a process (SIGBUS), so this observer is the last: what
-    it sees is what will be read next.
+    Reading beyond the end of a mapped file that was cut short kills a process (SIGBUS), so this observer is the last:
+    what it sees is what will be read next.
     """
 
     def __init__(self, *sources: Any) -> None:
@@ -37,7 +37,9 @@ class DataWatch(Observer):
         for file, before in self.files.items():
             now = _state(file)
             if now is not None and now.identity == before.identity and now != before:
-                raise DataError(f"{file}: changed while it was being trained on; the last checkpoint is of the data before")
+                raise DataError(
+                    f"{file}: changed while it was being trained on; the last checkpoint is of the data before"
+                )
 
     def epoch_ended(self, trainer: Any, record: Record) -> None:
         """Look again: checkpoints take their time."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from layerflow.errors import DivergedError
 from layerflow.parameter import Array
-from layerflow.sweep import Step
+from layerflow.sweep import Operation, Step
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
@@ -24,7 +24,7 @@ def is_finite(vector: Array) -> bool:
 
 
 def extent(array: Any) -> str:
-    """Return the range of an array's finite elements, and how many are not finite: `-1.2 to 3.4, 5 of 640 not finite`."""
+    """Return the range of the finite elements, and how many are not finite: `-1.2 to 3.4, 5 of 640 not finite`."""
     values = np.asarray(array)
     if values.dtype.kind != "f":
         return f"{values.min()} to {values.max()}" if values.size and values.dtype.kind in "biu" else "no numbers"
@@ -43,9 +43,19 @@ def explain_forward(trainer: "Trainer", x: Array) -> str:
         found = f"the weights were no longer finite before it ({bad}): the last update overflowed"
         return _message(trainer, f"the objective became {value}", found, "the learning rate is too high")
     if not np.isfinite(np.asarray(x)).all():
-        return _message(trainer, f"the objective became {value}", f"the batch itself is not finite ({extent(x)})", "the data or their scaling")
+        return _message(
+            trainer,
+            f"the objective became {value}",
+            f"the batch itself is not finite ({extent(x)})",
+            "the data or their scaling",
+        )
     step = next(step for step in objective.steps if not np.isfinite(objective.values[step.writes]).all())
-    return _message(trainer, f"the objective became {value}", describe_forward(step, objective.values), likely_cause(trainer, step, x))
+    return _message(
+        trainer,
+        f"the objective became {value}",
+        describe_forward(step, objective.values),
+        likely_cause(trainer, step, x),
+    )
 
 
 def explain_backward(trainer: "Trainer", x: Array) -> str:
@@ -54,11 +64,13 @@ def explain_backward(trainer: "Trainer", x: Array) -> str:
     title = f"the objective was {trainer.losses[-1]:.6g}, but its gradient is not finite"
     step = next((step for step, bad in bad_gradients(trainer) if bad), None)
     if step is None:
-        return _message(trainer, title, "no single gate made it: a sum of gradients overflowed", "the learning rate is too high")
+        return _message(
+            trainer, title, "no single gate made it: a sum of gradients overflowed", "the learning rate is too high"
+        )
     return _message(trainer, title, describe_backward(step, objective), likely_cause(trainer, step, x))
 
 
-def bad_gradients(trainer: "Trainer") -> Iterator[tuple[Step, list[str]]]:
+def bad_gradients(trainer: "Trainer") -> Iterator[tuple[Step | Operation, list[str]]]:
     """Yield, in the order of the backward sweep, each step with the gradients that became bad in it."""
     grads = trainer.objective.grads
     for step in reversed(trainer.objective.steps):
@@ -69,13 +81,14 @@ def bad_gradients(trainer: "Trainer") -> Iterator[tuple[Step, list[str]]]:
         yield step, [name for name, grad in made.items() if grad is not None and not np.isfinite(grad).all()]
 
 
-def describe_forward(step: Step, values: list[Any]) -> str:
+def describe_forward(step: Step | Operation, values: list[Any]) -> str:
     """Return where the forward sweep left the finite numbers."""
     inputs = "; ".join(extent(values[slot]) for slot in step.reads)
-    return f"first bad output: gate {step.name!r} ({type(step.gate).__name__}), {extent(values[step.writes])}; its input: {inputs}"
+    output = extent(values[step.writes])
+    return f"first bad output: gate {step.name!r} ({type(step.gate).__name__}), {output}; its input: {inputs}"
 
 
-def describe_backward(step: Step, objective: Any) -> str:
+def describe_backward(step: Step | Operation, objective: Any) -> str:
     """Return where the backward sweep left the finite numbers."""
     inputs = "; ".join(extent(objective.values[slot]) for slot in step.reads)
     return (
@@ -84,7 +97,7 @@ def describe_backward(step: Step, objective: Any) -> str:
     )
 
 
-def likely_cause(trainer: "Trainer", step: Step, x: Array) -> str:
+def likely_cause(trainer: "Trainer", step: Step | Operation, x: Array) -> str:
     """Return the usual reason for numbers like these; a guess, and worded as one."""
     inputs = [np.asarray(trainer.objective.values[slot]) for slot in step.reads]
     kind = type(step.gate).__name__
@@ -95,7 +108,9 @@ def likely_cause(trainer: "Trainer", step: Step, x: Array) -> str:
         return f"the features are not scaled (up to {largest:.4g}): data.scale: Standard"
     weight = float(np.abs(trainer.store.values).max(initial=0.0))
     if weight > LARGE_WEIGHT:
-        return f"the weights have grown to {weight:.4g}: the learning rate is too high; a smaller one, or train.clip_norm"
+        return (
+            f"the weights have grown to {weight:.4g}: the learning rate is too high; a smaller one, or train.clip_norm"
+        )
     limit = float(np.finfo(trainer.dtype).max)
     if any(float(np.abs(a).max(initial=0.0)) > math.sqrt(limit) for a in inputs if a.dtype.kind == "f"):
         return "numbers grew beyond what the type holds: a smaller learning rate, or train.clip_norm"
@@ -107,11 +122,13 @@ def check_epoch(trainer: "Trainer") -> None:
     steps = len(trainer.batches)
     if trainer.skipped > steps / 2:
         raise DivergedError(
-            f"{trainer.skipped} of the {steps} steps of epoch {trainer.epoch + 1} left the finite numbers and were skipped; "
-            "a smaller lr may help"
+            f"{trainer.skipped} of the {steps} steps of epoch {trainer.epoch + 1} left the finite numbers and were "
+            "skipped; a smaller lr may help"
         )
     if not is_finite(trainer.store.values):
-        raise DivergedError(f"the last update of epoch {trainer.epoch + 1} made weights infinite; a smaller lr may help")
+        raise DivergedError(
+            f"the last update of epoch {trainer.epoch + 1} made weights infinite; a smaller lr may help"
+        )
 
 
 def _message(trainer: "Trainer", what: str, found: str, cause: str) -> str:

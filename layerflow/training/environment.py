@@ -9,7 +9,13 @@ import numpy as np
 
 import layerflow
 
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OMP_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "OMP_NUM_THREADS",
+)
 
 
 def environment() -> dict[str, str]:
@@ -52,7 +58,7 @@ def _blas() -> str:
 def _blas_threads() -> str:
     """Return how many threads BLAS uses: as threadpoolctl sees it, or else by the variables that say so."""
     try:
-        from threadpoolctl import threadpool_info
+        from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
     except ImportError:
         asked = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
         return ", ".join(f"{name}={value}" for name, value in asked.items()) or f"one per core ({os.cpu_count()})"

@@ -42,7 +42,10 @@ class FailedSteps(Observer):
         if trainer.on_divergence == "skip":
             print(f"epoch {trainer.epoch + 1}, step {trainer.step + 1}: skipped: {_first_line(error)}", file=sys.stderr)
         if trainer.on_divergence == "halve-lr":
-            print(f"epoch {trainer.epoch + 1} begins anew at half the learning rate: {_first_line(error)}", file=sys.stderr)
+            print(
+                f"epoch {trainer.epoch + 1} begins anew at half the learning rate: {_first_line(error)}",
+                file=sys.stderr,
+            )
 
 
 def load_failed_step(folder: Path) -> tuple[Snapshot, Array, Array, str]:

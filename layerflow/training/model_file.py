@@ -27,10 +27,15 @@ class ModelFile:
         """Put the arrays into a model that was built from the description."""
         for held, saved in ((model.named_parameters(), self.parameters), (model.named_buffers(), self.buffers)):
             if set(held) != set(saved):
-                raise DataError(f"{path}: holds {', '.join(sorted(saved)) or 'nothing'}, the model it describes has {', '.join(sorted(held))}")
+                raise DataError(
+                    f"{path}: holds {', '.join(sorted(saved)) or 'nothing'}, "
+                    f"the model it describes has {', '.join(sorted(held))}"
+                )
             for name, cell in held.items():
                 if cell.has_value and cell.value.shape != saved[name].shape:
-                    raise DataError(f"{path}: {name} has shape {saved[name].shape}, the model it describes needs {cell.value.shape}")
+                    raise DataError(
+                        f"{path}: {name} has shape {saved[name].shape}, the model it describes needs {cell.value.shape}"
+                    )
                 if saved[name].dtype.kind != "f":
                     raise DataError(f"{path}: {name} holds {saved[name].dtype}, not floating-point numbers")
                 if not np.isfinite(saved[name]).all():

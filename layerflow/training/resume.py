@@ -17,7 +17,7 @@ OTHER_PAST = "what has been trained so far would have been different"
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that is not what it was; `objection` says why that would change the past, and is empty if it would not."""
+    """A setting that is not what it was; `objection` says why that would change the past, if it would."""
 
     key: str
     before: Any
@@ -65,8 +65,8 @@ def _against_epochs(before: int, now: int, trainer: "Trainer", snapshot: Snapsho
     schedule, base = trainer.schedule, trainer.base_lr
     if any(schedule.lr(base, past, before) != schedule.lr(base, past, now) for past in range(begun)):
         return (
-            f"{type(schedule).__name__} spreads over the whole training, so that the learning rates so far would have been "
-            "others"
+            f"{type(schedule).__name__} spreads over the whole training, so that the learning rates so far would have "
+            "been others"
         )
     return ""
 

@@ -25,7 +25,7 @@ class Interrupted(KeyboardInterrupt):
 class Signals:
     """While this context lasts, SIGINT and SIGTERM ask for an end after the step, SIGHUP and SIGUSR1 for a checkpoint.
 
-    A second SIGINT or SIGTERM ends the process at once. Outside the main thread nothing is handled, since Python cannot.
+    A second SIGINT or SIGTERM ends the process at once. Outside the main thread nothing is handled: Python cannot.
 
     Attributes:
         stop: the number of the signal that asked for the end, or None.
@@ -45,7 +45,9 @@ class Signals:
                 self._previous[number] = signal.signal(number, self._ask_to_save)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

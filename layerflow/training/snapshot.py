@@ -44,7 +44,9 @@ def capture(trainer: "Trainer") -> Snapshot:
     if trainer.step:
         arrays["losses"] = np.array(trainer.losses)
         if trainer.gathered:
-            arrays["scores"], arrays["targets"] = (np.concatenate(parts) for parts in zip(*trainer.gathered, strict=True))
+            arrays["scores"], arrays["targets"] = (
+                np.concatenate(parts) for parts in zip(*trainer.gathered, strict=True)
+            )
     facts: dict[str, Any] = {
         "epoch": trainer.epoch,
         "step": trainer.step,
@@ -115,7 +117,9 @@ def _check_fit(trainer: "Trainer", facts: dict[str, Any], arrays: dict[str, Arra
         )
     buffers = {name: buffer.value.shape for name, buffer in trainer.buffers.items()}
     if buffers != {name: value.shape for name, value in _part("buffer", arrays).items()}:
-        raise ConfigError(f"the saved state has other buffers than this model ({', '.join(buffers) or 'none'}): it was another model")
+        raise ConfigError(
+            f"the saved state has other buffers than this model ({', '.join(buffers) or 'none'}): it was another model"
+        )
     if set(trainer.generators) != set(facts["generators"]):
         raise ConfigError("the saved state has other random generators than this model: it was another model")
 

@@ -15,7 +15,14 @@ from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.clipping import clip_by_norm, clip_by_value, global_norm
-from layerflow.training.divergence import ON_DIVERGENCE, SMALLEST_FACTOR, check_epoch, explain_backward, explain_forward, is_finite
+from layerflow.training.divergence import (
+    ON_DIVERGENCE,
+    SMALLEST_FACTOR,
+    check_epoch,
+    explain_backward,
+    explain_forward,
+    is_finite,
+)
 from layerflow.training.evaluation import evaluate_scores, predict_scores
 from layerflow.training.history import Best, EarlyStopping, History, Record
 from layerflow.training.hyperparameters import count, number
@@ -32,7 +39,8 @@ NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 class Trainer:
     """Trains a model by mini-batch gradient descent on a loss.
 
-        history = lf.Trainer(model, loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.1), epochs=20).fit(x, y, validation=(xv, yv))
+        trainer = lf.Trainer(model, loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.1), epochs=20)
+        history = trainer.fit(x, y, validation=(xv, yv))
 
     Args:
         model: a gate with one input; it is built from the data if it is not built yet.
@@ -46,8 +54,8 @@ class Trainer:
         best: the recorded metric that decides which epoch's weights are kept; `validation_loss` when there is
             validation data, otherwise the last weights stay.
         metrics: what is measured beside the loss; accuracy, or rmse, mae and r2, by the loss's task.
-        on_divergence: what to do about a step that leaves the finite numbers, which is never taken: "stop"; "skip" it; or
-            go back to the start of the epoch and "halve-lr", ten times at most.
+        on_divergence: what to do about a step that leaves the finite numbers, which is never taken: "stop"; "skip" it;
+            or go back to the start of the epoch and "halve-lr", ten times at most.
         seed: of initial weights, dropout and the order of the samples.
         dtype: "float32" or "float64", of parameters and data.
         observers: who looks on.
@@ -111,8 +119,8 @@ class Trainer:
     def fit(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None, resume: Snapshot | None = None) -> History:
         """Train on x (samples, ...) and y (samples, ...) and return the history; the model then has its best weights.
 
-        A second call trains the weights that the first one left; everything else begins anew. Given a snapshot of the same
-        training, it continues at that very step.
+        A second call trains the weights that the first one left; everything else begins anew. Given a snapshot of the
+        same training, it continues at that very step.
         """
         self.prepare(x, y, validation)
         if resume is not None:
@@ -134,7 +142,9 @@ class Trainer:
         x, y = self._data(x), self._targets(y)
         self.validation = None if validation is None else (self._data(validation[0]), self._targets(validation[1]))
         self.batches = Batches(x, y, self.batch_size, self.seed, self.shuffle, self.drop_last)
-        self.task: str = getattr(self.loss, "task", None) or ("classification" if np.issubdtype(y.dtype, np.integer) else "regression")
+        self.task: str = getattr(self.loss, "task", None) or (
+            "classification" if np.issubdtype(y.dtype, np.integer) else "regression"
+        )
         self.metric_names = list(DEFAULT_METRICS[self.task] if self.metrics is None else self.metrics)
         for name in self.metric_names:
             metric_named(name, self.task)
@@ -168,7 +178,9 @@ class Trainer:
         if self.step == 0:
             self._begin_epoch()
             self.epoch_start = capture(self) if self.on_divergence == "halve-lr" else None
-        step_observers = [observer for observer in self.observers if type(observer).step_ended is not Observer.step_ended]
+        step_observers = [
+            observer for observer in self.observers if type(observer).step_ended is not Observer.step_ended
+        ]
         for x, y in self.batches.epoch(self.epoch, self.step):
             try:
                 self.train_step(x, y)
@@ -230,7 +242,7 @@ class Trainer:
         self.optimizer.step(self.store)
 
     def _measured_update(self) -> None:
-        """An epoch's last step, of which the sizes of gradient (before clipping), update and parameters are recorded."""
+        """An epoch's last step: the norms of gradient (before clipping), update and parameters are recorded."""
         before = self.store.values.copy()
         gradient_norm = global_norm(self.store.grads)
         self._update()
@@ -272,7 +284,8 @@ class Trainer:
         for watched in (self.history.best, self.patience):
             if watched and watched.metric not in (known := self.recorded_names()):
                 raise ConfigError(
-                    f"{watched.metric!r} is not recorded in this run{did_you_mean(watched.metric, known)} Recorded: {', '.join(known)}"
+                    f"{watched.metric!r} is not recorded in this run{did_you_mean(watched.metric, known)} "
+                    f"Recorded: {', '.join(known)}"
                 )
         copy.deepcopy(self.schedule).observe(dict.fromkeys(self.recorded_names(), 0.0))
         self.best_values: Array | None = None

@@ -1,4 +1,4 @@
-"""Runs that meet with an accident: in this process where only files matter, in one of their own where the process does."""
+"""Runs that meet with an accident: in this process where only files matter, else in one of their own."""
 
 import json
 import os

@@ -24,7 +24,11 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [flip, lambda path: path.write_bytes(path.read_bytes()[:500]), Path.unlink], ids=["flipped", "cut", "lost"])
+@pytest.mark.parametrize(
+    "damage",
+    [flip, lambda path: path.write_bytes(path.read_bytes()[:500]), Path.unlink],
+    ids=["flipped", "cut", "lost"],
+)
 def test_a_damaged_last_checkpoint_costs_an_epoch_and_no_bit(
     place: Any, trained: Path, undisturbed: Train, result: Any, damage: Callable[[Path], Any]
 ) -> None:
@@ -65,7 +69,9 @@ def test_damaged_records_are_written_again(
     assert len(found[3]) == len(expected[3])
 
 
-def test_a_run_without_a_checkpoint_starts_from_the_beginning(place: Any, trained: Path, undisturbed: Train, result: Any) -> None:
+def test_a_run_without_a_checkpoint_starts_from_the_beginning(
+    place: Any, trained: Path, undisturbed: Train, result: Any
+) -> None:
     for path in (trained / "checkpoints").iterdir():
         path.unlink()
     resumed = place.command(*LONGER)
@@ -76,7 +82,9 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning(place: Any, traine
 # What may change -----------------------------------------------------------------------------------------------------
 
 
-def test_resume_alone_takes_the_newest_run_of_the_configuration(place: Any, trained: Path, undisturbed: Train, result: Any) -> None:
+def test_resume_alone_takes_the_newest_run_of_the_configuration(
+    place: Any, trained: Path, undisturbed: Train, result: Any
+) -> None:
     place.command("train", "run.yaml", "seed=5", "--quiet")
     assert place.command("train", "run.yaml", "--resume", "seed=5", "train.epochs=7", "--quiet").code == 0
     assert result(place.run(2)) == undisturbed("run.yaml", "seed=5", "train.epochs=7")
@@ -112,7 +120,9 @@ NO_RUNS: list[tuple[tuple[str, ...], str]] = [
 
 
 @pytest.mark.parametrize(("words", "message"), NO_RUNS)
-def test_a_run_that_cannot_be_continued_is_told(place: Any, trained: Path, words: tuple[str, ...], message: str) -> None:
+def test_a_run_that_cannot_be_continued_is_told(
+    place: Any, trained: Path, words: tuple[str, ...], message: str
+) -> None:
     place.config("other.yaml")
     try:
         refused = place.command("train", *words)

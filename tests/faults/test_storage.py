@@ -1,4 +1,4 @@
-"""A full disk, a folder that cannot be written or is gone, two processes in one folder: told clearly, nothing spoiled."""
+"""A full disk, a folder that is read-only or gone, two processes in one folder: told clearly, nothing spoiled."""
 
 import ctypes
 import os
@@ -24,7 +24,9 @@ def test_a_full_disk_leaves_the_last_good_state(place: Any, undisturbed: Train, 
     last = place.run() / "checkpoints" / "last.npz"
     before = last.read_bytes()
     size = -(-len(before) // 1024)
-    stopped = place.end(place.start("train", "--resume", "runs/run/001", "train.epochs=40", before=f"ulimit -f {size + 1}"))
+    stopped = place.end(
+        place.start("train", "--resume", "runs/run/001", "train.epochs=40", before=f"ulimit -f {size + 1}")
+    )
     assert stopped.code == EXIT_STORAGE
     assert "cannot be written (File too large); what was saved before is intact" in stopped.err
     assert "Traceback" not in stopped.err
@@ -73,7 +75,9 @@ def test_a_folder_that_becomes_read_only_keeps_its_state(place: Any) -> None:
     assert load_checkpoint(last).snapshot.position[0] >= 1
 
 
-def test_a_second_process_is_kept_out_and_a_dead_one_does_not_keep_others_out(place: Any, undisturbed: Train, result: Any) -> None:
+def test_a_second_process_is_kept_out_and_a_dead_one_does_not_keep_others_out(
+    place: Any, undisturbed: Train, result: Any
+) -> None:
     words = place.slow_config()
     process = place.start("train", *words, seconds=0.5)
     place.wait_until(lambda: (place.run() / "checkpoints").exists())

@@ -18,7 +18,10 @@ def trained(place: Any) -> Path:
     return run
 
 
-@pytest.mark.parametrize(("words", "counted"), [((), "28 steps, 4 epochs"), (("--steps", "10"), "10 steps, 1 epochs"), (("--steps", "999"), "28 steps")])
+@pytest.mark.parametrize(
+    ("words", "counted"),
+    [((), "28 steps, 4 epochs"), (("--steps", "10"), "10 steps, 1 epochs"), (("--steps", "999"), "28 steps")],
+)
 def test_a_run_is_repeated_bit_by_bit(place: Any, trained: Path, words: tuple[str, ...], counted: str) -> None:
     done = place.command("verify", "runs/run/001", *words)
     assert (done.code, done.err) == (0, "")

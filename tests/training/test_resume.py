@@ -40,7 +40,7 @@ class Centred(lf.Gate):
         return (grad,), {}
 
 
-class BreakOff(Exception):  # noqa: N818
+class BreakOff(Exception):
     pass
 
 
@@ -73,7 +73,12 @@ def samples() -> tuple[Any, ...]:
 
 def trainer(**settings: Any) -> Trainer:
     model = settings.pop("model", None) or lf.Sequential(lf.Linear(7), lf.ReLU(), lf.Dropout(0.4), lf.Linear(2))
-    settings = {"loss": lf.SoftmaxCE(), "optimizer": lf.SGD(lr=0.2, momentum=0.9), "epochs": EPOCHS, "batch_size": 8} | settings
+    settings = {
+        "loss": lf.SoftmaxCE(),
+        "optimizer": lf.SGD(lr=0.2, momentum=0.9),
+        "epochs": EPOCHS,
+        "batch_size": 8,
+    } | settings
     return Trainer(model, settings.pop("loss"), settings.pop("optimizer"), **settings)
 
 
@@ -85,7 +90,9 @@ def state(trained: Trainer) -> tuple[Any, ...]:
     return records, facts, {k: (v.dtype, v.tobytes()) for k, v in snapshot.arrays.items()}, trained.history.outcome
 
 
-def check_continuing(make: Callable[[], Trainer], samples: tuple[Any, ...], folder: Path, epoch: int, step: int) -> None:
+def check_continuing(
+    make: Callable[[], Trainer], samples: tuple[Any, ...], folder: Path, epoch: int, step: int
+) -> None:
     """Train undisturbed, broken off and continued, with a new model, and compare."""
     expected = make()
     expected.fit(*samples)
@@ -121,9 +128,13 @@ SCHEDULES: list[Callable[[], Any]] = [
 def test_it_continues_with_every_optimizer_and_schedule(
     samples: tuple[Any, ...], tmp_path: Path, optimizer: str, schedule: int
 ) -> None:
-    settings = {"SGD": {"momentum": 0.9, "nesterov": True}, "RMSprop": {"centered": True, "momentum": 0.3}}.get(optimizer, {})
+    settings = {"SGD": {"momentum": 0.9, "nesterov": True}, "RMSprop": {"centered": True, "momentum": 0.3}}.get(
+        optimizer, {}
+    )
     check_continuing(
-        lambda: trainer(optimizer=OPTIMIZERS[optimizer](lr=0.05, weight_decay=0.01, **settings), schedule=SCHEDULES[schedule]()),
+        lambda: trainer(
+            optimizer=OPTIMIZERS[optimizer](lr=0.05, weight_decay=0.01, **settings), schedule=SCHEDULES[schedule]()
+        ),
         samples, tmp_path, 2, 2,
     )  # fmt: skip
 
@@ -211,7 +222,9 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("settings", "word"), OTHERS.values(), ids=OTHERS)
-def test_the_state_of_another_training_is_refused(samples: tuple[Any, ...], settings: dict[str, Any], word: str) -> None:
+def test_the_state_of_another_training_is_refused(
+    samples: tuple[Any, ...], settings: dict[str, Any], word: str
+) -> None:
     first = trainer(epochs=1)
     first.fit(*samples)
     with pytest.raises(ConfigError, match=word):
@@ -258,7 +271,13 @@ CHANGES: list[tuple[dict[str, Any], str, Any, Any, str]] = [
     ({}, "data.source.path", "../gone.csv", "nowhere.csv", "different"),
     ({}, "checksums.train", "sha256:1", "sha256:2", "others"),
     ({"early_stopping": EarlyStopping("training_loss", 3)}, "train.early_stopping.patience", 9, 3, ""),
-    ({"early_stopping": EarlyStopping("training_loss", 1, 1e9)}, "train.early_stopping.patience", 9, 1, "stopped after epoch 2"),
+    (
+        {"early_stopping": EarlyStopping("training_loss", 1, 1e9)},
+        "train.early_stopping.patience",
+        9,
+        1,
+        "stopped after epoch 2",
+    ),
 ]
 
 
