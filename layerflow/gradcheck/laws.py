@@ -10,7 +10,7 @@ import numpy as np
 from layerflow.errors import GateError
 from layerflow.gate import Gate
 from layerflow.gradcheck.check import check_gradients
-from layerflow.gradcheck.subject import Subject, is_real, outputs
+from layerflow.gradcheck.subject import Subject, copied, is_real, outputs
 from layerflow.gradcheck.watching import guilty_write, saved_arrays
 from layerflow.parameter import Array
 from layerflow.walk import find
@@ -28,9 +28,13 @@ class Law:
 
 
 def gradients_match_differences(gate: Gate, inputs: Inputs) -> None:
-    """Every gradient agrees with differences of forward."""
-    report = check_gradients(gate, *inputs)
-    assert report.ok, str(report)
+    """Every gradient agrees with differences of forward; in training and in evaluation, where that can matter."""
+    other = copied(gate)
+    other.training = not gate.training
+    has_modes = bool(gate.named_buffers() or gate.named_generators())
+    for each in (gate, other) if has_modes else (gate,):
+        report = check_gradients(each, *inputs)
+        assert report.ok, f"{'training' if each.training else 'evaluation'}: {report}" if has_modes else str(report)
 
 
 def nothing_is_mutated(gate: Gate, inputs: Inputs) -> None:

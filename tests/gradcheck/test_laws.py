@@ -132,6 +132,16 @@ def test_the_line_that_writes_is_quoted(gate: Any, line: str) -> None:
     assert line in str(caught.value)
 
 
+def test_a_gate_with_two_modes_is_checked_in_both() -> None:
+    class Dropout(lf.Dropout):
+        def backward(self, grad: Any) -> Any:
+            return super().backward(grad) if self.training else ((0.5 * grad,), {})
+
+    check_gate(lf.Dropout(0.5, seed=0), X)
+    with pytest.raises(AssertionError, match="evaluation: Dropout"):
+        check_gate(Dropout(0.5, seed=0), X)
+
+
 def test_check_gate_passes_a_right_gate_and_lists_all_broken_laws() -> None:
     check_gate(Cube(), X)
     with pytest.raises(AssertionError, match="breaks 2 of 9 laws") as caught:
