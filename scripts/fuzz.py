@@ -63,10 +63,10 @@ def results(kind: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
             line, end = "", "ended without a word"
             while start < stop:
                 try:
-                    line = lines.get(timeout=12 * SECONDS)
+                    line = lines.get(timeout=60 * SECONDS)
                 except queue.Empty:
                     process.kill()
-                    end = "hangs where nothing can interrupt it"
+                    end = f"says nothing for {60 * SECONDS} s"
                     break
                 if not line:
                     break
