@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from layerflow.cli.options import add_config_options, load_configs, positive
 from layerflow.cli.overfitting import overfit
 from layerflow.cli.running import Options, Result, resume, source_of, train
@@ -146,7 +148,8 @@ def try_out(config: Config) -> Result:
     experiment = Experiment(config)
     experiment.prepare()
     x, y = next(experiment.trainer.batches.epoch(0))
-    experiment.trainer.train_step(x, y)
+    with np.errstate(all="ignore"):  # whatever leaves the finite numbers is found, and named
+        experiment.trainer.train_step(x, y)
     print(
         f"{config.name}: one batch of {len(x)} gives loss {experiment.trainer.objective.data_loss:.4g}", file=sys.stderr
     )
