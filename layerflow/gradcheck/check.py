@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from layerflow.errors import GateError
 from layerflow.gate import Gate
 from layerflow.gradcheck.examine import RTOL, affordable, examine
 from layerflow.gradcheck.models import explain
@@ -32,6 +33,8 @@ def check_gradients(gate: Gate, *inputs: Any, seed: int = 0, samples: int | None
         GateError: the gate breaks the contract, its own code raises, or the inputs cannot be differentiated.
     """
     start = time.perf_counter()
+    if samples is not None and samples < 1:
+        raise GateError(f"samples={samples}: at least one element is compared")
     subject = Subject(gate, inputs, seed)
     samples = affordable(subject) if samples is None else samples
     report = examine(subject, samples, rtol)

@@ -1,6 +1,7 @@
 """The thing under test: a float64 copy of a gate, run as a pure function of its inputs and parameters."""
 
 import copy
+import inspect
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,8 +54,13 @@ class Subject:
         self.written = repr(gate)
         self.gate = copied(gate)
         self.inputs = [_own_input(value, index) for index, value in enumerate(inputs)]
+        _check_count(gate, len(inputs))
         if not self.gate._is_built:
             self._build()
+        for name, parameter in self.gate.named_parameters().items():
+            if not parameter.has_value:
+                how = f"give it one: lf.Parameter(value), or self.{name}.create(shape, draw) in build(self, rng, shape)"
+                raise GateError(f"{self.written}: parameter {name!r} has no value after build; {how}")
         self.gate.astype(np.float64)
         self._leave_special_values()
         names = _names(self.gate, len(self.inputs))
@@ -237,6 +243,19 @@ def _names(gate: Gate, count: int) -> list[str]:
         found = input_names(gate, count)
     parameters = gate.named_parameters()
     return [f"{name} (input)" if name in parameters else name for name in found]
+
+
+def _check_count(gate: Gate, count: int) -> None:
+    """Raise `GateError` unless forward takes so many inputs."""
+    if isinstance(gate, Container):
+        return  # says so itself, by its input nodes
+    signature = inspect.signature(type(gate).bare_forward)
+    try:
+        signature.bind(gate, *range(count))
+    except TypeError:
+        parameters = [item.replace(annotation=item.empty) for item in signature.parameters.values()]
+        written = ", ".join(map(str, parameters[1:]))
+        raise GateError(f"{gate!r}: {count} inputs were given, its forward takes ({written})") from None
 
 
 def _remedy(gate: Any) -> str:

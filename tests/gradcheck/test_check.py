@@ -258,6 +258,11 @@ class NotATuple(Raises):
         return grad
 
 
+class Valueless(Raises):
+    def __init__(self) -> None:
+        self.w = lf.Parameter()
+
+
 class OnlyLabels(Raises):
     def backward(self, grad: Any) -> Any:
         return (None,), {}
@@ -273,7 +278,11 @@ BAD_INPUT = {
     "None": (lambda: check_gradients(ReLU(), None), "input 0 is NoneType"),
     "not a number": (lambda: check_gradients(ReLU(), np.array([[1.0, np.nan]])), r"holds nan at \[0, 1\]"),
     "infinite output": (lambda: check_gradients(lf.gates.Log(), np.array([1.0, 0.0])), r"forward gives -inf at \[1\]"),
-    "too many inputs": (lambda: check_gradients(ReLU(), X, X), "forward"),
+    "too many inputs": (lambda: check_gradients(ReLU(), X, X), r"2 inputs were given, its forward takes \(x\)"),
+    "too few inputs": (lambda: check_gradients(SoftmaxCE(), X), r"1 inputs were given, its forward takes \(scores"),
+    "too many for a model": (lambda: check_gradients(lf.Sequential(ReLU()), X, X), "has 1 inputs, 2 shapes were given"),
+    "no samples": (lambda: check_gradients(ReLU(), X, samples=0), "samples=0"),
+    "a parameter without value": (lambda: check_gradients(Valueless(), X), r"parameter 'w' has no value after build"),
     "wrong width": (lambda: check_gradients(lf.Linear(3, in_features=7), X), r"expected \(\.\.\., 7\)"),
     "shapes that do not fit": (lambda: check_gradients(Maximum(), np.ones(3), np.ones(4)), "broadcast"),
     "raises": (
