@@ -75,6 +75,6 @@ def _made(check: Check, context: Context) -> Finding | None:
             name,
             "bad",
             None,
-            f"cannot be looked at: {type(error).__name__}: {error}{notes}",
+            f"cannot be looked at: {' '.join(f'{type(error).__name__}: {error}{notes}'.split())}",
             "training may fail likewise",
         )

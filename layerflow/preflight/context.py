@@ -11,6 +11,7 @@ from layerflow.data import Dataset
 from layerflow.parameter import Array
 from layerflow.sweep import AnyStep
 from layerflow.training.objective import Objective
+from layerflow.training.schedules import Constant
 from layerflow.training.trainer import Trainer
 
 SAMPLE_VALUES = 1 << 20  # numbers in the sample of the training part; small sets are looked at whole
@@ -39,7 +40,9 @@ class Context:
         trainer = Experiment(self.config, self.parts).trainer
         if not regularized:
             trainer.regularizers, trainer.optimizer.weight_decay = [], 0.0
-        trainer.early_stopping = trainer.best = trainer.metrics = None  # they may watch what is not measured here
+        # They may watch what is not measured here; without a schedule the learning rate is the one that is written.
+        trainer.early_stopping = trainer.best = trainer.metrics = None
+        trainer.fresh = trainer.optimizer, Constant()
         trainer.prepare(self.x, self.y)
         return trainer
 

@@ -16,7 +16,7 @@ def initial_loss(context: Context) -> Finding:
     """The loss at the start is near that of a model which knows nothing: ln C, C - 1 for the SVM, a variance."""
     value = context.swept.data_loss
     expected, formula = _knowing_nothing(context)
-    ratio = value / expected if expected > 0 else math.inf
+    ratio = value / expected if expected > 0 else 1.0  # of a loss of one's own, whose size means nothing
     evidence = f"{value:.4g}; a model that knows nothing has {expected:.4g}, {formula}"
     if not math.isfinite(value):
         return judge("initial loss", value, evidence, "scale the features, or start from smaller weights", bad=True)
@@ -57,7 +57,7 @@ def regularizer_raises_the_loss(context: Context) -> Finding | None:
         remedy = "it changes nothing: is its strength 0, or has the model no parameter with decay=True?"
         return judge("regularizer", share, evidence, remedy, bad=True)
     remedy = "it outweighs the loss: the model will learn small weights before anything else; a smaller strength"
-    return judge("regularizer", share, evidence, remedy, look=share > loss)
+    return judge("regularizer", share, evidence, remedy, look=share > loss > 0)
 
 
 def _knowing_nothing(context: Context) -> tuple[float, str]:

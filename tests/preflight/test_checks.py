@@ -73,6 +73,9 @@ SILENT = [
     (samples.samples_are_independent, ("model.1={type: Dropout, rate: 0.5}",)),
     (samples.a_batch_is_its_samples, ("loss={type: SoftmaxCE, class_weight: [1, 5, 2]}",)),
     (gradients.gradient_check, ("model.1={type: Dropout, rate: 0.5}",)),
+    (steps.a_few_samples_can_be_learned, ("loss=Smoothed",)),
+    (steps.update_ratio, ("schedule={type: Warmup, epochs: 5, start_factor: 0.0001}",)),
+    (gradients.gradient_check, ("model=[Flatten, Linear]",)),
     (gradients.gradient_check, (DEEP % f"{HIDDEN % 300}, Sigmoid, {HIDDEN % 1}, Sigmoid", "regularizer=null")),
     (steps.a_few_samples_can_be_learned, ("model=[Linear]", "loss=MulticlassSVM")),
     (steps.a_few_samples_can_be_learned, ("regularizer.strength=1", "optimizer.weight_decay=1")),
@@ -118,6 +121,8 @@ def test_every_check_must_speak_somewhere() -> None:
         (layers.gradients_by_depth, ("model=[Linear]",)),
         (steps.update_ratio, ("model=[{type: Linear, init: zeros}]",)),
         (data_parts.duplicates, ("data.test=null",)),
+        (gradients.gradient_check, ("model=[Tanh]", "data.source.features=3", "regularizer=null")),
+        (steps.a_few_samples_can_be_learned, ("model=[Tanh]", "data.source.features=3", "regularizer=null")),
     ],
     ids=name,
 )

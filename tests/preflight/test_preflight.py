@@ -58,6 +58,11 @@ def test_a_learning_rate_that_diverges_is_a_bad_finding(context: Make) -> None:
     assert any("DivergedError" in finding.evidence for finding in preflight(made.config, made.parts))
 
 
+def test_a_schedule_that_watches_the_validation_part_is_no_obstacle(context: Make) -> None:
+    made = context("schedule=ReduceOnPlateau", "data.validation=0.2", "train.early_stopping={metric: validation_loss}")
+    assert [str(finding) for finding in preflight(made.config, made.parts) if finding.verdict != "ok"] == []
+
+
 def test_of_a_large_part_a_million_numbers_are_drawn(context: Make) -> None:
     part = context("data.source.samples=3000").parts.train
     wide = part.take(np.arange(2000))
