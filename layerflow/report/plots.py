@@ -36,7 +36,8 @@ def draw_curves(history: History, title: str, path: Path) -> None:
         if name in history.baseline:
             axes.axhline(history.baseline[name], color=INK, linewidth=0.9, linestyle=":", label="constant guess")
         if history.best and len(epochs) > 1:
-            axes.axvline(history.best.epoch, color=INK, linewidth=0.9, linestyle="--", label=f"best epoch {history.best.epoch}")
+            best = history.best.epoch
+            axes.axvline(best, color=INK, linewidth=0.9, linestyle="--", label=f"best epoch {best}")
         axes.set_title(name.replace("_", " "), loc="left", fontweight="bold", fontsize=10, color=INK)
         axes.set_xlabel("epoch", **STYLE)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -79,7 +80,8 @@ def _frame(axes: Axes) -> None:
 
 def _logarithmic_if_wide(axes: Axes, name: str, history: History) -> None:
     """Losses that fall by more than a factor of 50 are readable on a logarithmic axis only."""
-    values = [record[key] for record in history.records for key in (f"training_{name}", f"validation_{name}") if key in record]
+    keys = (f"training_{name}", f"validation_{name}")
+    values = [record[key] for record in history.records for key in keys if key in record]
     if name == "loss" and min(values) > 0 and max(values) / min(values) > 50:
         axes.set_yscale("log")
 
@@ -101,10 +103,9 @@ def draw_run(experiment: Experiment, history: History, folder: Path) -> None:
     name, parts = experiment.config.name, experiment.parts
     draw_curves(history, name, folder / "curves.png")
     classes = parts.preprocessing.classes
-    shown = next(((word, part) for word, part in (("test", parts.test), ("validation", parts.validation)) if part is not None), None)
-    if classes is None or shown is None:
+    word, part = ("test", parts.test) if parts.test is not None else ("validation", parts.validation)
+    if classes is None or part is None:
         return
-    word, part = shown
     x, y = parts.arrays(part, experiment.config.dtype)
     predicted = predicted_labels(predict_scores(experiment.model, x, experiment.trainer.dtype))
     confusion = confusion_matrix(y, predicted, len(classes))

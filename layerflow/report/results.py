@@ -12,6 +12,7 @@ from layerflow.report.pictures import as_images, png_address
 from layerflow.training.metrics import precision_recall_f1
 
 LARGEST_CONFUSION = 40
+LONGEST_ACROSS = 5
 MOST_CONFUSED = 15
 MOST_ROWS, MOST_COLUMNS = 10, 12
 MOST_DOTS = 2000
@@ -44,7 +45,8 @@ def confusion(matrix: Array, classes: Sequence[str]) -> str:
     ]
     foot = text("th", "precision") + "".join(map(_rate, precision)) + "<td></td>"
     body = "".join(element("tr", cells) for cells in [*rows, foot])
-    return element("table", element("thead", element("tr", head)) + element("tbody", body), kind="confusion")
+    kind = "confusion tall" if max(map(len, classes)) > LONGEST_ACROSS else "confusion"
+    return element("table", element("thead", element("tr", head)) + element("tbody", body), kind=kind)
 
 
 def worst(findings: Findings, features: Sequence[str] | None) -> str:

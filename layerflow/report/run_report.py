@@ -15,6 +15,7 @@ from layerflow.report.findings import Findings, find
 from layerflow.report.markup import panel, text
 from layerflow.report.reading import Evidence, read_curves
 from layerflow.report.runs import Run, read_run
+from layerflow.training.evaluation import predict_scores
 from layerflow.training.storage import write_atomically
 
 COMPLETE = ("finished", "stopped early")
@@ -79,8 +80,9 @@ def evidence(run: Run, findings: Findings | None) -> Evidence:
 def summary(experiment: Experiment) -> str:
     """Return the model's gates, shapes and numbers of parameters, with what is minimised and how."""
     plain = experiment.config.resolve()
-    shape = experiment.trainer.batch_size, *experiment.parts.preprocessing.sample_shape
-    experiment.model.build(np.random.default_rng(0), shape)  # it has seen other batches since
+    batch, _ = next(experiment.trainer.batches.epoch(0))
+    with np.errstate(all="ignore"):  # weights of a run that diverged may be anything
+        predict_scores(experiment.model, batch, experiment.trainer.dtype)  # shapes are those of the batch last seen
     gates = experiment.model.summary() if isinstance(experiment.model, Container) else repr(experiment.model)
     parts = {"objective": [plain["loss"], *_listed(plain["regularizer"])]}
     parts |= {name: _listed(plain[name]) for name in ("optimizer", "schedule")}

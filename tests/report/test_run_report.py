@@ -118,7 +118,7 @@ def test_digits_are_drawn_and_counted(report: Callable[..., Page]) -> None:
         "Relative update",
         "Confusion",
         "Most wrong",
-        "Linear(out_features=",
+        "Linear(out_features=256) (64, 256) 16,640",
         "sha256:",
     ):
         assert words in page.text
