@@ -1,5 +1,6 @@
 """The whole of it: the shipped configurations pass, nothing of the caller's changes, and what raises is a finding."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,16 @@ def test_a_shipped_configuration_is_sound(path: Path) -> None:
     found = {finding.check: finding for finding in preflight(config, read_parts(config))}
     assert [check for check, finding in found.items() if finding.verdict != "ok"] == HINTS.get(path.stem, [])
     assert {"initial loss", "gradient check", "overfitting a few"} <= set(found)
+
+
+def test_the_example_in_the_documentation_is_what_is_found() -> None:
+    text = (CONFIGS.parent / "docs" / "preflight.md").read_text()
+    command, shown = (block.strip() for block in text.split("## An example")[1].split("```")[1:4:2])
+    _, _, file, *overrides = shlex.split(command.replace("\\\n", " "))
+    config = load_config(CONFIGS.parent / file, overrides)
+    found = [(finding.verdict, finding.check) for finding in preflight(config, read_parts(config))]
+    rows = [line for line in shown.splitlines() if line.startswith(("  ok ", "  look ", "  bad "))]
+    assert [(line[2:6].strip(), line[8:26].strip()) for line in rows] == found
 
 
 def test_the_same_seed_finds_the_same_and_nothing_of_the_callers_changes(context: Make) -> None:
