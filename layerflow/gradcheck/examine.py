@@ -1,5 +1,7 @@
 """One subject, tensor by tensor: which elements are compared, and the verdict on each."""
 
+import math
+
 import numpy as np
 
 from layerflow.containers.container import Container
@@ -16,6 +18,7 @@ RTOL = 1e-7  # relative difference up to which a gradient is right (beyond what 
 SAMPLES = 2000  # elements that are compared one by one, over all tensors; more are sampled
 DIRECTIONS = 4  # random directions per sampled tensor
 AFFORDABLE = 1e9  # multiplications in forwards, per window of differences
+ACTIVATION = 20  # multiplications for whose time an element of an activation is computed
 
 
 def examine(subject: Subject, samples: int = SAMPLES, rtol: float = RTOL) -> Report:
@@ -119,6 +122,8 @@ def affordable(subject: Subject) -> int:
     """How many elements are compared one by one: fewer, the more a forward costs; the same for the same model."""
     rows = max((len(x) for x in subject.inputs if x.ndim), default=1)
     cost = rows * sum(parameter.value.size for parameter in subject.gate.parameters())
+    if isinstance(subject.gate, Container):
+        cost += ACTIVATION * sum(math.prod(shape) for shape in subject.gate.shapes.values())
     return int(min(SAMPLES, max(AFFORDABLE / max(cost, 1), 1)))
 
 

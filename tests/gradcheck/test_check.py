@@ -382,3 +382,29 @@ class Faint(lf.Gate):
 def test_a_slope_that_is_too_small_to_move_the_output_is_not_wrong(factor, claimed, verdict) -> None:
     report = check_gradients(Faint(factor, claimed), np.array([0.3, -1.2]))
     assert report.tensors[0].verdict == verdict
+
+
+SENSITIVE = {
+    "tanh": (lf.Tanh, (X,)),
+    "linear": (lambda: lf.Linear(3), (X,)),
+    "softmax": (lf.Softmax, (X,)),
+    "cross-entropy": (lf.SoftmaxCE, (X, np.array([0, 1, 2, 3, 0]))),
+    "relu": (lf.ReLU, (X,)),
+    "a model": (lambda: lf.Sequential(lf.Linear(6), lf.ReLU(), lf.Linear(3)), (X,)),
+}
+
+
+@pytest.mark.parametrize("case", SENSITIVE)
+def test_an_error_of_one_in_a_million_is_found_in_every_tensor(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, inputs = SENSITIVE[case]
+    gate = make()
+    right = type(gate).backward
+
+    def slightly_wrong(self: lf.Gate, *grads: Any) -> Any:
+        input_grads, param_grads = right(self, *grads)
+        scaled = tuple(None if g is None else g * (1 + 1e-6) for g in input_grads)
+        return scaled, {name: g * (1 + 1e-6) for name, g in param_grads.items()}
+
+    assert check_gradients(gate, *inputs)
+    monkeypatch.setattr(type(gate), "backward", slightly_wrong)
+    assert all(tensor.verdict == "wrong" for tensor in check_gradients(gate, *inputs).tensors)
