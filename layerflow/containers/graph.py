@@ -1,26 +1,20 @@
 """Gates in any acyclic order; writing code is building the graph."""
 
-import sys
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
 
-from layerflow.byhand import as_input, build_by_hand
-from layerflow.containers.container import Container
+from layerflow.byhand import build_by_hand
 from layerflow.containers.node import Entry, Node
-from layerflow.errors import GateError, did_you_mean, users_place
+from layerflow.containers.nodes import RAN, NodeGraph, Wire
+from layerflow.errors import GateError, did_you_mean
 from layerflow.gate import Gate
-from layerflow.parameter import Parameter
-from layerflow.sweep import Operation, forward_sweep, plan_gradients
-
-Wire = Node | str
-Slots = tuple[int, ...]
-RAN: Any = [], (), np.dtype(float)
+from layerflow.sweep import forward_sweep, plan_gradients
 
 
-class ComputationalGraph(Container, checked=False):
+class ComputationalGraph(NodeGraph, checked=False):
     """A graph of gates, built by calling gates on nodes, by operators, or by `add(name, gate, inputs)`.
 
         g = ComputationalGraph()
@@ -39,42 +33,11 @@ class ComputationalGraph(Container, checked=False):
 
     def __init__(self) -> None:
         super().__init__()
-        self._nodes: dict[str, Node] = {}
-        self._unnamed: list[Node] = []
         self._waiting: dict[str, tuple[Gate, list[Wire]]] = {}
         self._chosen: tuple[Wire, ...] = ()
-        self._counts: dict[str, int] = {}
         self._is_built = True  # there is nothing yet that would wait for shapes
 
     # Building ----------------------------------------------------------------------------------------------------
-
-    def inputs(self, *names: str, needs_grad: bool = True) -> tuple[Node, ...]:
-        """Add inputs whose values `forward` will be given."""
-        return tuple(self.input(name, needs_grad=needs_grad) for name in names)
-
-    def input(self, name: str, value: Any = None, needs_grad: bool = True) -> Node:
-        """Add an input, with a value if the graph is to compute at once; data that needs no gradient says so."""
-        if isinstance(value, np.ndarray):
-            value = value.copy()  # what the graph has computed from it stays true, whatever happens to the original
-        node = self._new_node(name, needs_grad=needs_grad, value=None if value is None else as_input(value))
-        self.input_slots += (node.slot,)
-        return node
-
-    def parameter(self, name: str, value: Any) -> Node:
-        """Add a learned array, or a `Parameter` that a gate already holds."""
-        parameter = value if isinstance(value, Parameter) else Parameter(value)
-        node = self._new_node(name, needs_grad=True)
-        self.sources[node.slot] = parameter
-        self._refresh(node.slot)
-        return node
-
-    def constant(self, value: Any, name: str | None = None) -> Node:
-        """Add a value that never changes and needs no gradient."""
-        if name is None:
-            return self._new_constant(value)
-        node = self._new_node(name, value=as_input(value))
-        self.constants[node.slot] = self.values[node.slot]
-        return node
 
     def apply(self, gate: Gate, *inputs: Any, name: str | None = None) -> Node:
         """Add a gate that reads the given nodes (plain values become constants) and return its node."""
@@ -85,76 +48,6 @@ class ComputationalGraph(Container, checked=False):
         except Exception:
             self._roll_back(mark)
             raise
-
-    # `transform` and `operate` are `apply` without its ceremony, for gates that hold no parameters and keep nothing but
-    # what they save: one gate then serves any number of nodes. Millions of nodes are made by them, so they are terse.
-
-    def transform(self, gate: Gate, operand: Node) -> Node:
-        """Add a built-in operator to one node."""
-        slot = operand.slot
-        if slot in self.sources:
-            self._refresh(slot)
-        value = self.values[slot]
-        if value is None:
-            return self.apply(gate.reuse(), operand)
-        return self._result(gate, (value,), (slot,), (self.needed[slot],))
-
-    def operate(self, gate: Gate, left: Any, right: Any) -> Node:
-        """Add a built-in operator to two nodes, or to one and a plain value."""
-        if type(right) is not Node:
-            right = self._new_constant(right)
-        elif type(left) is not Node:
-            left = self._new_constant(left)
-        elif left.graph is not right.graph:
-            self._node(right, type(gate).__name__.lower())
-        i, j = left.slot, right.slot
-        sources, values, needed = self.sources, self.values, self.needed
-        if i in sources:
-            self._refresh(i)
-        if j in sources:
-            self._refresh(j)
-        x, y = values[i], values[j]
-        if x is None or y is None:
-            return self.apply(gate.reuse(), left, right)
-        return self._result(gate, (x, y), (i, j), (needed[i], needed[j]))
-
-    def _result(
-        self, gate: Gate, inputs: tuple[Any, ...], reads: tuple[int, ...], needs_grad: tuple[bool, ...]
-    ) -> Node:
-        """Run an operator and append its operation and its node."""
-        gate.needs_grad = needs_grad
-        try:
-            output = gate.bare_forward(*inputs)
-        except Exception as error:
-            self._forget_constants(reads)
-            error.add_note(
-                f"in gate {type(gate).__name__}, forward, input shapes {', '.join(str(x.shape) for x in inputs)}"
-            )
-            raise
-        values = self.values
-        slot = len(values)
-        frame = sys._getframe(3)  # who called the method of Node that called `transform` or `operate`
-        operation = Operation(gate, reads, slot, needs_grad, gate._saved, (frame.f_code, frame.f_lasti))
-        node = Node(self, slot, operation)
-        values.append(output)
-        self.grads.append(None)
-        self.needed[slot] = True in needs_grad
-        self.steps.append(operation)
-        self._unnamed.append(node)
-        self._ran = RAN
-        self.output_slots = ()
-        return node
-
-    def _refresh(self, slot: int) -> None:
-        """Read the present value of a parameter that a node holds."""
-        source = self.sources[slot]
-        self.values[slot] = source.present if source.has_value else None
-
-    def _forget_constants(self, reads: Slots) -> None:
-        """Forget the constant that was made for an operation that failed: nothing was added since."""
-        last = len(self.values) - 1
-        if last in reads and last in self.constants:
-            self._roll_back((last, len(self.steps)))
 
     def add(self, name: str, gate: Gate, inputs: Wire | Sequence[Wire]) -> Node:
         """Add a gate under a name; its inputs are nodes or names, also of nodes that will only be added later."""
@@ -183,11 +76,6 @@ class ComputationalGraph(Container, checked=False):
         """Say which nodes are the outputs, in order."""
         self._chosen, self.output_slots = nodes, ()
 
-    def __getitem__(self, name: str) -> Node:
-        if name not in self.nodes:
-            raise GateError(f"the graph has no node {name!r}{did_you_mean(name, self.nodes)}")
-        return self.nodes[name]
-
     def members(self) -> dict[str, Any]:
         """The gates and parameters by the names of their nodes; operators, which hold nothing, are left out."""
         return {
@@ -195,21 +83,6 @@ class ComputationalGraph(Container, checked=False):
             for name, node in self._nodes.items()
             if isinstance(node.made_by, Entry)
         }
-
-    @property
-    def nodes(self) -> dict[str, Node]:
-        """Every node by name."""
-        self.name_operations()
-        return self._nodes
-
-    def name_operations(self) -> None:
-        """Name the results of operators, and the constants in them, that are still without a name."""
-        unnamed, self._unnamed = self._unnamed, []
-        for node in unnamed:
-            gate = node.made_by.gate
-            name = self._free_name("constant" if gate is None else type(gate).__name__.lower())
-            node.made_by.name = name
-            self._nodes[name] = node
 
     def finish(self) -> None:
         """Lay the waiting gates in topological order and settle which nodes are the outputs."""
@@ -243,10 +116,6 @@ class ComputationalGraph(Container, checked=False):
             if slot not in reached:
                 raise GateError(f"no input and no parameter reaches the output {self.described(slot)}")
 
-    def described(self, slot: int) -> str:
-        """A slot in words: its node, with the line that added it."""
-        return next((str(node) for node in self.nodes.values() if node.slot == slot), super().described(slot))
-
     # Sweeps ------------------------------------------------------------------------------------------------------
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -255,12 +124,6 @@ class ComputationalGraph(Container, checked=False):
         if named or len(inputs) != len(self.input_slots):
             inputs = self._all_inputs(inputs, named)
         return super().forward(*inputs)
-
-    def backward_from(self, node: Node, grad: Any = None) -> None:
-        """Run back from any node that has a value."""
-        if node.value is None:
-            raise GateError(f"backward from {node}, which has no value yet: run forward first")
-        self.sweep_back({node.slot: grad})
 
     @property
     def input_names(self) -> list[str]:
@@ -306,20 +169,6 @@ class ComputationalGraph(Container, checked=False):
             self.shapes[step.writes] = np.shape(self.values[step.writes])
         self._ran = RAN
 
-    def _mark(self) -> tuple[int, int]:
-        return len(self.values), len(self.steps)
-
-    def _roll_back(self, mark: tuple[int, int]) -> None:
-        """Forget all nodes, slots and steps since the mark: what failed leaves the graph as it was."""
-        slots, steps = mark
-        del self.values[slots:], self.grads[slots:], self.steps[steps:]
-        self._nodes = {name: node for name, node in self._nodes.items() if node.slot < slots}
-        self._unnamed = [node for node in self._unnamed if node.slot < slots]
-        for by_slot in (self.sources, self.constants, self.shapes, self.needed):
-            for slot in [slot for slot in by_slot if slot >= slots]:
-                del by_slot[slot]
-        self._names = None
-
     def _order(self) -> list[str]:
         """The names of the waiting gates, each after those that it reads."""
         waits_for = {
@@ -331,33 +180,3 @@ class ComputationalGraph(Container, checked=False):
         except CycleError as error:
             cycle = " -> ".join(error.args[1])
             raise GateError(f"the graph has a cycle: {cycle}; a gate cannot depend on its own output") from None
-
-    def _node(self, wire: Wire, reader: str = "") -> Node:
-        if isinstance(wire, Node):
-            if wire.graph is not self:
-                raise GateError(f"{reader!r} reads {wire}, which is a node of another graph; build both in one graph")
-            return wire
-        if wire not in self.nodes and reader:
-            hint = did_you_mean(wire, self.nodes)
-            raise GateError(f"{reader!r} reads {wire!r}, but the graph has no such node{hint}")
-        return self[wire]
-
-    def _new_constant(self, value: Any) -> Node:
-        slot = self.new_slot(as_input(value))
-        self.constants[slot] = self.values[slot]
-        node = Node(self, slot, Entry())
-        self._unnamed.append(node)
-        return node
-
-    def _new_node(self, name: str, value: Any = None, needs_grad: bool = False, gate: Gate | None = None) -> Node:
-        if name in self.nodes:
-            raise GateError(f"the graph already has a node {self.nodes[name]}; names must differ")
-        node = Node(self, self.new_slot(value, needs_grad), Entry(name, gate, users_place()))
-        self._nodes[name] = node
-        self._names = None
-        return node
-
-    def _free_name(self, kind: str) -> str:
-        self._counts[kind] = count = self._counts.get(kind, 0) + 1
-        name = kind if count == 1 else f"{kind}_{count}"
-        return name if name not in self._nodes else self._free_name(kind)

@@ -16,7 +16,7 @@ from layerflow.gates.shape import Reshape, Slice, Transpose
 from layerflow.sweep import Operation
 
 if TYPE_CHECKING:
-    from layerflow.containers.graph import ComputationalGraph
+    from layerflow.containers.nodes import NodeGraph
 
 ADD, SUBTRACT, MULTIPLY, DIVIDE, MATMUL, NEGATE = Add(), Subtract(), Multiply(), Divide(), MatMul(), Negate()
 EXP, LOG, TANH, RELU, SIGMOID, TRANSPOSE = Exp(), Log(), Tanh(), ReLU(), Sigmoid(), Transpose()
@@ -43,7 +43,7 @@ class Node(Drawn):
 
     __slots__ = ("graph", "made_by", "slot")
 
-    def __init__(self, graph: "ComputationalGraph", slot: int, made_by: "Entry | Operation") -> None:
+    def __init__(self, graph: "NodeGraph", slot: int, made_by: "Entry | Operation") -> None:
         self.graph = graph
         self.slot = slot
         self.made_by = made_by

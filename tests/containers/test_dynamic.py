@@ -255,6 +255,13 @@ def test_names_of_results_come_when_they_are_asked_for(graph):
     assert list(graph.nodes) == ["x", "multiply", "constant", "multiply_2", "add"]
 
 
+def test_numbers_take_the_type_of_the_array_that_they_meet(graph):
+    x = graph.input("x", np.ones(3, np.float32))
+    y = (2 * x + 1.5) / 3 - 1
+    y.backward(np.ones(3, np.float32))
+    assert (y.value.dtype, x.grad.dtype) == (np.float32, np.float32)
+
+
 def test_an_input_keeps_its_value_whatever_becomes_of_the_original(graph):
     original = np.array([1.0, 2.0])
     x = graph.input("x", original)
