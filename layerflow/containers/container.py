@@ -175,8 +175,8 @@ class Container(Gate, Drawn, checked=False):
         for slot, parameter in self.sources.items():
             values[slot] = parameter.present
         forward_sweep(self.steps, values, self.training)
-        self._ran = [], (), np.dtype(float)
         outputs = tuple([values[slot] for slot in self.output_slots])
+        self._ran = [value.shape for value in inputs], np.shape(outputs[0]), np.dtype(float)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def backward(self, *grads: Any) -> Gradients:

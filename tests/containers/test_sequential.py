@@ -462,3 +462,22 @@ def test_the_summary_counts_shared_parameters_once(rng):
 def test_a_summary_before_shapes_are_known_is_an_error():
     with pytest.raises(lf.GateError, match="summary comes after"):
         lf.Sequential(lf.Linear(3)).summary()
+
+
+def test_a_subclass_may_write_a_backward_of_its_own():
+    class Reversed(lf.Sequential):
+        """Passes the gradient on with its sign turned, as in adversarial training of domains."""
+
+        def backward(self, grad):
+            (grad_x,), param_grads = super().backward(grad)
+            return (-grad_x,), param_grads
+
+    x, grad = np.ones((2, 3)), np.ones((2, 4))
+    plain = lf.Sequential(lf.Linear(4), lf.Tanh())
+    turned = Reversed(*plain)
+    plain.forward(x)
+    (expected,), _ = plain.backward(grad)
+    turned.forward(x)
+    (grad_x,), param_grads = turned.backward(grad)
+    np.testing.assert_array_equal(grad_x, -expected)
+    assert set(param_grads) == {"0.weight", "0.bias"}
