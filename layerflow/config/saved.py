@@ -15,7 +15,7 @@ from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.training.evaluation import class_probabilities, evaluate_scores, predict_scores
-from layerflow.training.metrics import METRICS, baseline
+from layerflow.training.metrics import baseline, find_metric
 from layerflow.training.model_file import load_model as read_model_file
 from layerflow.training.tallies import predicted_labels
 
@@ -181,7 +181,8 @@ def _check(said: dict[str, Any], preprocessing: Preprocessing) -> None:
     """Raise ValueError unless what a description says fits together."""
     if not isinstance(said["name"], str) or said["dtype"] not in ("float32", "float64"):
         raise ValueError("its name or dtype")
-    if said["task"] != preprocessing.task or not all(METRICS[name].task == said["task"] for name in said["metrics"]):
+    metrics = [find_metric(name) for name in said["metrics"]]
+    if said["task"] != preprocessing.task or any(m is None or m.task != said["task"] for m in metrics):
         raise ValueError("its task and metrics")
     if not isinstance(said["reader"], dict) or not isinstance(said["reader"]["type"], str):
         raise ValueError("its reader")

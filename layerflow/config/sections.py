@@ -1,6 +1,7 @@
 """The fixed sections of a configuration; their fields are its keys, their descriptions its documentation."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
@@ -21,7 +22,7 @@ from layerflow.config.hints import MODEL, ElementKind
 from layerflow.config.words import metric_hint
 from layerflow.errors import ConfigError
 from layerflow.training.interval import Interval
-from layerflow.training.metrics import METRICS
+from layerflow.training.metrics import METRICS, OF_ONE_CLASS, find_metric
 
 Reader = Annotated[Any, ElementKind("reader")]
 Scaler = Annotated[Any, ElementKind("scaler")]
@@ -33,11 +34,16 @@ RECORDED = (
     *(f"{part}_{name}" for part in ("validation", "training") for name in ("loss", *METRICS)),
     "training_objective",
 )
+PARTS = r"(training|validation)_"
 
 
-def _known_metric(known: Collection[str]) -> AfterValidator:
+def _is_recorded(name: str) -> bool:
+    return name in RECORDED or (re.match(PARTS, name) is not None and find_metric(name.partition("_")[2]) is not None)
+
+
+def _known_metric(is_known: Callable[[str], object], known: Collection[str]) -> AfterValidator:
     def check(name: str) -> str:
-        if name not in known:
+        if not is_known(name):
             hint = metric_hint(name, known)
             raise ValueError(f"no metric is called {name!r}{hint}")
         return name
@@ -45,8 +51,12 @@ def _known_metric(known: Collection[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-Metric = Annotated[str, _known_metric(METRICS), WithJsonSchema({"enum": list(METRICS)})]
-RecordedMetric = Annotated[str, _known_metric(RECORDED), WithJsonSchema({"enum": list(RECORDED)})]
+def _metric_schema(known: Collection[str], pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"enum": list(known)}, {"type": "string", "pattern": f"^{pattern}$"}]})
+
+
+Metric = Annotated[str, _known_metric(find_metric, METRICS), _metric_schema(METRICS, OF_ONE_CLASS)]
+RecordedMetric = Annotated[str, _known_metric(_is_recorded, RECORDED), _metric_schema(RECORDED, PARTS + OF_ONE_CLASS)]
 Fraction = Annotated[float, Gt(0), Lt(1)]
 
 
@@ -133,7 +143,8 @@ class TrainSection(Section):
         description="The recorded metric that decides which weights are kept; validation_loss when there is one.",
     )
     metrics: list[Metric] | None = Field(
-        default=None, description="What to record beside the loss; by default what suits the task."
+        default=None,
+        description="What to record beside the loss, f1_2 being that of class 2; by default what suits the task.",
     )
 
 

@@ -8,9 +8,13 @@ means, and never depends on how the set was cut:
         tally.update(scores, labels)
     evaluate(tally, ["accuracy", "f1"])                 # {"accuracy": 0.97, "f1": 0.96}
 
+`precision`, `recall` and `f1` are means over the classes; `precision_0`, `recall_3`, `f1_12` are those of one class, by
+its number.
+
 Where scikit-learn has the same metric, the values agree (0 / 0 and missing classes included).
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,11 +36,13 @@ from layerflow.training.tallies import (
 __all__ = [
     "DEFAULT_METRICS",
     "METRICS",
+    "OF_ONE_CLASS",
     "Metric",
     "accuracy",
     "baseline",
     "confusion_matrix",
     "evaluate",
+    "find_metric",
     "higher_is_better",
     "mae",
     "make_tally",
@@ -84,6 +90,18 @@ def _macro(index: int) -> Callable[[ClassificationTally], float]:
     return mean
 
 
+def _of_class(index: int, label: int) -> Callable[[ClassificationTally], float]:
+    """Return precision (0), recall (1) or F1 (2) of one class."""
+
+    def value(tally: ClassificationTally) -> float:
+        classes = len(tally.confusion)
+        if label >= classes:
+            raise ConfigError(f"no metric of class {label}: {classes} classes are numbered 0 to {classes - 1}")
+        return float(precision_recall_f1(tally.confusion)[index][label])
+
+    return value
+
+
 def _top(k: int) -> Callable[[ClassificationTally], float]:
     def share(tally: ClassificationTally) -> float:
         if not tally.ranked:
@@ -128,18 +146,30 @@ METRICS: dict[str, Metric] = {
 
 DEFAULT_METRICS: dict[str, list[str]] = {"classification": ["accuracy"], "regression": ["rmse", "mae", "r2"]}
 
+OF_ONE_CLASS = r"(precision|recall|f1)_(0|[1-9][0-9]{0,5})"
+
+
+def find_metric(name: str) -> Metric | None:
+    """Return the metric `name`, of all classes or of one, or `None` when there is none."""
+    if of_class := re.fullmatch(OF_ONE_CLASS, name):
+        index = ("precision", "recall", "f1").index(of_class[1])
+        return Metric("classification", _of_class(index, int(of_class[2])), True)
+    return METRICS.get(name)
+
 
 def metric_named(name: str, task: str) -> Metric:
     """Return the metric `name`; `ConfigError` when there is none or when it belongs to another task."""
-    known = [key for key, metric in METRICS.items() if metric.task == task]
-    if name not in known:
+    metric = find_metric(name)
+    if metric is None or metric.task != task:
+        known = [key for key, metric in METRICS.items() if metric.task == task]
         raise ConfigError(f"no metric {name!r} for {task} (only {', '.join(known)}){did_you_mean(name, known)}")
-    return METRICS[name]
+    return metric
 
 
 def higher_is_better(name: str) -> bool:
     """Say it for a metric by name, with or without a prefix such as `validation_`; of losses, lower is better."""
-    return any(metric.higher_is_better for key, metric in METRICS.items() if name == key or name.endswith(f"_{key}"))
+    metric = find_metric(name) or find_metric(name.partition("_")[2])
+    return metric is not None and metric.higher_is_better
 
 
 def make_tally(task: str, names: Sequence[str]) -> Tally:

@@ -76,6 +76,8 @@ CASES: list[tuple[str, str, str]] = [
     ("seed: 0", "dtype: float16", "c.yaml:1:8: dtype: must be 'float32' or 'float64', not the text 'float16', did you mean 'float64'?"),
     ("accuracy", "acuracy", "c.yaml:17:13: train.metrics.0: no metric is called 'acuracy', did you mean 'accuracy'?"),
     ("validation_loss", "val_loss", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'val_loss', layerflow calls it 'validation_loss'"),
+    ("accuracy", "recall_x", "c.yaml:17:13: train.metrics.0: no metric is called 'recall_x', did you mean 'recall'?"),
+    ("validation_loss", "validation_f1_x", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'validation_f1_x', did you mean 'validation_f1'?"),
     ("validation_loss", "validation_los", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'validation_los', did you mean 'validation_loss'?"),
     ("{type: Divide, by: 16}", "standard", "c.yaml:5:10: data.scale: must be a scaler ({type: ...}), 'none' or null, not the text 'standard', did you mean 'Standard'?"),
     ("  test: 0.2", "  stratify: yes", "c.yaml:4:13: data.stratify: must be true, false or null, not the text 'yes'"),

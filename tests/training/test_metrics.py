@@ -166,12 +166,21 @@ def test_baselines_are_what_a_constant_guess_reaches():
         ("accuracy", True),
         ("validation_top_3", True),
         ("validation_r2", True),
+        ("f1", True),
+        ("validation_recall_12", True),
         ("validation_rmse", False),
         ("loss", False),
     ],
 )
 def test_which_way_is_better_follows_from_the_name(name, expected):
     assert higher_is_better(name) is expected
+
+
+def test_one_class_is_measured_by_its_number():
+    labels, scores = [0, 0, 1, 2], np.eye(3)[[0, 1, 1, 1]]
+    names = ["recall_0", "precision_1", "f1_1", "f1_2"]
+    found = evaluate(make_tally("classification", names).update(scores, labels), names)
+    assert found == pytest.approx({"recall_0": 1 / 2, "precision_1": 1 / 3, "f1_1": 1 / 2, "f1_2": 0})
 
 
 def test_every_default_is_a_metric_of_its_task():
@@ -208,6 +217,9 @@ def test_every_default_is_a_metric_of_its_task():
         ),
         (lambda: top_k(np.zeros((2, 3)), [0, 1], 4), ConfigError, "got k = 4 for 3 classes"),
         (lambda: top_k(np.zeros((2, 3)), [0, 1], 0), ConfigError, "got k = 0 for 3 classes"),
+        (lambda: baseline("classification", [0, 1], [0, 1], ["f1_2"]), ConfigError, "2 classes are numbered 0 to 1"),
+        (lambda: make_tally("classification", ["f1_x"]), ConfigError, "no metric 'f1_x' for classification"),
+        (lambda: make_tally("regression", ["f1_1"]), ConfigError, "no metric 'f1_1' for regression"),
         (lambda: make_tally("classification", ["acuracy"]), ConfigError, "did you mean 'accuracy'"),
         (lambda: make_tally("classification", ["rmse"]), ConfigError, "no metric 'rmse' for classification"),
         (

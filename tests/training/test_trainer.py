@@ -273,6 +273,14 @@ def test_early_stopping_waits_for_its_patience_and_no_longer(samples: Arrays) ->
     assert len(history) == history.best.epoch + 4
 
 
+def test_early_stopping_watches_any_metric_that_is_recorded(samples: Arrays) -> None:
+    stopping = lf.EarlyStopping("validation_recall_1", patience=3)
+    _, history, _ = overfit(samples, metrics=["top_2", "recall_1"], early_stopping=stopping)
+    assert history.outcome == "stopped early"
+    recalls = history["validation_recall_1"]
+    assert len(recalls) == recalls.index(max(recalls)) + 1 + 3
+
+
 # What it refuses -----------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +295,7 @@ def test_early_stopping_waits_for_its_patience_and_no_longer(samples: Arrays) ->
         ({"early_stopping": lf.EarlyStopping("training_acuracy")}, "did you mean 'training_accuracy'"),
         ({"schedule": lf.ReduceOnPlateau("validation_loss")}, "metric 'validation_loss' is not among those measured"),
         ({"metrics": ["rmse"]}, "no metric 'rmse' for classification"),
+        ({"metrics": ["f1_9"]}, "no metric of class 9"),
     ],
 )
 def test_impossible_settings_are_told_before_the_first_step(
