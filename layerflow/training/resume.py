@@ -57,7 +57,9 @@ def judged(difference: Difference, trainer: "Trainer", snapshot: Snapshot, folde
     return replace(difference, objection=objection)
 
 
-def _against_epochs(before: int, now: int, trainer: "Trainer", snapshot: Snapshot) -> str:
+def _against_epochs(before: Any, now: int, trainer: "Trainer", snapshot: Snapshot) -> str:
+    if not isinstance(before, int):
+        return OTHER_PAST
     epoch, step = snapshot.position
     begun = epoch + (step > 0)
     if now < begun:
