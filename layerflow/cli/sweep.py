@@ -15,10 +15,12 @@ from layerflow.cli.options import add_command, add_import_option, positive
 from layerflow.cli.parallel import train_all
 from layerflow.cli.tables import as_table
 from layerflow.config import Config, Registry, load_config
+from layerflow.config.sections import RECORDED
 from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.report.comparison import default_metric
 from layerflow.report.runs import Run, read_run
 from layerflow.report.spread import Group, figures_of, grouped
+from layerflow.training.metrics import METRICS
 
 EXAMPLES = """\
   layerflow sweep configs/digits_mlp.yaml optimizer.lr=0.3,0.1,0.03 seed=0..4 --jobs 2
@@ -63,6 +65,7 @@ class Member:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train what has not been trained yet, and show everything."""
+    check_metric(arguments.by)
     registry = Registry.builtin(arguments.imports)
     members = [
         Member(combination, load_config(arguments.config, combination.overrides, registry))
@@ -83,6 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
         print("to go on: give the same command again; what is finished is not trained again", file=sys.stderr)
     show(members, out, arguments)
     return code
+
+
+def check_metric(name: str | None) -> None:
+    """Refuse what no run can record, before all the runs rather than after them."""
+    known = [*RECORDED, *(f"test_{metric}" for metric in ("loss", *METRICS))]
+    if name is not None and name not in known:
+        raise ConfigError(f"--by {name}: no metric is called so{did_you_mean(name, known)}")
 
 
 def job_of(member: Member, out: Path, arguments: argparse.Namespace) -> Job:
