@@ -1,5 +1,6 @@
 """PNG, drawn by matplotlib."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from layerflow.errors import LayerflowError
 from layerflow.report.graph.colours import colours_of
 from layerflow.report.graph.layout import Placement
-from layerflow.report.graph.marks import Curve, Group, Mark, Outline, Words, marks_of
+from layerflow.report.graph.marks import Blocks, Curve, Group, Mark, Outline, Words, marks_of
 
 PIXELS_PER_UNIT = 2.0
 LARGEST_SIDE = 16_000.0
@@ -32,21 +33,40 @@ def write_png(placement: Placement, path: Path) -> None:
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set(xlim=(0, placement.width), ylim=(placement.height, 0))
     axes.axis("off")
-    for group in marks_of(placement):
-        _draw(axes, group)
+    blocks: dict[tuple[str, float], list[Blocks]] = {}
+    for mark in _all_marks(marks_of(placement)):
+        if isinstance(mark, Blocks):
+            blocks.setdefault((mark.role, mark.opacity), []).append(mark)
+        else:
+            _draw_mark(axes, mark)
+    for (role, opacity), alike in blocks.items():
+        _draw_blocks(axes, role, opacity, alike)
     scale = min(PIXELS_PER_UNIT, LARGEST_SIDE / max(placement.width, placement.height))
     figure.savefig(path, dpi=UNITS_PER_INCH * scale)
 
 
-def _draw(axes: Any, group: Group) -> None:
-    for mark in group.marks:
-        _draw_mark(axes, mark)
-    for part in group.parts:
-        _draw(axes, part)
+def _all_marks(groups: list[Group]) -> Iterator[Mark]:
+    for group in groups:
+        yield from group.marks
+        yield from _all_marks(group.parts)
 
 
-def _draw_mark(axes: Any, mark: Mark) -> None:
+def _draw_blocks(axes: Any, role: str, opacity: float, alike: list[Blocks]) -> None:
+    """Draw all blocks of one colour at once: thousands of single ones would take matplotlib a minute."""
     from matplotlib.collections import PolyCollection
+
+    corners = [
+        [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+        for blocks in alike
+        for x, y, width, height in blocks.rectangles
+    ]
+    fill, _ = colours_of(role)
+    axes.add_collection(
+        PolyCollection(corners, facecolor=fill, edgecolor="none", alpha=opacity, zorder=1), autolim=False
+    )
+
+
+def _draw_mark(axes: Any, mark: Outline | Words | Curve) -> None:
     from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
     from matplotlib.path import Path as Curves
 
@@ -65,7 +85,7 @@ def _draw_mark(axes: Any, mark: Mark) -> None:
         place = "center" if mark.anchor == "middle" else "left"
         text = mark.text.replace("$", r"\$")
         axes.text(mark.x, mark.y, text, size=mark.size, color=fill, ha=place, va="baseline", zorder=3)
-    elif isinstance(mark, Curve):
+    else:
         points, codes = [mark.points[0]], [Curves.MOVETO]
         for (x0, y0), (x1, y1) in pairwise(mark.points):
             half = (x0 + x1) / 2
@@ -75,7 +95,3 @@ def _draw_mark(axes: Any, mark: Mark) -> None:
         x, y = mark.points[-1]
         head = [(x - 7, y - 3.5), (x, y), (x - 7, y + 3.5)]
         axes.add_patch(Polygon(head, closed=True, fc=stroke, ec="none", zorder=1))
-    else:
-        corners = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in mark.rectangles]
-        blocks = PolyCollection(corners, facecolor=fill, edgecolor="none", alpha=mark.opacity, zorder=1)
-        axes.add_collection(blocks, autolim=False)

@@ -92,6 +92,25 @@ def test_without_an_engine_the_message_names_the_extra_and_the_formats_that_do(t
 
 
 @needs_layout
+def test_a_notebook_shows_the_picture_and_the_table(lecture):
+    for shown in (lecture, lecture["add"]):
+        bundle = shown._repr_mimebundle_()
+        assert bundle["image/svg+xml"].startswith("<svg")
+        assert "a <- x (data)" in bundle["text/plain"]
+
+
+def test_a_notebook_without_an_engine_shows_the_table(lecture, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setitem(sys.modules, "igraph", None)
+    assert list(lecture._repr_mimebundle_()) == ["text/plain"]
+
+
+def test_a_graph_and_a_node_draw_themselves(tmp_path, lecture):
+    assert "multiply" in lecture.draw(tmp_path / "g.txt").read_text("utf-8")
+    assert "multiply" not in lecture["add"].draw(tmp_path / "n.txt").read_text("utf-8")
+
+
+@needs_layout
 def test_without_matplotlib_png_names_the_extra(tmp_path, lecture, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(LayerflowError, match=r"layerflow\[plot\]"):
