@@ -24,6 +24,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "replay", parents=[common], help="take again the step at which a training left the finite numbers",
+        description="Take again the step at which a training left the finite numbers, gate by gate; write nothing.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run that diverged")

@@ -209,7 +209,8 @@ class Run:
             self.checkpointer.wait()
         with suppress(StorageError):
             self.recorder.write(outcome, error=str(error), epochs=len(self.experiment.trainer.history))
-            write_page(self.experiment, self.folder)
+            if not isinstance(error, DataError):  # data that changed cannot be read again
+                write_page(self.experiment, self.folder)
         if self.checkpointer.last and not isinstance(error, DivergedError):
             epoch, step = self.checkpointer.last
             imports = "".join(f" --import {file}" for file in self.options.imports)

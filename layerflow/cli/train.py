@@ -32,7 +32,8 @@ examples:
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
-        "train", parents=[common], help="train the models that YAML files describe", epilog=EXAMPLES,
+        "train", parents=[common], help="train the models that YAML files describe",
+        description="Train the models that YAML files describe, each in a run folder of its own.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add_config_options(parser, many=True, needed=False)

@@ -30,6 +30,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "verify", parents=[common], help="train again in memory and compare with what a run recorded, bit by bit",
+        description="Train again in memory and compare with what a run recorded, bit by bit; write nothing.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from layerflow.errors import StorageError
-from layerflow.training.storage import explained
+from layerflow.training.storage import explained, without_links
 
 LOCK = ".lock"
 
@@ -16,7 +16,7 @@ LOCK = ".lock"
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a run folder; raises `StorageError` when another process holds it."""
     with explained(folder / LOCK):
-        file = (folder / LOCK).open("a+")
+        file = open(folder / LOCK, "a+", opener=without_links)  # noqa: SIM115 - closed by the `with` below
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -37,7 +37,7 @@ def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
 
 def append_whole(path: Path, content: bytes) -> None:
     """Append to a file: all of `content`, or nothing of it."""
-    with explained(path), path.open("ab", buffering=0) as file:
+    with explained(path), open(path, "ab", buffering=0, opener=without_links) as file:
         length = file.tell()
         try:
             if file.write(content) != len(content):
@@ -45,6 +45,11 @@ def append_whole(path: Path, content: bytes) -> None:
         except OSError:
             file.truncate(length)
             raise
+
+
+def without_links(path: str, flags: int) -> int:
+    """Open a file, but not through a symbolic link: in a folder from a stranger it might lead anywhere."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def sweep_leftovers(folder: Path) -> None:

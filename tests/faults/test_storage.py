@@ -100,6 +100,18 @@ def test_unfinished_files_of_a_dead_process_are_swept(place: Any) -> None:
     assert not any(leftover.exists() for leftover in leftovers)
 
 
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "metrics.csv", "step_losses.f64", "run.json"])
+def test_links_in_a_run_folder_lead_nowhere(place: Any, name: str) -> None:
+    """A run folder from a stranger may hold a link to a file that must not be touched."""
+    place.command("train", place.config(), "--quiet")
+    precious = place.folder / "precious"
+    precious.write_text("precious")
+    (place.run() / name).unlink()
+    (place.run() / name).symlink_to(precious)
+    place.command("train", "--resume", "runs/run/001", "train.epochs=5", "--quiet")
+    assert precious.read_text() == "precious"
+
+
 # Data that change ----------------------------------------------------------------------------------------------------
 
 
