@@ -13,12 +13,13 @@ SCRIPT = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PRINTED = re.compile(r"^```text\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FIGURE = re.compile(r"!\[[^]]+\]\(figures/([^)]+)\)")
 
-pytestmark = pytest.mark.skipif(
+needs_layout = pytest.mark.skipif(
     shutil.which("dot") is None and importlib.util.find_spec("igraph") is None,
     reason="neither graphviz nor igraph is installed",
 )
 
 
+@needs_layout
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_prints_and_draws_what_it_shows(page, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib").use("agg")
