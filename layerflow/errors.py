@@ -7,6 +7,7 @@ from types import CodeType
 
 Place = tuple[CodeType, int]
 _PACKAGE = os.path.dirname(__file__) + os.sep
+_COMMAND_LINE = (os.path.join(_PACKAGE, "cli", ""), os.path.join(_PACKAGE, "__main__.py"))
 
 
 class LayerflowError(Exception):
@@ -51,13 +52,17 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 
 
 def users_place() -> Place | None:
-    """Return where the innermost code outside this package is at the moment: cheap to keep, and read when needed."""
+    """Return where the innermost code outside this package is at the moment: cheap to keep, and read when needed.
+
+    `None` where there is none: what calls the command line is nobody's code.
+    """
     frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_PACKAGE):
+    file = frame.f_code.co_filename
+    while (outer := frame.f_code.co_filename).startswith(_PACKAGE):
         if frame.f_back is None:
             return None
-        frame = frame.f_back
-    return frame.f_code, frame.f_lasti
+        file, frame = outer, frame.f_back
+    return None if file.startswith(_COMMAND_LINE) else (frame.f_code, frame.f_lasti)
 
 
 def file_and_line(place: Place) -> str:

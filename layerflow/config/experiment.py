@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from layerflow.config.config import Config
 from layerflow.config.new_data import without_files
 from layerflow.config.problems import InvalidConfig, Problem
 from layerflow.config.saved import describe_targets
 from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
+from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
 from layerflow.training.history import EarlyStopping
 from layerflow.training.observer import Observer
@@ -38,7 +41,10 @@ def read_parts(config: Config) -> Parts:
     for offset, (name, wanted) in enumerate((("test", test), ("validation", validation))):
         if isinstance(wanted, float):
             assert train.y is not None
-            kept, back = split(train.y, wanted, config.seed + offset, config.data.stratify)
+            try:
+                kept, back = split(train.y, wanted, config.seed + offset, config.data.stratify)
+            except DataError as error:
+                raise DataError(f"data.{name}: {error}") from error
             train, held[name] = train.take(kept), train.take(back)
     preprocessing = Preprocessing.fit(train, config.build_scaler())
     for name, wanted in (("test", test), ("validation", validation)):
@@ -115,8 +121,16 @@ class Experiment:
         return x, y, None if validation is None else self.parts.arrays(validation, self.config.dtype)
 
     def prepare(self) -> None:
-        """Build and check everything without taking a step."""
-        self.trainer.prepare(*self.data())
+        """Build and check everything without taking a step; `ConfigError` when there are fewer scores than classes."""
+        x, y, validation = self.data()
+        self.trainer.prepare(x, y, validation)
+        *_, scores = self.model.build(np.random.default_rng(), (self.trainer.batch_size, *x.shape[1:]))
+        if self.trainer.task == "classification" and scores < self.width:
+            given = "1 score" if scores == 1 else f"{scores} scores"
+            raise ConfigError(
+                f"the model gives {given} per sample, but there are {self.width} classes; "
+                "leave `out_features` of the last Linear out: it is inferred"
+            )
 
     def fit(self, resume: Snapshot | None = None) -> Any:
         """Train, from a snapshot on if one is given, and return the history."""

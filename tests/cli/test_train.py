@@ -49,6 +49,15 @@ def test_the_resolved_configuration_of_a_run_trains_the_same_model_again(
     assert "lr: 0.05" in (folder / "runs/iris/001/config.yaml").read_text()
 
 
+@pytest.mark.parametrize("command", ["layerflow_command", "process_command"])
+def test_a_mistake_in_a_file_names_no_line_of_the_command(
+    folder: Path, command: str, request: pytest.FixtureRequest
+) -> None:
+    done = request.getfixturevalue(command)("train", "iris.yaml", "-q", "model.2=Sum")
+    assert done.code == 2
+    assert done.err.endswith("in gate 'loss' (SoftmaxCE), build, input shapes (), (32,)\n")
+
+
 def test_different_seeds_give_different_models(folder: Path, layerflow_command: Command) -> None:
     layerflow_command("train", "iris.yaml", "-q", "--seed", "1")
     layerflow_command("train", "iris.yaml", "-q", "--seed", "2")
@@ -120,6 +129,7 @@ def test_a_problem_in_one_file_is_told_before_any_other_is_trained(folder: Path,
     ("settings", "code", "message"),
     [
         (["model.2.in_features=17"], 2, "in gate '2' (Linear), build, input shapes (32, 16)"),
+        (["model.2={type: Linear, out_features: 2}"], 2, "2 scores per sample, but there are 3 classes"),
         (["loss=SquaredError"], 2, "SquaredError is for numbers, but the targets are 3 classes"),
         (["loss=SigmoidCE"], 2, "SigmoidCE is for two classes, but the targets have 3"),
         (["train.best=validation_f1"], 2, "'validation_f1' is not recorded in this run"),
