@@ -96,9 +96,10 @@ def test_the_schema_names_every_type(layerflow_command: Command, own_types: Path
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_examples(layerflow_command: Command, command: str) -> None:
+def test_help_says_what_a_command_does_and_shows_examples(layerflow_command: Command, command: str) -> None:
     done = layerflow_command(command, "--help")
     assert done.code == 0
+    assert done.out.split("\n\n")[1][0].isupper()  # a sentence that says what it does, before any argument
     assert "examples:\n" in done.out
     assert f"  layerflow {command}" in done.out.partition("examples:\n")[2]
 
