@@ -27,9 +27,10 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "fuz
 sys.modules["matplotlib"] = None  # type: ignore[assignment]  # pictures are not the subject, and take long to import
 
 from case import SECONDS, Case, run, write  # noqa: E402
-from configs import config_case  # noqa: E402
 from data_files import data_case  # noqa: E402
 from model_files import model_case  # noqa: E402
+
+from configs import config_case  # noqa: E402
 
 KINDS: dict[str, Callable[[int], Case]] = {"configs": config_case, "data": data_case, "models": model_case}
 MEMORY = 1 << 30
@@ -56,9 +57,15 @@ def results(kind: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
     """Yield what came of each case, from as many workers as it takes."""
     while start < stop:
         lines: queue.Queue[str] = queue.Queue()
-        with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
-            [sys.executable, __file__, "--worker", kind, str(start), str(stop)], stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as process:
+        with (
+            tempfile.TemporaryFile("w+") as errors,
+            subprocess.Popen(
+                [sys.executable, __file__, "--worker", kind, str(start), str(stop)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            ) as process,
+        ):
             threading.Thread(target=_collect, args=(process.stdout, lines), daemon=True).start()
             line, end = "", "ended without a word"
             while start < stop:
@@ -78,7 +85,16 @@ def results(kind: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
             said = errors.read()[-1500:]
         if start < stop:
             end = f"the process died with {code}" if code > 0 else end
-            yield {"kind": kind, "seed": start, "case": "", "code": code, "seconds": 0, "memory": 0, "broken": [end], "err": said}
+            yield {
+                "kind": kind,
+                "seed": start,
+                "case": "",
+                "code": code,
+                "seconds": 0,
+                "memory": 0,
+                "broken": [end],
+                "err": said,
+            }
             start += 1
 
 
@@ -95,7 +111,10 @@ def show(kind: str, seed: int) -> int:
     outcome = run(case, folder / "case")
     write(case, folder / "files")
     print(f"{kind} {seed}: {case.what}\nfiles in {folder / 'files'}\n$ layerflow {' '.join(map(repr, case.words))}")
-    print(f"{outcome.out}{outcome.err}exit code {outcome.code}, {outcome.seconds:.2f} s; broken: {outcome.broken or 'nothing'}")
+    print(
+        f"{outcome.out}{outcome.err}exit code {outcome.code}, {outcome.seconds:.2f} s; "
+        f"broken: {outcome.broken or 'nothing'}"
+    )
     return bool(outcome.broken)
 
 
@@ -105,7 +124,9 @@ def main() -> int:
     for kind in KINDS:
         parser.add_argument(f"--{kind}", type=int, default=0, metavar="N", help=f"how many mutated {kind}")
     parser.add_argument("--start", type=int, default=0, help="the first seed (default: 0)")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="keep the outcomes in FILE, and skip those that are in it")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FILE", help="keep the outcomes in FILE, and skip those that are in it"
+    )
     parser.add_argument("--show", action="store_true", help="show the one case at --start")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -129,7 +150,10 @@ def main() -> int:
                     print(json.dumps(facts), file=progress, flush=True)
                 if facts["broken"]:
                     bad = True
-                    print(f"{kind} {facts['seed']}: {'; '.join(facts['broken'])}\n    {facts['case']}\n    {facts['err'][:600].strip()}")
+                    print(
+                        f"{kind} {facts['seed']}: {'; '.join(facts['broken'])}\n    {facts['case']}\n"
+                        f"    {facts['err'][:600].strip()}"
+                    )
             print(as_text(kind, found))
     return int(bad)
 
@@ -138,9 +162,11 @@ def as_text(kind: str, found: list[dict[str, Any]]) -> str:
     """Return the table of one kind's outcomes."""
     codes = Counter(facts["code"] for facts in found)
     broken = sum(bool(facts["broken"]) for facts in found)
+    by_code = ", ".join(f"{code}: {count}" for code, count in sorted(codes.items()))
+    slowest, most = (max(facts[name] for facts in found) for name in ("seconds", "memory"))
     return (
-        f"{kind}: {len(found)} cases, {broken} break a law; exit codes {', '.join(f'{code}: {n}' for code, n in sorted(codes.items()))}; "
-        f"slowest {max(facts['seconds'] for facts in found):.2f} s, most memory of one case {max(facts['memory'] for facts in found):.0f} MiB"
+        f"{kind}: {len(found)} cases, {broken} break a law; exit codes {by_code}; "
+        f"slowest {slowest:.2f} s, most memory of one case {most:.0f} MiB"
     )
 
 

@@ -85,7 +85,7 @@ def exit_code(error: BaseException) -> int:
         return EXIT_DATA
     if isinstance(error, DivergedError):
         return EXIT_DIVERGED
-    return EXIT_USAGE if isinstance(error, LayerflowError | MemoryError) else EXIT_UNEXPECTED
+    return EXIT_USAGE if isinstance(error, LayerflowError | MemoryError) or _of_a_file(error) else EXIT_UNEXPECTED
 
 
 def describe(error: BaseException, subject: str = "layerflow") -> str:
@@ -96,10 +96,16 @@ def describe(error: BaseException, subject: str = "layerflow") -> str:
     return "\n".join(map(_legible, _message(error, subject).split("\n")))
 
 
+def _of_a_file(error: BaseException) -> bool:
+    """Whether the system refuses a file or folder that somebody named."""
+    return isinstance(error, OSError) and error.filename is not None and error.strerror is not None
+
+
 def _legible(line: str) -> str:
     if len(line) > LONGEST_LINE:
         line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 4 :]}"
-    return "".join(character if character.isprintable() or character == "\t" else repr(character)[1:-1] for character in line)
+    shown = (mark if mark.isprintable() or mark == "\t" else repr(mark)[1:-1] for mark in line)
+    return "".join(shown)
 
 
 def _message(error: BaseException, subject: str) -> str:
@@ -110,6 +116,8 @@ def _message(error: BaseException, subject: str) -> str:
         return f"{subject}: {error or 'interrupted'}{notes}"
     if isinstance(error, LayerflowError):
         return f"{subject}: {error}{notes}"
+    if isinstance(error, OSError) and _of_a_file(error):
+        return f"{subject}: {error.filename}: {error.strerror}{notes}"
     if isinstance(error, MemoryError):
         return f"{subject}: not enough memory: {error}{notes}\n  use a smaller model, batch or data set"
     return f"{subject}: {type(error).__name__}: {error}{notes}\n  (run again with --debug for the traceback)"

@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
             found.append({"config": config.source, "error": message})
             print(message, file=sys.stderr)
     shown = [facts for facts in found if "error" not in facts]
-    print(json.dumps(found, indent=2) if arguments.json else "\n\n".join(map(as_text, shown)))
+    if arguments.json or shown:
+        print(json.dumps(found, indent=2) if arguments.json else "\n\n".join(map(as_text, shown)))
     return code
 
 

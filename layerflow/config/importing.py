@@ -24,6 +24,8 @@ def import_code(name: str) -> ModuleType:
         if is_file and error.filename == str(Path(name).resolve()):
             raise ConfigError(f"--import {name}: no such file") from None
         raise ConfigError(f"--import {name}: {_explain(error, name, is_file)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"--import {name}: {error}") from None
     except ModuleNotFoundError as error:
         if not is_file and error.name == name.split(".")[0]:
             hint = f": did you mean --import {name}.py?" if Path(f"{name}.py").exists() else ""

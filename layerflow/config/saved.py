@@ -105,7 +105,9 @@ class SavedModel:
         scores = predict_scores(self.model, self.preprocessing.apply(rows, self.dtype), self.dtype)
         if not (finite := np.isfinite(scores).reshape(len(scores), -1).all(axis=1)).all():
             sample = int(np.flatnonzero(~finite)[0])
-            raise DataError(f"{self.path}: the model's scores of sample {sample} overflow: it is far beyond the training samples")
+            raise DataError(
+                f"{self.path}: the model's scores of sample {sample} overflow: it is far beyond the training samples"
+            )
         return scores
 
     def predict(self, x: Any) -> Array:

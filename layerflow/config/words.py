@@ -1,5 +1,6 @@
 """What other frameworks call it: words people bring along, answered with layerflow's own."""
 
+import re
 from collections.abc import Collection
 
 from layerflow.errors import did_you_mean
@@ -10,6 +11,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "beta1": ("optimizer.betas",),
     "beta2": ("optimizer.betas",),
     "beta_1": ("optimizer.betas",),
+    "batch_size": ("train.batch_size",),
     "beta_2": ("optimizer.betas",),
     "criterion": ("loss",),
     "dataset": ("data",),
@@ -17,6 +19,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "dropout": ("rate",),
     "early_stop": ("train.early_stopping",),
     "epsilon": ("optimizer.eps",),
+    "epochs": ("train.epochs",),
     "eta": ("optimizer.lr",),
     "eta0": ("optimizer.lr",),
     "file": ("path",),
@@ -42,6 +45,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "learning_rate_init": ("optimizer.lr",),
     "loss_function": ("loss",),
     "lr_scheduler": ("schedule",),
+    "lr": ("optimizer.lr",),
     "max_epochs": ("train.epochs",),
     "max_grad_norm": ("train.clip_norm",),
     "max_iter": ("train.epochs",),
@@ -60,6 +64,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "output_dim": ("out_features",),
     "output_size": ("out_features",),
     "p": ("rate",),
+    "patience": ("train.early_stopping.patience",),
     "penalty": ("regularizer",),
     "preprocessing": ("data.scale",),
     "random_seed": ("seed",),
@@ -147,6 +152,8 @@ def setting_hint(word: str, known: Collection[str], sections: Collection[str]) -
 def type_hint(word: str, known: Collection[str]) -> str:
     """Return what to write instead of the unknown type `word`, and the types there are."""
     ours = TYPES.get(word.lower().replace("_", "").replace("-", ""))
+    if re.fullmatch(r"[0-9]+([.][0-9]+)? *%", word):
+        return f": a share is written as a fraction, such as {float(word.rstrip(' %')) / 100:g}"
     hint = f", layerflow calls it {ours!r}" if ours in known else did_you_mean(word, known)
     return f"{hint if hint.endswith('?') else hint + '.'} Known: {', '.join(sorted(known))}"
 

@@ -149,7 +149,8 @@ def _read_header(file: IO[bytes], where: str) -> Header:
         else:
             raise ValueError(f"format version {version}")
     except (ValueError, EOFError, SyntaxError, TypeError, RecursionError, tokenize.TokenError) as error:
-        reason = str(error).splitlines()[0] if isinstance(error, ValueError) and "<" not in str(error) else "its header is damaged"
+        is_legible = isinstance(error, ValueError) and "<" not in str(error)
+        reason = str(error).splitlines()[0] if is_legible else "its header is damaged"
         raise DataError(f"{where}: not a valid NPY array ({reason}); write it with np.save or np.savez") from error
     shape, _, dtype = header
     if dtype.hasobject:

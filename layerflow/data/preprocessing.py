@@ -142,7 +142,7 @@ class Preprocessing:
             arrays += [self.scaler.shift, self.scaler.scale]
         names = [name for group in (self.features, self.classes, named) for name in group or ()]
         fits = all(type(length) is int for length in shape) and all(isinstance(name, str) for name in names)
-        fits &= named is None or (len(named),) == shape and self.features == named
+        fits &= named is None or ((len(named),) == shape and self.features == named)
         fits &= self.classes is None or len(set(self.classes)) == len(self.classes) > 1
         fits &= all(np.broadcast_shapes(array.shape, shape) == shape and np.isfinite(array).all() for array in arrays)
         if not fits or (self.scaler is not None and not self.scaler.scale.all()):

@@ -73,7 +73,9 @@ def run(case: Case, folder: Path) -> Outcome:
     before = contents(folder)
     outcome = _outcome(case, folder)
     if contents(folder) != before:
-        outcome.broken.append(f"files were written or changed: {sorted(set(contents(folder)) ^ set(before)) or 'contents'}")
+        outcome.broken.append(
+            f"files were written or changed: {sorted(set(contents(folder)) ^ set(before)) or 'contents'}"
+        )
     if not outcome.broken:
         outcome.broken += judge(case, outcome, folder)
     return outcome
@@ -93,7 +95,10 @@ def write(case: Case, folder: Path) -> None:
 
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Return everything below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def judge(case: Case, outcome: Outcome, folder: Path) -> list[str]:
@@ -107,9 +112,8 @@ def judge(case: Case, outcome: Outcome, folder: Path) -> list[str]:
         broken.append(f"a control character in the message: {control.group()!r}")
     if outcome.code and not (outcome.err + outcome.out).strip():
         broken.append("failed without a message")
-    if longest := max((line for line in outcome.err.splitlines()), key=len, default=""):
-        if len(longest) > LONGEST_LINE:
-            broken.append(f"a line of {len(longest)} characters")
+    if (longest := max(map(len, outcome.err.splitlines()), default=0)) > LONGEST_LINE:
+        broken.append(f"a line of {longest} characters")
     if case.refused and outcome.code not in case.refused:
         broken.append(f"exit code {outcome.code}, expected {sorted(case.refused)}")
     elif case.refused and case.says and not any(text in outcome.err for text in case.says):
@@ -126,7 +130,9 @@ def ignored(config: Path, overrides: list[str]) -> list[str]:
     here = os.getcwd()
     os.chdir(config.parent)
     try:
-        resolved = load_config(config.name).resolve() if not overrides else load_config(config.name, overrides).resolve()
+        resolved = (
+            load_config(config.name).resolve() if not overrides else load_config(config.name, overrides).resolve()
+        )
     except LayerflowError as error:
         return [f"accepted, but cannot be loaded again: {str(error)[:200]}"]
     finally:
@@ -180,7 +186,10 @@ def _equal(said: str, value: object) -> bool:
 
 
 def _outcome(case: Case, folder: Path) -> Outcome:
-    """Run the command with a limit on its processor time (other processes may be busy), and everything that it prints and warns of kept."""
+    """Run the command, and keep all that it prints and warns of.
+
+    The limit is one of processor time, since other processes may be busy.
+    """
 
     def too_slow(number: int, frame: FrameType | None) -> None:
         raise TooSlow
@@ -191,7 +200,11 @@ def _outcome(case: Case, folder: Path) -> Outcome:
     os.chdir(folder)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
-        with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
             warnings.simplefilter("always")
             outcome.code = main(case.words)
     except SystemExit as left:  # how argparse leaves

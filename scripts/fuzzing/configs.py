@@ -1,13 +1,15 @@
 """Mutated configurations: wrong at the level of bytes, of text, of YAML, and of meaning."""
 
+# ruff: noqa: E501 - tables of hostile values stay tables
+
 import random
 from collections.abc import Callable
 from typing import Any
 
+from case import Case
+
 from layerflow.config.document import parse_document
 from layerflow.config.scalars import dump_yaml
-
-from case import Case
 
 REFUSED = frozenset({2})
 TABLE = "a,b,c,kind\n" + "".join(f"{i % 7},{i * i % 11},{i % 3 + 0.5},{'yes' if i % 2 else 'no'}\n" for i in range(40))
@@ -108,7 +110,12 @@ def config_case(seed: int) -> Case:
     mutate = draw.choice(_MUTATIONS)
     case = mutate(draw, CONFIGS[name])
     case.what = f"{name}: {case.what}"
-    case.words = [*draw.choice([["check", "--quick"], ["check", "--quick"], ["check"], ["train", "--dry-run"], ["train", "--dry-run"]]), *case.words]
+    case.words = [
+        *draw.choice(
+            [["check", "--quick"], ["check", "--quick"], ["check"], ["train", "--dry-run"], ["train", "--dry-run"]]
+        ),
+        *case.words,
+    ]
     case.files |= {"data/table.csv": TABLE.encode(), "data/numbers.csv": NUMBERS.encode()}
     return case
 
@@ -173,9 +180,14 @@ def _move_key(draw: random.Random, text: str) -> Case:
 
 def _duplicate_key(draw: random.Random, text: str) -> Case:
     lines = text.split("\n")
-    at = draw.choice([index for index, line in enumerate(lines) if ":" in line and not line.lstrip().startswith(("-", "#"))])
+    at = draw.choice(
+        [index for index, line in enumerate(lines) if ":" in line and not line.lstrip().startswith(("-", "#"))]
+    )
     indent, key = len(lines[at]) - len(lines[at].lstrip()), lines[at].split(":")[0].strip()
-    end = next((index for index in range(at + 1, len(lines)) if len(lines[index]) - len(lines[index].lstrip()) <= indent), len(lines))
+    end = next(
+        (index for index in range(at + 1, len(lines)) if len(lines[index]) - len(lines[index].lstrip()) <= indent),
+        len(lines),
+    )
     lines.insert(end, f"{' ' * indent}{key}: 1")
     return _case(f"{key!r} twice", "\n".join(lines), refused=REFUSED, says=(f"{key!r} is written twice",))
 
@@ -185,7 +197,11 @@ def _override(draw: random.Random, text: str) -> Case:
     path, mapping = draw.choice([found for found in _mappings(tree) if found[1]])
     old = draw.choice(list(mapping))
     if draw.random() < 0.5:
-        new = next(new for new in iter(lambda: _misspelt(draw, old).replace(" ", "_"), None) if new not in _ALL_KEYS and new[0] != "-")
+        new = next(
+            new
+            for new in iter(lambda: _misspelt(draw, old).replace(" ", "_"), None)
+            if new not in _ALL_KEYS and new[0] != "-"
+        )
         word = ".".join(map(str, (*path, new))) + "=1"
         return _case(f"override {word}", text, word, refused=REFUSED, says=(new, repr(new)))
     value = draw.choice(PIECES + [dump_yaml(value).strip().removesuffix("...").strip() for value in VALUES])
@@ -207,9 +223,18 @@ def _other_value(draw: random.Random, text: str) -> Case:
 
 def _huge_number(draw: random.Random, text: str) -> Case:
     tree = parse_document(text).plain()
-    numbers = [(mapping, key) for _, mapping in _mappings(tree) for key, value in mapping.items() if type(value) in (int, float)]
+    numbers = [
+        (mapping, key)
+        for _, mapping in _mappings(tree)
+        for key, value in mapping.items()
+        if type(value) in (int, float)
+    ]
     mapping, key = draw.choice(numbers)
-    mapping[key] = draw.choice([10**k for k in range(3, 25)] + [10.0**k for k in range(3, 300, 30)] + [-(10**9), 2**31 - 1, 2**32, 2**63 - 1, 2**64, 1e-320])
+    mapping[key] = draw.choice(
+        [10**k for k in range(3, 25)]
+        + [10.0**k for k in range(3, 300, 30)]
+        + [-(10**9), 2**31 - 1, 2**32, 2**63 - 1, 2**64, 1e-320]
+    )
     return _case(f"{key!r} is {mapping[key]}", dump_yaml(tree))
 
 
@@ -227,11 +252,18 @@ def _drop_key(draw: random.Random, text: str) -> Case:
 def _edit_text(draw: random.Random, text: str) -> Case:
     kinds = []
     for _ in range(draw.randint(1, 4)):
-        kind, at = draw.choice(["character", "piece", "delete", "double", "swap", "indent", "tab"]), draw.randrange(max(len(text), 1))
+        kind, at = (
+            draw.choice(["character", "piece", "delete", "double", "swap", "indent", "tab"]),
+            draw.randrange(max(len(text), 1)),
+        )
         lines = text.split("\n")
         one, two = draw.randrange(len(lines)), draw.randrange(len(lines))
         if kind == "character":
-            text = text[:at] + chr(draw.choice([draw.randrange(128), draw.randrange(0xD800), draw.randrange(0xE000, 0x110000)])) + text[at + 1 :]
+            text = (
+                text[:at]
+                + chr(draw.choice([draw.randrange(128), draw.randrange(0xD800), draw.randrange(0xE000, 0x110000)]))
+                + text[at + 1 :]
+            )
         elif kind == "piece":
             text = text[:at] + draw.choice(PIECES) + text[at + draw.randint(0, 6) :]
         elif kind == "delete":
@@ -298,10 +330,18 @@ def _deep_model(draw: random.Random, text: str) -> Case:
 def _anchors(draw: random.Random, text: str) -> Case:
     """Right YAML that says the same in another way is read as what it says."""
     lines = text.split("\n")
-    at = draw.choice([index for index, line in enumerate(lines) if ": " in line and line.strip()[0] not in "-#" and line.split(": ", 1)[1][0] not in "{["])
+    at = draw.choice(
+        [
+            index
+            for index, line in enumerate(lines)
+            if ": " in line and line.strip()[0] not in "-#" and line.split(": ", 1)[1][0] not in "{["
+        ]
+    )
     key, value = lines[at].split(": ", 1)
     lines[at] = f"{key}: &here {value}"
-    more = draw.choice(["", "seed: *here", "loss: *here", "dtype: *nowhere", "train: {epochs: *here}", "schedule: *here"])
+    more = draw.choice(
+        ["", "seed: *here", "loss: *here", "dtype: *nowhere", "train: {epochs: *here}", "schedule: *here"]
+    )
     return _case(f"an anchor at {key.strip()!r}, {more!r}", "\n".join([*lines, more, ""]))
 
 

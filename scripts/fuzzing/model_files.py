@@ -1,5 +1,7 @@
 """Mutated model files and run folders: damaged as a disk does it, and sealed again as an enemy does it."""
 
+# ruff: noqa: E501 - tables of hostile values stay tables
+
 import json
 import random
 import tempfile
@@ -9,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from layerflow.training.archive import pack, unpack
-
 from case import Case, run
+
+from layerflow.training.archive import pack, unpack
 
 Files = dict[str, bytes | None]
 DAMAGED = frozenset({4})
@@ -145,7 +147,9 @@ def _members(draw: random.Random, files: Files) -> tuple[str, frozenset[int]]:
 
     content = bytearray(_model(files)[:-64])
     for _ in range(draw.choice([1, 1, 2, 5])):
-        content[draw.choice([draw.randrange(len(content)), draw.randrange(len(content)), -draw.randrange(1, 200)])] = draw.randrange(256)
+        content[draw.choice([draw.randrange(len(content)), draw.randrange(len(content)), -draw.randrange(1, 200)])] = (
+            draw.randrange(256)
+        )
     if draw.random() < 0.2:
         at = draw.randrange(len(content))
         content[at : at + draw.randrange(50)] = draw.randbytes(draw.randrange(50))
@@ -153,4 +157,15 @@ def _members(draw: random.Random, files: Files) -> tuple[str, frozenset[int]]:
     return "sealed damage", OPEN
 
 
-_MUTATIONS: list[Callable[[random.Random, Files], tuple[str, frozenset[int]]]] = [_bytes, _bytes, _beside, _beside, _description, _description, _description, _arrays, _members, _members]
+_MUTATIONS: list[Callable[[random.Random, Files], tuple[str, frozenset[int]]]] = [
+    _bytes,
+    _bytes,
+    _beside,
+    _beside,
+    _description,
+    _description,
+    _description,
+    _arrays,
+    _members,
+    _members,
+]

@@ -63,7 +63,7 @@ BAD: list[tuple[str, str]] = [
     ("optimizer.lrr=1", "override optimizer.lrr=1: optimizer.lrr: unknown key, did you mean 'lr'?"),
     ("optimizer.lr=abc", "override optimizer.lr=abc: optimizer.lr: must be a number, not the text 'abc'"),
     ("optimizer.lr=-1", "override optimizer.lr=-1: optimizer.lr: SGD: lr is -1.0, expected a number in [0, inf)"),
-    ("lr=1", "override lr=1: lr: unknown key; known keys: seed, dtype, data, model, loss, regularizer, optimizer, schedule, train"),
+    ("lr=1", "override lr=1: lr: unknown key, layerflow calls it 'optimizer.lr'"),
     ("trian.epochs=1", "override trian.epochs=1: trian: unknown key, did you mean 'train'?"),
     ("model.7.x=1", "override model.7.x=1: model: has no item '7'; items are numbered 0 to 2"),
     ("model.-1.x=1", "override model.-1.x=1: model: has no item '-1'; items are numbered 0 to 2"),

@@ -22,4 +22,6 @@ def fuzzing() -> SimpleNamespace:
         assert sys.modules.get("matplotlib") is pictures
     configs, data_files, model_files = kinds
     makers = {"configs": configs.config_case, "data": data_files.data_case, "models": model_files.model_case}
-    return SimpleNamespace(make=makers, run=case.run, judge=case.judge, Case=case.Case, Outcome=case.Outcome, ignored=case.ignored)
+    return SimpleNamespace(
+        make=makers, run=case.run, judge=case.judge, Case=case.Case, Outcome=case.Outcome, ignored=case.ignored
+    )

@@ -16,7 +16,9 @@ CASES = [("configs", start) for start in range(0, 200, BLOCK)] + [("data", start
 
 
 @pytest.mark.parametrize(("kind", "start"), CASES)
-def test_mutations_break_no_law(kind: str, start: int, fuzzing: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutations_break_no_law(
+    kind: str, start: int, fuzzing: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     broken = {}
     for seed in range(start, start + BLOCK):
@@ -55,17 +57,23 @@ def test_a_broken_law_is_seen(case: str, fuzzing: SimpleNamespace, tmp_path: Pat
     assert any(broken in law for law in found)
 
 
-def test_a_setting_that_is_ignored_is_seen(fuzzing: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_is_ignored_is_seen(
+    fuzzing: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from layerflow.config.config import Config
 
     file = tmp_path / "c.yaml"
     file.write_bytes(ACCEPTED)
     assert fuzzing.ignored(file, []) == []
     whole = Config.resolve
-    monkeypatch.setattr(Config, "resolve", lambda config: {key: value for key, value in whole(config).items() if key != "loss"})
+    monkeypatch.setattr(
+        Config, "resolve", lambda config: {key: value for key, value in whole(config).items() if key != "loss"}
+    )
     assert fuzzing.ignored(file, []) == ["silently ignored: .loss = 'SoftmaxCE'"]
 
 
 def test_a_file_that_is_written_is_seen(fuzzing: SimpleNamespace, tmp_path: Path) -> None:
-    case = fuzzing.Case("", {"c.yaml": ACCEPTED, "d.csv": b"a,b\n" + b"1,x\n2,y\n" * 9}, ["init", "d.csv", "-o", "new.yaml"])
+    case = fuzzing.Case(
+        "", {"c.yaml": ACCEPTED, "d.csv": b"a,b\n" + b"1,x\n2,y\n" * 9}, ["init", "d.csv", "-o", "new.yaml"]
+    )
     assert any("written" in law for law in fuzzing.run(case, tmp_path / "case").broken)
