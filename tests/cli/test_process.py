@@ -114,6 +114,27 @@ def test_pictures_are_drawn_where_matplotlib_is(trained: Path) -> None:
         assert (trained / name).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
+def test_the_gate_of_an_installed_package_works_everywhere(
+    folder: Path, environment: dict[str, str], process_command: Command, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    site = tmp_path_factory.mktemp("site")
+    (site / "bends.py").write_text(
+        "import layerflow as lf\n\n\nclass Bend(lf.Gate):\n"
+        "    def __init__(self, slope: float = 2.0):\n        self.slope = slope\n\n"
+        "    def forward(self, x):\n        return self.slope * x\n\n"
+        "    def backward(self, grad):\n        return (self.slope * grad,), {}\n"
+    )
+    info = site / "bends-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bends\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[layerflow.gates]\nBend = bends:Bend\n")
+    environment["PYTHONPATH"] += f"{os.pathsep}{site}"
+    assert process_command("train", "iris.yaml", "-q", "model.1={type: Bend, slope: 0.5}").code == 0
+    assert process_command("eval", "runs/iris/001").code == 0
+    wrong = process_command("train", "iris.yaml", "-q", "model.1={type: Bend, slop: 0.5}")
+    assert (wrong.code, "did you mean 'slope'?" in wrong.err) == (2, True)
+
+
 def test_two_trainings_at_once_never_share_a_folder(folder: Path, environment: dict[str, str]) -> None:
     processes = [start(folder, environment, "train", "iris.yaml", "-q", stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0]
