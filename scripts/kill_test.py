@@ -147,7 +147,7 @@ class Test:
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start `layerflow train` in the folder."""
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "layerflow", "train", *words, "--quiet"]
+        command = [sys.executable, "-m", "layerflow", "train", *words, "--quiet", "--no-pictures"]
         return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from layerflow.cli.options import add_import_option
-from layerflow.cli.running import prepared, stored_config
+from layerflow.cli.run_facts import stored_config
+from layerflow.cli.running import prepared
 from layerflow.errors import DivergedError
 from layerflow.training.divergence import extent
 from layerflow.training.failed_step import load_failed_step

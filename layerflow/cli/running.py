@@ -1,14 +1,13 @@
 """One training run: in a new folder, or continued in the one that it was begun in."""
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from layerflow.config import Config, Registry, load_config
+from layerflow.cli.run_facts import data_facts, facts_of, read_run, resumption, versions_of
+from layerflow.config import Config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
 from layerflow.training.checkpoint import FOLDER, LAST, Checkpoint, find_checkpoint
@@ -23,7 +22,7 @@ from layerflow.training.metrics import baseline
 from layerflow.training.model_file import save_model
 from layerflow.training.progress import make_progress
 from layerflow.training.resume import differences, judged
-from layerflow.training.run_folder import CONFIG, RUN, Recorder, create_run_folder, stored_config_file
+from layerflow.training.run_folder import CONFIG, Recorder, create_run_folder
 from layerflow.training.signals import Signals
 from layerflow.training.storage import sweep_leftovers, write_atomically
 
@@ -191,14 +190,15 @@ class Run:
         trainer.observers.append(watch)  # immediately before the next read
         with self.signals:
             try:
-                history = self.experiment.fit(self.checkpoint.snapshot if self.checkpoint else None)
+                try:
+                    history = self.experiment.fit(self.checkpoint.snapshot if self.checkpoint else None)
+                finally:
+                    if self.progress:
+                        self.progress.close()
+                return self.finish(history)
             except BaseException as error:
                 self.record_end(error)
                 raise
-            finally:
-                if self.progress:
-                    self.progress.close()
-            return self.finish(history)
 
     def record_end(self, error: BaseException) -> None:
         """Write down how the training ended before its time, where that can still be written, and how to go on."""
@@ -266,57 +266,3 @@ def write_page(experiment: Experiment, folder: Path) -> None:
         write_report(experiment, folder)
     except (OSError, LayerflowError) as error:
         print(f"{folder}: no report.html ({error})", file=sys.stderr)
-
-
-# What is known of a run ------------------------------------------------------------------------------------------
-
-
-def source_of(folder: Path) -> str:
-    """Return the file that a run's configuration was read from: what gives it its name."""
-    return str(read_run(folder).get("config", f"{folder.resolve().parent.name}.yaml"))
-
-
-def stored_config(folder: Path, imports: Sequence[str]) -> Config:
-    """Return the configuration of a run, under its own name."""
-    return replace(
-        load_config(stored_config_file(folder), registry=Registry.builtin(imports)), source=source_of(folder)
-    )
-
-
-def facts_of(experiment: Experiment, folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of its run: the configuration as in the folder, and the data's checksums."""
-    return {"config": json.loads(json.dumps(experiment.config.resolve(folder))), "checksums": checksums(experiment)}
-
-
-def checksums(experiment: Experiment) -> dict[str, str]:
-    """Return the checksums of the data that training looks at."""
-    parts = {"train": experiment.parts.train, "validation": experiment.parts.validation}
-    return {name: part.checksum for name, part in parts.items() if part is not None}
-
-
-def data_facts(experiment: Experiment) -> dict[str, Any]:
-    """Return what `run.json` says of the data."""
-    parts = experiment.parts
-    sizes = {name: len(part) for name in ("train", "validation", "test") if (part := getattr(parts, name)) is not None}
-    return {"name": parts.train.name, "checksum": parts.train.checksum, "samples": sizes}
-
-
-def resumption(checkpoint: Checkpoint, changes: Sequence[str]) -> dict[str, Any]:
-    """Return what `run.json` says of the point from which a training was continued."""
-    epoch, step = checkpoint.snapshot.position
-    return {"epoch": epoch, "step": step, "changes": list(changes)}
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """Return what `run.json` says, or nothing while there is none."""
-    try:
-        run = json.loads((folder / RUN).read_text())
-    except (OSError, ValueError):
-        return {}
-    return run if isinstance(run, dict) else {}
-
-
-def versions_of(folder: Path) -> dict[str, str]:
-    """Return the environment that a run was last carried out in; the present one where that is not known."""
-    versions = read_run(folder).get("versions")
-    return versions if isinstance(versions, dict) else environment()

@@ -11,7 +11,8 @@ import numpy as np
 
 from layerflow.cli.options import add_config_options, load_configs, positive
 from layerflow.cli.overfitting import overfit
-from layerflow.cli.running import Options, Result, resume, source_of, train
+from layerflow.cli.run_facts import source_of
+from layerflow.cli.running import Options, Result, resume, train
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DivergedError

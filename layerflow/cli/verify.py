@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from layerflow.cli.options import add_import_option, positive
-from layerflow.cli.running import prepared, read_run, stored_config, versions_of
+from layerflow.cli.run_facts import read_run, stored_config, versions_of
+from layerflow.cli.running import prepared
 from layerflow.errors import DataError, DivergedError
 from layerflow.parameter import Array
 from layerflow.training.checkpoint import FOLDER, find_checkpoint
