@@ -51,6 +51,16 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     return f", did you mean {originals[matches[0]]!r}?" if matches else ""
 
 
+class Placed:
+    """Base of what keeps, as `place`, where it was added; a pickle or a copy leaves that out: code can't be pickled."""
+
+    __slots__ = ()
+
+    def __getstate__(self) -> tuple[None, dict[str, object]]:
+        names = [name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())]
+        return None, {name: getattr(self, name) for name in names if hasattr(self, name)} | {"place": None}
+
+
 def users_place() -> Place | None:
     """Return where the innermost code outside this package is at the moment: cheap to keep, and read when needed.
 

@@ -16,14 +16,14 @@ import numpy as np
 
 from layerflow.byhand import as_input
 from layerflow.contract import check_backward, check_forward
-from layerflow.errors import Place, file_and_line
+from layerflow.errors import Place, Placed, file_and_line
 from layerflow.gate import Gate, Memory, Shape, recall
 from layerflow.parameter import Array, Parameter
 from layerflow.walk import find
 
 
 @dataclass(slots=True)
-class Step:
+class Step(Placed):
     """One use of a gate.
 
     Attributes:
@@ -87,7 +87,7 @@ class Step:
             recall(found)
 
 
-class Operation:
+class Operation(Placed):
     """A step whose gate keeps nothing but what it saves: one gate serves all uses, and the step keeps what was saved.
 
     So `a + b` on nodes costs no new gate. Built-in operators are used so; they have no parameters, and that their

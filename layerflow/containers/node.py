@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerflow.containers.drawn import Drawn
 from layerflow.containers.shown import show
-from layerflow.errors import GateError, Place, file_and_line
+from layerflow.errors import GateError, Place, Placed, file_and_line
 from layerflow.gate import Gate
 from layerflow.gates.activation import ReLU, Sigmoid, Tanh
 from layerflow.gates.arithmetic import Add, Divide, Exp, Log, MatMul, Multiply, Negate, Power, Subtract
@@ -24,7 +24,7 @@ _power = lru_cache(maxsize=64)(Power)
 
 
 @dataclass(slots=True)
-class Entry:
+class Entry(Placed):
     """What made a node that is no result of an operator: name, gate if it has one, and the line that added it."""
 
     name: str = ""

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import pickle
 import weakref
 
 import numpy as np
@@ -260,6 +261,14 @@ def test_numbers_take_the_type_of_the_array_that_they_meet(graph):
     y = (2 * x + 1.5) / 3 - 1
     y.backward(np.ones(3, np.float32))
     assert (y.value.dtype, x.grad.dtype) == (np.float32, np.float32)
+
+
+def test_a_graph_survives_a_pickle(graph):
+    x = graph.input("x", np.ones(3))
+    lf.Linear(2)(x * 2.0 + 1)
+    again = pickle.loads(pickle.dumps(graph))
+    np.testing.assert_array_equal(again.forward(np.full(3, 5.0)), graph.forward(np.full(3, 5.0)))
+    np.testing.assert_array_equal(again.backward(np.ones(2))[0], graph.backward(np.ones(2))[0])
 
 
 def test_an_input_keeps_its_value_whatever_becomes_of_the_original(graph):
