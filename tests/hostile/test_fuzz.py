@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "scripts" / "fuzz.py"
 BLOCK = 50
 
-CASES = [("configs", start) for start in range(0, 200, BLOCK)] + [("data", start) for start in range(0, 200, BLOCK)] + [
+CASES = [("configs", start) for start in range(0, 150, BLOCK)] + [("data", start) for start in range(0, 200, BLOCK)] + [
     ("models", start) for start in range(0, 200, BLOCK)
 ]  # fmt: skip
 
