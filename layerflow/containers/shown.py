@@ -42,6 +42,8 @@ def show(array: Any, what: str, node: Any) -> Any:
     """Return a read-only view of a node's value or gradient; numbers, which cannot be changed, as they are."""
     if not isinstance(array, np.ndarray):
         return array
+    if array.ndim == 0:
+        return array[()]
     shown = array.view(ShownArray)
     shown.what, shown.node = what, node
     shown.flags.writeable = False
