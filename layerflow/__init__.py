@@ -1,10 +1,10 @@
 """layerflow: neural networks made of explicit gates; every derivative can be read, and every one is proven.
 
-    import layerflow as lf
+import layerflow as lf
 
-    model = lf.Sequential(lf.Linear(32), lf.ReLU(), lf.Linear(10))
-    lf.assert_gradients(model, x)
-    lf.Trainer(model, loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.1)).fit(x, labels)
+model = lf.Sequential(lf.Linear(32), lf.ReLU(), lf.Linear(10))
+lf.assert_gradients(model, x)
+lf.Trainer(model, loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.1)).fit(x, labels)
 """
 
 import importlib

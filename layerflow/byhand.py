@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from layerflow.gate import Gate, Gradients, Shape
 
 
+_ARRAYS = np.ndarray, np.generic
+
+
 def as_input(value: Any) -> Any:
     """Return `value` as an array; a bare Python number is a real number, so 3 becomes 3.0."""
     if isinstance(value, np.ndarray | np.generic):

@@ -146,4 +146,4 @@ def floating(value: ArrayLike) -> Array:
 def float_type(value: Any) -> np.dtype[Any]:
     """Return the floating-point type in which gradients with respect to `value` are computed."""
     dtype = getattr(value, "dtype", None)
-    return dtype if dtype is not None and np.issubdtype(dtype, np.floating) else np.dtype(np.float64)
+    return dtype if dtype is not None and dtype.kind == "f" else np.dtype(np.float64)

@@ -1,6 +1,6 @@
-"""Times `import layerflow` against `import numpy`, each in fresh processes by turns, and prints the ratio of the medians.
+"""Times `import layerflow` against `import numpy`, in fresh processes by turns; prints the ratio of the medians.
 
-    python scripts/bench_import.py [rounds]
+python scripts/bench_import.py [rounds]
 """
 
 import statistics

@@ -29,9 +29,7 @@ Step = Callable[[np.ndarray, np.ndarray], None]
 def hand_written(widths: list[int]) -> Step:
     """What a person writes without any framework: the same mathematics, spelled out for this network."""
     rng = np.random.default_rng(0)
-    weights = [
-        rng.normal(0, (2 / m) ** 0.5, (n, m)).astype(np.float32) for m, n in pairwise(widths)
-    ]
+    weights = [rng.normal(0, (2 / m) ** 0.5, (n, m)).astype(np.float32) for m, n in pairwise(widths)]
     biases = [np.zeros(n, np.float32) for n in widths[1:]]
     parameters = weights + biases
     velocities = [np.zeros_like(parameter) for parameter in parameters]
@@ -165,7 +163,7 @@ def measure_steps(widths: list[int], batch_size: int, rounds: int, batches: int 
 
 
 def measure_epochs(widths: list[int], batch_size: int, rounds: int, samples: int = 4096) -> dict[str, float]:
-    """Return the median seconds of an epoch through `Trainer.fit`, shuffling and records included, and of the loop by hand."""
+    """Return the median seconds of an epoch: through `Trainer.fit`, shuffling and records included, and by hand."""
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(samples, widths[0])).astype(np.float32), rng.integers(0, widths[-1], samples)
     times: dict[str, list[float]] = {"hand-written NumPy": [], "layerflow Trainer": []}

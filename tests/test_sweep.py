@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import layerflow as lf
-from layerflow.sweep import Step, backward_sweep, forward_sweep, plan_gradients
+from layerflow.step import Step
+from layerflow.sweep import backward_sweep, forward_sweep, plan_gradients
 
 
 class Scale(lf.Gate):

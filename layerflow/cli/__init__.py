@@ -9,9 +9,33 @@ from collections.abc import Sequence
 import layerflow
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
 
-COMMANDS = ("train", "eval", "predict", "check", "summary", "graph", "gates", "gradcheck", "time", "init", "schema", "compare", "sweep", "verify", "replay")
+COMMANDS = (
+    "train",
+    "eval",
+    "predict",
+    "check",
+    "summary",
+    "graph",
+    "gates",
+    "gradcheck",
+    "time",
+    "init",
+    "schema",
+    "compare",
+    "sweep",
+    "verify",
+    "replay",
+)
 
-EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    130,
+)
 
 LONGEST_LINE = 500
 
@@ -59,7 +83,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """Return the parser of all commands; of the one that `argv` names alone, so that the others need not be imported."""
+    """Return the parser of all commands; or of the one that `argv` names, so that no other needs to be imported."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(

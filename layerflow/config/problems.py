@@ -92,7 +92,7 @@ class Problems:
             raise InvalidConfig(self.found, self.further)
 
 
-class InvalidConfig(ConfigError):  # noqa: N818 - it is the many problems, not one error
+class InvalidConfig(ConfigError):
     """All problems of a configuration, in the order of the file; `found` holds them, `problems` as plain values.
 
     Args:

@@ -110,7 +110,7 @@ class CheckpointSection(Section):
 
     every: PositiveInt | Annotated[str, AfterValidator(_interval)] = Field(
         default="10 seconds",
-        description="A number of epochs, or 100 steps, or 10 seconds (then at most a twentieth of the time); always at the end.",
+        description="A number of epochs, or 100 steps, or 10 seconds (at most 5 % of the time); always at the end.",
     )
     keep: NonNegativeInt = Field(default=1, description="How many older checkpoints stay beside the last one.")
 

@@ -11,16 +11,8 @@ from layerflow.contract import as_upstream
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Memory, Shape
 from layerflow.parameter import Array, Parameter, float_type
-from layerflow.sweep import (
-    AnyStep,
-    Operation,
-    Step,
-    backward_sweep,
-    forward_sweep,
-    located,
-    plan_gradients,
-    write_gradients,
-)
+from layerflow.step import AnyStep, Operation, Step, located
+from layerflow.sweep import backward_sweep, forward_sweep, plan_gradients, write_gradients
 from layerflow.walk import find
 
 
@@ -176,7 +168,7 @@ class Container(Gate, Drawn, checked=False):
             values[slot] = parameter.present
         forward_sweep(self.steps, values, self.training)
         outputs = tuple([values[slot] for slot in self.output_slots])
-        self._ran = [value.shape for value in inputs], np.shape(outputs[0]), np.dtype(float)
+        self._ran = [value.shape for value in inputs], outputs[0].shape, outputs[0].dtype
         return outputs[0] if len(outputs) == 1 else outputs
 
     def backward(self, *grads: Any) -> Gradients:
@@ -224,15 +216,17 @@ class Container(Gate, Drawn, checked=False):
         return "an output"
 
     def _seed(self, slot: int, grad: Any) -> Any:
-        shape = np.shape(self.values[slot])
-        if grad is None and shape:
-            raise GateError(
-                f"backward from {self.described(slot)} of shape {shape} needs the upstream gradient: backward(grad), "
-                "of that shape"
-            )
-        grad = 1.0 if grad is None else grad
+        value = self.values[slot]
+        shape = np.shape(value)
+        if grad is None:
+            if shape:
+                raise GateError(
+                    f"backward from {self.described(slot)} of shape {shape} needs the upstream gradient: "
+                    "backward(grad), of that shape"
+                )
+            return float_type(value).type(1)
         place = "" if np.shape(grad) == shape else f"{type(self).__name__}, from {self.described(slot)}"
-        return as_upstream(place, grad, shape, float_type(self.values[slot]))[()]
+        return as_upstream(place, grad, shape, float_type(value))[()]
 
     def shape_of(self, slot: int) -> Shape:
         """The shape of a slot's value: of the last one it had, else as `build` inferred it."""

@@ -86,9 +86,9 @@ class ComputationalGraph(NodeGraph, checked=False):
 
     def finish(self) -> None:
         """Lay the waiting gates in topological order and settle which nodes are the outputs."""
-        self.name_operations()
-        if self.output_slots and not self._waiting:
+        if self.output_slots and not self._waiting and not self._unnamed:
             return
+        self.name_operations()
         for name in self._order() if self._waiting else ():
             gate, wires = self._waiting[name]
             first, node = len(self.steps), self[name]

@@ -13,7 +13,7 @@ from layerflow.gates.arithmetic import Add, Divide, Exp, Log, MatMul, Multiply, 
 from layerflow.gates.reduction import Max, Mean, Sum
 from layerflow.gates.settings import Axes
 from layerflow.gates.shape import Reshape, Slice, Transpose
-from layerflow.sweep import Operation
+from layerflow.step import Operation
 
 if TYPE_CHECKING:
     from layerflow.containers.nodes import NodeGraph

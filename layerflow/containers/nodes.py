@@ -11,7 +11,7 @@ from layerflow.containers.node import Entry, Node
 from layerflow.errors import GateError, did_you_mean, users_place
 from layerflow.gate import Gate
 from layerflow.parameter import Parameter
-from layerflow.sweep import Operation
+from layerflow.step import Operation
 
 Wire = Node | str
 RAN: Any = [], (), np.dtype(float)

@@ -9,7 +9,7 @@ from layerflow.containers.container import Container
 from layerflow.gate import Gate
 from layerflow.gradcheck.subject import Subject, guilty_line, outputs
 from layerflow.parameter import Array
-from layerflow.sweep import Operation
+from layerflow.step import Operation
 from layerflow.walk import find
 
 

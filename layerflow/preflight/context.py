@@ -9,7 +9,7 @@ from layerflow.config import Config
 from layerflow.config.experiment import Experiment, Parts
 from layerflow.data import Dataset
 from layerflow.parameter import Array
-from layerflow.sweep import AnyStep
+from layerflow.step import AnyStep
 from layerflow.training.objective import Objective
 from layerflow.training.schedules import Constant
 from layerflow.training.trainer import Trainer

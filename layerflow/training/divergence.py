@@ -8,7 +8,7 @@ import numpy as np
 
 from layerflow.errors import DivergedError
 from layerflow.parameter import Array
-from layerflow.sweep import Operation, Step
+from layerflow.step import Operation, Step
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer

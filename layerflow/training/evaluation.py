@@ -35,8 +35,8 @@ def evaluate_scores(scores: Array, y: Array, loss: Gate, task: str, metrics: Seq
 def class_probabilities(loss: Gate, scores: Array) -> Array | None:
     """Return the probability of each class, shape (batch, classes); None where the loss defines none.
 
-    A loss defines them by a method `probabilities(scores)`, which returns one column per class, or for a question of two
-    classes the probability of the second one, shape (batch,) or (batch, 1).
+    A loss defines them by a method `probabilities(scores)`, which returns one column per class, or for a question of
+    two classes the probability of the second one, shape (batch,) or (batch, 1).
     """
     defined = getattr(loss, "probabilities", None)
     if defined is None:

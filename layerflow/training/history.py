@@ -63,7 +63,9 @@ class History:
     def __getitem__(self, name: str) -> list[float]:
         if self.records and name not in self.records[0]:
             known = self.records[0]
-            raise ConfigError(f"nothing called {name!r} was recorded{did_you_mean(name, known)} Recorded: {', '.join(known)}")
+            raise ConfigError(
+                f"nothing called {name!r} was recorded{did_you_mean(name, known)} Recorded: {', '.join(known)}"
+            )
         return [record[name] for record in self.records]
 
     @property

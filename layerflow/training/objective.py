@@ -25,9 +25,11 @@ class Objective(ComputationalGraph, checked=False):
         x, y = self.inputs("x", "y", needs_grad=False)
         scores = self.add("model", model, x)
         total = data_loss = self.add("loss", loss, [scores, y])
-        weights = [self.parameter(name, parameter) for name, parameter in model.named_parameters().items() if parameter.decay]
-        for gate in regularizers:
-            total = self.apply(Add(), total, self.apply(gate, *weights))
+        if regularizers:
+            learned = model.named_parameters().items()
+            weights = [self.parameter(name, parameter) for name, parameter in learned if parameter.decay]
+            for gate in regularizers:
+                total = self.apply(Add(), total, self.apply(gate, *weights))
         self.output(total)
         self._scores_slot, self._data_loss_slot = scores.slot, data_loss.slot
 

@@ -12,7 +12,7 @@ from layerflow.report.graph.flow import pull_back
 from layerflow.report.graph.picture import Item, Picture
 from layerflow.report.graph.reading import read
 from layerflow.report.graph.words import formula_of, local_gradient_of, number, shape_text
-from layerflow.sweep import AnyStep
+from layerflow.step import AnyStep
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from layerflow.containers.container import Container
 from layerflow.gate import Gradients
-from layerflow.sweep import AnyStep
+from layerflow.step import AnyStep
 
 
 @dataclass

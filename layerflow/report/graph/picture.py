@@ -15,7 +15,7 @@ from layerflow.gate import Gate
 from layerflow.parameter import Parameter
 from layerflow.report.graph.flow import Flow, trace
 from layerflow.report.graph.words import is_generated, label_of, number
-from layerflow.sweep import AnyStep
+from layerflow.step import AnyStep
 
 Kind = Literal["gate", "data", "parameter", "constant", "output"]
 
