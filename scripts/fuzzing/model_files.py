@@ -36,7 +36,10 @@ def _trained() -> Files:
     """Train once, and return everything that is in the folder then."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         folder = Path(scratch) / "case"
-        done = run(Case("", {"c.yaml": CONFIG.encode(), "d.csv": TABLE.encode()}, ["train", "-q", "--no-pictures", "c.yaml"]), folder)
+        done = run(
+            Case("", {"c.yaml": CONFIG.encode(), "d.csv": TABLE.encode()}, ["train", "-q", "--no-pictures", "c.yaml"]),
+            folder,
+        )
         assert not done.code, done.err
         kept = ("model.npz", "config.yaml", "run.json", "metrics.csv", "metrics.jsonl")
         files: Files = {RUN + name: (folder / RUN / name).read_bytes() for name in kept}
