@@ -58,7 +58,7 @@ def _blas() -> str:
 def _blas_threads() -> str:
     """Return how many threads BLAS uses: as threadpoolctl sees it, or else by the variables that say so."""
     try:
-        from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
+        from threadpoolctl import threadpool_info
     except ImportError:
         asked = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
         return ", ".join(f"{name}={value}" for name, value in asked.items()) or f"one per core ({os.cpu_count()})"

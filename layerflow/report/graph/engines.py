@@ -61,7 +61,7 @@ def arrange_with_graphviz(boxes: list[Box], links: list[Link]) -> list[float]:
 def arrange_with_igraph(boxes: list[Box], links: list[Link]) -> list[float]:
     """Sugiyama, Tagawa and Toda 1981, with the coordinates of Brandes and Köpf 2002, as igraph does it."""
     try:
-        import igraph  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        import igraph
     except ImportError:
         raise LayerflowError(
             "this picture needs a layout: install graphviz (the program `dot`), or pip install 'layerflow[graph]'; "
