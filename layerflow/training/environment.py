@@ -61,6 +61,8 @@ def _blas_threads() -> str:
         from threadpoolctl import threadpool_info
     except ImportError:
         asked = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+        if len(set(asked.values())) == 1:
+            return next(iter(asked.values()))
         return ", ".join(f"{name}={value}" for name, value in asked.items()) or f"one per core ({os.cpu_count()})"
     return ", ".join(str(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas")
 
