@@ -9,6 +9,7 @@ import numpy as np
 from layerflow.cli.options import add_import_option
 from layerflow.cli.run_facts import stored_config
 from layerflow.cli.running import prepared
+from layerflow.cli.tables import as_table
 from layerflow.errors import DivergedError
 from layerflow.training.divergence import extent
 from layerflow.training.failed_step import load_failed_step
@@ -63,7 +64,4 @@ def table(objective: Any) -> str:
         grad = objective.grads[step.writes]
         shown = "" if grad is None else extent(grad)
         rows.append((f"{step.name} ({type(step.gate).__name__})", extent(objective.values[step.writes]), shown))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return as_table(rows, numbers=False)

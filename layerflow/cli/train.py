@@ -13,6 +13,7 @@ from layerflow.cli.options import add_config_options, load_configs, positive
 from layerflow.cli.overfitting import overfit
 from layerflow.cli.run_facts import source_of
 from layerflow.cli.running import Options, Result, resume, train
+from layerflow.cli.tables import as_table
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DivergedError
@@ -141,7 +142,7 @@ def planned_runs(arguments: argparse.Namespace) -> list[tuple[Config, Path | Non
 
 def report(results: list[Result], in_json: bool) -> int:
     """Print the results and return the worst exit code."""
-    print(as_json(results) if in_json else as_table(results))
+    print(as_json(results) if in_json else results_table(results))
     return max(result.exit_code for result in results)
 
 
@@ -166,7 +167,7 @@ def as_json(results: list[Result]) -> str:
     )
 
 
-def as_table(results: list[Result]) -> str:
+def results_table(results: list[Result]) -> str:
     """Return the results for a person to read: the first metric on the test part beside its baseline."""
     rows = [("config", "test result", "baseline", "epochs", "seconds", "run")]
     for result in results:
@@ -179,7 +180,4 @@ def as_table(results: list[Result]) -> str:
             f"{result.seconds:.1f}" if result.epochs else "",
             str(result.folder or ""),
         ))  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return as_table(rows, numbers=False)
