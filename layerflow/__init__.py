@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from layerflow.config import load_config
     from layerflow.config.saved import load_model
     from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
+    from layerflow.training.callback import Callback
     from layerflow.training.history import EarlyStopping, History
-    from layerflow.training.observer import Observer
     from layerflow.training.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
     from layerflow.training.schedules import (
         Constant,
@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 (by subject)
     "Gate", "Parameter", "Buffer", "ParameterStore", "Sequential", "ComputationalGraph", "Node",
     "check_gradients", "assert_gradients", "jacobian", "numeric_jacobian",
-    "Trainer", "History", "EarlyStopping", "Observer", "load_config", "load_model",
+    "Trainer", "History", "EarlyStopping", "Callback", "load_config", "load_model",
     "Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad",
     "Schedule", "Constant", "Step", "MultiStep", "Exponential", "Cosine", "Warmup", "ReduceOnPlateau",
     "LayerflowError", "GateError", "ConfigError", "DataError", "DivergedError",
@@ -55,7 +55,7 @@ _LATER = {
     "layerflow.config.saved": ("load_model",),
     "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),
     "layerflow.training.history": ("EarlyStopping", "History"),
-    "layerflow.training.observer": ("Observer",),
+    "layerflow.training.callback": ("Callback",),
     "layerflow.training.optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),
     "layerflow.training.schedules": (
         "Constant", "Cosine", "Exponential", "MultiStep", "ReduceOnPlateau", "Schedule", "Step", "Warmup",

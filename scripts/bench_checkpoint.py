@@ -21,12 +21,12 @@ from typing import Any
 from layerflow.config import load_config
 from layerflow.config.experiment import Experiment
 from layerflow.training.archive import pack
+from layerflow.training.callback import Callback
 from layerflow.training.checkpointer import Checkpointer
-from layerflow.training.observer import Observer
 from layerflow.training.snapshot import capture
 
 
-class Probe(Observer):
+class Probe(Callback):
     """Takes turns, epoch by epoch: no checkpoint, one in the middle of the epoch, one after every step."""
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +70,7 @@ def main() -> None:
     experiment = Experiment(load_config(arguments.config, [f"train.epochs={arguments.epochs}"]))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         probe = Probe(Path(folder))
-        experiment.trainer.observers = [probe]
+        experiment.trainer.callbacks = [probe]
         experiment.fit()
         size = (Path(folder) / "checkpoints" / "last.npz").stat().st_size
         plain, one, every = (1e3 * statistics.median(times) for times in probe.epochs)

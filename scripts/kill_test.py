@@ -48,7 +48,7 @@ dtype: float64
 model: [{type: Linear, out_features: 64}, Tanh, {type: Dropout, rate: 0.5}, Linear]
 loss: SoftmaxCE
 optimizer: {type: Adam, lr: 0.003}
-schedule: {type: ReduceOnPlateau, metric: validation_loss, patience: 3}
+schedule: {type: ReduceOnPlateau, metric: val_loss, patience: 3}
 train: {epochs: 400, batch_size: 8, checkpoint: {every: 1, keep: 1}, early_stopping: {patience: 150}}
 """,
     "every_seventh_step": DIABETES

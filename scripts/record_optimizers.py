@@ -94,7 +94,7 @@ def schedules() -> dict[str, list[float]]:
         "Warmup(5, 0.1, after=Cosine())": lambda o: warm(o, lambda p: ls.CosineAnnealingLR(p, EPOCHS - 5), 5, 0.1),
         "Warmup(4, 0.25, after=Step(10))": lambda o: warm(o, lambda p: ls.StepLR(p, 10), 4, 0.25),
         "ReduceOnPlateau(factor=0.5, patience=3, threshold=1e-3, min_lr=0.01)": plateau,
-        "ReduceOnPlateau('validation_accuracy', factor=0.5, patience=2)": plateau_of_accuracy,
+        "ReduceOnPlateau('val_accuracy', factor=0.5, patience=2)": plateau_of_accuracy,
     }
     return {expression: _rates(make) for expression, make in made.items()}
 

@@ -22,7 +22,7 @@ COMMANDS = (
     "init",
     "schema",
     "compare",
-    "sweep",
+    "search",
     "verify",
     "replay",
 )

@@ -1,4 +1,4 @@
-"""Which runs a sweep consists of: `optimizer.lr=0.1,0.01 seed=0..4` as ten combinations of overrides."""
+"""Which runs a search consists of: `optimizer.lr=0.1,0.01 seed=0..4` as ten combinations of overrides."""
 
 import hashlib
 import itertools
@@ -42,7 +42,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Combination:
-    """The settings of one run: texts by key, those that vary over the sweep and those that don't."""
+    """The settings of one run: texts by key, those that vary over the search and those that don't."""
 
     swept: dict[str, str]
     fixed: dict[str, str]

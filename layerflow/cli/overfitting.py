@@ -27,7 +27,7 @@ def overfit(config: Config, count: int, quiet: bool) -> Result:
     experiment.prepare()
     start = experiment.evaluate(experiment.parts.train)["loss"]
     progress = None if quiet else make_progress(config.name)
-    experiment.trainer.observers = [progress] if progress else []
+    experiment.trainer.callbacks = [progress] if progress else []
     try:
         history = experiment.fit()
     finally:

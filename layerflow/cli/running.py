@@ -185,9 +185,9 @@ class Run:
         write_atomically(self.folder / CONFIG, lambda file: file.write(text.encode()))
         self.recorder.write("running")
         watch = DataWatch(self.experiment.parts.train.x, *([v.x] if (v := self.experiment.parts.validation) else []))
-        trainer.observers = [self.recorder, self.failed_steps, self.checkpointer]
-        trainer.observers += [self.progress] if self.progress else []
-        trainer.observers.append(watch)  # immediately before the next read
+        trainer.callbacks = [self.recorder, self.failed_steps, self.checkpointer]
+        trainer.callbacks += [self.progress] if self.progress else []
+        trainer.callbacks.append(watch)  # immediately before the next read
         with self.signals:
             try:
                 try:

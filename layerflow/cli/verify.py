@@ -13,10 +13,10 @@ from layerflow.cli.run_facts import read_run, stored_config, versions_of
 from layerflow.cli.running import prepared
 from layerflow.errors import DataError, DivergedError
 from layerflow.parameter import Array
+from layerflow.training.callback import Callback
 from layerflow.training.checkpoint import FOLDER, find_checkpoint
 from layerflow.training.environment import changed, environment
 from layerflow.training.history import Record
-from layerflow.training.observer import Observer
 from layerflow.training.run_folder import METRICS, read_losses
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 3
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{config.name}: the data are others: {recorded} then, {checksum} now", file=sys.stderr)
     experiment.trainer.on_divergence = said.get("on_divergence", "stop")
     comparison = Comparison(losses[:steps], records)
-    experiment.trainer.observers = [comparison]
+    experiment.trainer.callbacks = [comparison]
     try:
         experiment.fit()
     except Finished:
@@ -75,7 +75,7 @@ class Finished(Exception):
     """All has been compared that can be, or a difference was found."""
 
 
-class Comparison(Observer):
+class Comparison(Callback):
     """Compares a training with recorded losses and records.
 
     Attributes:

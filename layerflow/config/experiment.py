@@ -13,8 +13,8 @@ from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
+from layerflow.training.callback import Callback
 from layerflow.training.history import EarlyStopping
-from layerflow.training.observer import Observer
 from layerflow.training.snapshot import Snapshot
 from layerflow.training.trainer import Trainer
 
@@ -85,7 +85,7 @@ class Experiment:
         loss, model, trainer: built from the configuration; the model is still without parameters.
     """
 
-    def __init__(self, config: Config, parts: Parts | None = None, observers: list[Observer] | None = None) -> None:
+    def __init__(self, config: Config, parts: Parts | None = None, callbacks: list[Callback] | None = None) -> None:
         self.config = config
         self.parts = parts or read_parts(config)
         self.loss = config.build_loss()
@@ -111,7 +111,7 @@ class Experiment:
             metrics=train.metrics,
             seed=config.seed,
             dtype=config.dtype,
-            observers=observers or [],
+            callbacks=callbacks or [],
         )
 
     def data(self) -> tuple[Any, Any, tuple[Any, Any] | None]:

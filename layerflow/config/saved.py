@@ -40,7 +40,7 @@ class SavedModel:
         task: "classification" or "regression".
         metrics: what is measured beside the loss.
         dtype: of parameters and data.
-        training_targets: targets with the class counts, or the mean, of the training part: what a baseline needs.
+        train_targets: targets with the class counts, or the mean, of the training part: what a baseline needs.
         reader: the description of the reader that read the training data, without its files.
     """
 
@@ -52,7 +52,7 @@ class SavedModel:
     task: str
     metrics: list[str]
     dtype: str
-    training_targets: Array
+    train_targets: Array
     reader: dict[str, Any]
 
     @classmethod
@@ -140,7 +140,7 @@ class SavedModel:
 
     def baseline(self, y: Array) -> dict[str, float]:
         """Return the metrics of the constant guess that the training part suggests."""
-        return baseline(self.task, self.training_targets, y, self.metrics)
+        return baseline(self.task, self.train_targets, y, self.metrics)
 
 
 def load_model(path: str | Path, imports: Iterable[str] = ()) -> SavedModel:

@@ -31,10 +31,10 @@ Regularizer = Annotated[Any, ElementKind("regularizer")]
 Optimizer = Annotated[Any, ElementKind("optimizer")]
 Schedule = Annotated[Any, ElementKind("schedule")]
 RECORDED = (
-    *(f"{part}_{name}" for part in ("validation", "training") for name in ("loss", *METRICS)),
-    "training_objective",
+    *(f"{part}_{name}" for part in ("val", "train") for name in ("loss", *METRICS)),
+    "train_objective",
 )
-PARTS = r"(training|validation)_"
+PARTS = r"(train|val)_"
 
 
 def _is_recorded(name: str) -> bool:
@@ -90,7 +90,7 @@ class DataSection(Section):
 class EarlyStoppingSection(Section):
     """Stop when a metric no longer improves."""
 
-    metric: RecordedMetric = Field(default="validation_loss", description="The recorded metric to watch.")
+    metric: RecordedMetric = Field(default="val_loss", description="The recorded metric to watch.")
     patience: PositiveInt = Field(default=10, description="Epochs without improvement before training stops.")
     min_delta: NonNegativeFloat = Field(
         default=0.0, description="The change that counts as an improvement must exceed this."
@@ -140,7 +140,7 @@ class TrainSection(Section):
     )
     best: RecordedMetric | None = Field(
         default=None,
-        description="The recorded metric that decides which weights are kept; validation_loss when there is one.",
+        description="The recorded metric that decides which weights are kept; val_loss when there is one.",
     )
     metrics: list[Metric] | None = Field(
         default=None,

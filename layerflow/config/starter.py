@@ -56,7 +56,7 @@ def _write(found: Findings, data: str, file: Path | None) -> str:
         f"  batch_size: {batch}",
     ]
     if validation:
-        lines.append(f"  early_stopping: {{metric: validation_loss, patience: {max(10, epochs // 4)}}}")
+        lines.append(f"  early_stopping: {{metric: val_loss, patience: {max(10, epochs // 4)}}}")
     if found.classes:
         lines.append("  metrics: [accuracy, f1]")
     return "\n".join(lines) + "\n"

@@ -160,7 +160,7 @@ def type_hint(word: str, known: Collection[str]) -> str:
 
 def metric_hint(word: str, known: Collection[str]) -> str:
     """Return what to write instead of the unknown metric `word`."""
-    parts = [{"val": "validation", "train": "training", "acc": "accuracy"}.get(part, part) for part in word.split("_")]
+    parts = [{"validation": "val", "training": "train", "acc": "accuracy"}.get(part, part) for part in word.split("_")]
     if (ours := "_".join(parts)) in known:
         return f", layerflow calls it {ours!r}"
     return did_you_mean(word, known) or f"; there are {', '.join(known)}"

@@ -21,7 +21,7 @@ def default_metric(runs: Sequence[Run]) -> str:
 
     Ranking by the test part would choose a model by it, and its figures would then flatter.
     """
-    return next((str(run.best["metric"]) for run in runs if run.best.get("metric") in run.figures), "training_loss")
+    return next((str(run.best["metric"]) for run in runs if run.best.get("metric") in run.figures), "train_loss")
 
 
 def ranked(runs: Sequence[Run], by: str) -> list[Run]:

@@ -47,7 +47,7 @@ def draw_runs(runs: Sequence[Run], by: str, path: Path) -> None:
     save(figure, path)
 
 
-def draw_sweep(settings: dict[str, list[Any]], values: Sequence[float], by: str, title: str, path: Path) -> None:
+def draw_search(settings: dict[str, list[Any]], values: Sequence[float], by: str, title: str, path: Path) -> None:
     """Draw a metric against each swept setting: every run a dot, and the mean of each value.
 
     Args:
@@ -90,7 +90,7 @@ def save(figure: Figure, path: Path) -> None:
 def _draw_run(axes: Axes, run: Run, name: str, colour: Any, label: str | None) -> None:
     epochs = [record["epoch"] for record in run.records]
     training, validation = (
-        [record.get(f"{part}_{name}", math.nan) for record in run.records] for part in ("training", "validation")
+        [record.get(f"{part}_{name}", math.nan) for record in run.records] for part in ("train", "val")
     )
     has_validation = any(value == value for value in validation)
     axes.plot(epochs, training, color=colour, linewidth=1.0, linestyle="--", alpha=0.55)

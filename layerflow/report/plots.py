@@ -24,15 +24,15 @@ LONGEST_NAME = 24
 
 def draw_curves(history: History, title: str, path: Path) -> None:
     """Draw each loss and metric over the epochs, training and validation in one panel, the best epoch marked."""
-    names = [name.removeprefix("training_") for name in history.records[0] if name.startswith("training_")]
+    names = [name.removeprefix("train_") for name in history.records[0] if name.startswith("train_")]
     names = [name for name in names if name != "objective"]
     figure = Figure(figsize=(4.2 * len(names), 3.4), layout="constrained")
     epochs = history["epoch"]
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         _frame(axes)
-        axes.plot(epochs, history[f"training_{name}"], color=TRAINING, linewidth=1.8, label="training")
-        if f"validation_{name}" in history.records[0]:
-            axes.plot(epochs, history[f"validation_{name}"], color=VALIDATION, linewidth=1.8, label="validation")
+        axes.plot(epochs, history[f"train_{name}"], color=TRAINING, linewidth=1.8, label="training")
+        if f"val_{name}" in history.records[0]:
+            axes.plot(epochs, history[f"val_{name}"], color=VALIDATION, linewidth=1.8, label="validation")
         if name in history.baseline:
             axes.axhline(history.baseline[name], color=INK, linewidth=0.9, linestyle=":", label="constant guess")
         if history.best and len(epochs) > 1:
@@ -80,7 +80,7 @@ def _frame(axes: Axes) -> None:
 
 def _logarithmic_if_wide(axes: Axes, name: str, history: History) -> None:
     """Losses that fall by more than a factor of 50 are readable on a logarithmic axis only."""
-    keys = (f"training_{name}", f"validation_{name}")
+    keys = (f"train_{name}", f"val_{name}")
     values = [record[key] for record in history.records for key in keys if key in record]
     if name == "loss" and min(values) > 0 and max(values) / min(values) > 50:
         axes.set_yscale("log")

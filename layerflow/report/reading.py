@@ -37,7 +37,7 @@ class Evidence:
     records: Sequence[Record]
     outcome: str = "finished"
     error: str = ""
-    watched: str = "training_loss"
+    watched: str = "train_loss"
     part: str = "test"
     samples: int = 0
     results: dict[str, float] = field(default_factory=dict)
@@ -63,7 +63,7 @@ def diverged(evidence: Evidence) -> str | None:
 
 def overfitting(evidence: Evidence) -> str | None:
     """Speak when the validation loss rises by a tenth over its lowest value while the training loss goes on falling."""
-    validation, training = evidence.column("validation_loss"), evidence.column("training_loss")
+    validation, training = evidence.column("val_loss"), evidence.column("train_loss")
     epochs = len(validation)
     if epochs < 6:
         return None
@@ -82,7 +82,7 @@ def overfitting(evidence: Evidence) -> str | None:
 
 def learned_by_heart(evidence: Evidence) -> str | None:
     """Speak when the training accuracy is all but perfect at the end, and the validation accuracy a tenth lower."""
-    training, validation = evidence.column("training_accuracy"), evidence.column("validation_accuracy")
+    training, validation = evidence.column("train_accuracy"), evidence.column("val_accuracy")
     if not training or not validation or training[-1] < LEARNED_BY_HEART or training[-1] - validation[-1] < GAP:
         return None
     return (
@@ -94,7 +94,7 @@ def learned_by_heart(evidence: Evidence) -> str | None:
 
 def learning_rate_too_high(evidence: Evidence) -> str | None:
     """Speak when the training loss ends above where it began, or jumps up again and again."""
-    loss = evidence.column("training_loss")
+    loss = evidence.column("train_loss")
     if len(loss) < 4:
         return None
     if (end := median(loss[-3:])) > LOSS_RISE * loss[0] > 0:
@@ -121,7 +121,7 @@ def large_updates(evidence: Evidence) -> str | None:
 
 def small_updates(evidence: Evidence) -> str | None:
     """Speak when steps are tiny and the training loss hardly moved."""
-    ratio, loss = _update_ratio(evidence), evidence.column("training_loss")
+    ratio, loss = _update_ratio(evidence), evidence.column("train_loss")
     if ratio is None or len(loss) < 3 or ratio > SMALL_UPDATE or loss[-1] < 0.8 * loss[0]:
         return None
     return (
@@ -225,12 +225,11 @@ def _update_ratio(evidence: Evidence) -> float | None:
 
 def _meanwhile(evidence: Evidence, since: int) -> str:
     """What the first metric did over the epochs in which the loss rose: often much less."""
-    name = next(
-        (name for name in evidence.records[0] if name.startswith("validation_") and name != "validation_loss"), None
-    )
+    name = next((name for name in evidence.records[0] if name.startswith("val_") and name != "val_loss"), None)
     values = evidence.column(name) if name else []
     return f" The {_words(name)} went from {values[since]:.3f} to {values[-1]:.3f}." if name and values else ""
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    part, _, metric = name.partition("_")
+    return f"{ {'train': 'training', 'val': 'validation'}.get(part, part) } {metric.replace('_', ' ')}"

@@ -62,7 +62,7 @@ def evidence(run: Run, findings: Findings | None) -> Evidence:
         "records": run.records,
         "outcome": run.outcome,
         "error": str(run.facts.get("error", "")),
-        "watched": str(run.best.get("metric", "training_loss")),
+        "watched": str(run.best.get("metric", "train_loss")),
     }
     if findings is None:
         return Evidence(**known)  # type: ignore[arg-type]

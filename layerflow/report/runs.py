@@ -49,7 +49,7 @@ class Run:
     @property
     def figures(self) -> dict[str, float]:
         """Losses and metrics of the kept weights by name, those on the test part among them."""
-        recorded = {name: value for name, value in self.kept.items() if name.startswith(("training_", "validation_"))}
+        recorded = {name: value for name, value in self.kept.items() if name.startswith(("train_", "val_"))}
         test = self.facts.get("test")
         return recorded | {f"test_{name}": value for name, value in (test if isinstance(test, dict) else {}).items()}
 

@@ -54,14 +54,14 @@ def curves(run: Run, baseline: Mapping[str, float]) -> str:
         return [float(record.get(name, math.nan)) for record in run.records]
 
     def curves_of(name: str) -> list[Curve]:
-        known = [(part, part, f"{part}_{name}") for part in ("training", "validation")]
-        known += [("with regularizers", "faint", "training_objective")] * (name == "loss")
+        known = [(part, role, f"{part}_{name}") for part, role in (("train", "training"), ("val", "validation"))]
+        known += [("with regularizers", "faint", "train_objective")] * (name == "loss")
         return [Curve(label, role, column(key)) for label, role, key in known if key in first]
 
     def single(title: str, label: str, values: list[float]) -> str:
         return chart(title, epochs, [Curve(label, "plain", values)], marked)
 
-    names = [name.removeprefix("training_") for name in first if name.startswith("training_")]
+    names = [name.removeprefix("train_") for name in first if name.startswith("train_")]
     names = [name for name in names if name != "objective"]
     large = [chart(_title(name), epochs, curves_of(name), marked, baseline.get(name)) for name in names]
     small = [single("Learning rate", "rate", column("lr"))]

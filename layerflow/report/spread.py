@@ -1,4 +1,4 @@
-"""Runs of a sweep, grouped by their settings: mean and spread over the repetitions."""
+"""Runs of a search, grouped by their settings: mean and spread over the repetitions."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -9,11 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerflow.training.callback import Callback
 from layerflow.training.checkpoint import BEST, FOLDER, LAST, save_checkpoint
 from layerflow.training.divergence import is_finite
 from layerflow.training.history import Record
 from layerflow.training.interval import Interval
-from layerflow.training.observer import Observer
 from layerflow.training.signals import Interrupted, Signals
 from layerflow.training.snapshot import Snapshot, capture
 from layerflow.training.storage import explained
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LARGEST_SHARE = 0.05  # of the time, for checkpoints that are written by the clock
 
 
-class Checkpointer(Observer):
+class Checkpointer(Callback):
     """Writes `checkpoints/last.npz` at an interval, at the end, and when a signal asks for it; `best.npz` with it.
 
     A thread of its own writes, one checkpoint at a time, so that a step waits only while its state is copied, unless

@@ -8,8 +8,8 @@ import numpy as np
 
 from layerflow.data.rows import Rows
 from layerflow.errors import DataError
+from layerflow.training.callback import Callback
 from layerflow.training.history import Record
-from layerflow.training.observer import Observer
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class _State:
     modified: int
 
 
-class DataWatch(Observer):
+class DataWatch(Callback):
     """Looks after every step whether a memory-mapped data file is still the one that the training began with.
 
-    Reading beyond the end of a mapped file that was cut short kills a process (SIGBUS), so this observer is the last:
+    Reading beyond the end of a mapped file that was cut short kills a process (SIGBUS), so this callback is the last:
     what it sees is what will be read next.
     """
 

@@ -9,7 +9,7 @@ import numpy as np
 from layerflow.errors import DataError, DivergedError
 from layerflow.parameter import Array
 from layerflow.training.archive import read_archive, write_archive
-from layerflow.training.observer import Observer
+from layerflow.training.callback import Callback
 from layerflow.training.snapshot import Snapshot, capture, plain
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ FILE = "diverged.npz"
 FORMAT = "layerflow diverged step 1"
 
 
-class FailedSteps(Observer):
+class FailedSteps(Callback):
     """Writes the first step that failed to `diverged.npz`, and says on stderr what is done about this and later ones.
 
     Attributes:

@@ -15,7 +15,7 @@ class EarlyStopping:
     Prechelt, "Early stopping - but when?", 1998.
     """
 
-    metric: str = "validation_loss"
+    metric: str = "val_loss"
     patience: int = 10
     min_delta: float = 0.0
 
@@ -43,7 +43,7 @@ class Best:
 
 @dataclass
 class History:
-    """The records of a run, one per epoch; `history["validation_loss"]` is a column of them.
+    """The records of a run, one per epoch; `history["val_loss"]` is a column of them.
 
     Attributes:
         records: for each epoch its number, learning rate, losses, metrics and seconds.

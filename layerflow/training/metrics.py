@@ -167,7 +167,7 @@ def metric_named(name: str, task: str) -> Metric:
 
 
 def higher_is_better(name: str) -> bool:
-    """Say it for a metric by name, with or without a prefix such as `validation_`; of losses, lower is better."""
+    """Say it for a metric by name, with or without a prefix such as `val_`; of losses, lower is better."""
     metric = find_metric(name) or find_metric(name.partition("_")[2])
     return metric is not None and metric.higher_is_better
 
@@ -218,17 +218,17 @@ def r2(scores: ArrayLike, targets: ArrayLike) -> float:
     return _of(RegressionTally().update(scores, targets), _r2)
 
 
-def baseline(task: str, training_targets: ArrayLike, targets: ArrayLike, names: Sequence[str]) -> dict[str, float]:
+def baseline(task: str, train_targets: ArrayLike, targets: ArrayLike, names: Sequence[str]) -> dict[str, float]:
     """Return the metrics `names` on `targets` of the best constant guess that the training targets suggest.
 
     The guess is the most frequent class (with `top_3`: the three most frequent), or the mean: what a model has to beat.
     """
     if task == RegressionTally.task:
-        guess = np.mean(np.asarray(training_targets, np.float64), axis=0)
+        guess = np.mean(np.asarray(train_targets, np.float64), axis=0)
         scores = np.broadcast_to(guess, np.shape(targets))
     else:
         highest = target_labels(targets).max(initial=1)
-        counts = np.bincount(target_labels(training_targets), minlength=highest + 1)
+        counts = np.bincount(target_labels(train_targets), minlength=highest + 1)
         scores = np.broadcast_to(counts, (len(np.asarray(targets)), len(counts)))
     return evaluate(make_tally(task, names).update(scores, targets), names)
 

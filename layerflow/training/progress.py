@@ -8,15 +8,15 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from layerflow.training.callback import Callback
 from layerflow.training.history import Record
-from layerflow.training.observer import Observer
 
 LINES = 10
 MESSAGES = "LAYERFLOW_PROGRESS"  # the environment variable that asks for messages, and what each of them begins with
 MESSAGE_SECONDS = 0.1
 
 
-class ProgressBar(Observer):
+class ProgressBar(Callback):
     """A tqdm bar over the steps of the whole training, with the losses of the last epoch behind it."""
 
     def __init__(self, name: str) -> None:
@@ -49,7 +49,7 @@ class ProgressBar(Observer):
             self.bar.close()
 
 
-class ProgressLines(Observer):
+class ProgressLines(Callback):
     """Plain lines, at most about ten per run, so that a log file stays readable."""
 
     def __init__(self, name: str) -> None:
@@ -64,7 +64,7 @@ class ProgressLines(Observer):
         """Nothing is open."""
 
 
-class ProgressMessages(Observer):
+class ProgressMessages(Callback):
     """JSON lines on stderr, a few per second, for the process that runs this one beside others and draws the bars."""
 
     def __init__(self) -> None:
@@ -118,6 +118,4 @@ def is_worth_a_line(trainer: Any) -> bool:
 
 def brief(record: Record) -> str:
     """Return the losses and metrics of an epoch on one line."""
-    return " ".join(
-        f"{name}={value:.4g}" for name, value in record.items() if name.startswith(("training_", "validation_"))
-    )
+    return " ".join(f"{name}={value:.4g}" for name, value in record.items() if name.startswith(("train_", "val_")))

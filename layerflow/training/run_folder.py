@@ -15,9 +15,9 @@ import numpy as np
 
 from layerflow.errors import ConfigError, did_you_mean
 from layerflow.parameter import Array
+from layerflow.training.callback import Callback
 from layerflow.training.environment import environment
 from layerflow.training.history import Record
-from layerflow.training.observer import Observer
 from layerflow.training.storage import append_whole, explained, write_atomically
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def stored_config_file(folder: Path) -> Path:
     return folder / CONFIG
 
 
-class Recorder(Observer):
+class Recorder(Callback):
     """Writes the records of a run: `run.json` at both ends of it, and at the end of each epoch
 
         metrics.jsonl, metrics.csv   one line: the record of the epoch

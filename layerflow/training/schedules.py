@@ -146,7 +146,7 @@ class ReduceOnPlateau(Schedule):
 
     def __init__(
         self,
-        metric: str = "validation_loss",
+        metric: str = "val_loss",
         factor: float = 0.1,
         patience: int = 10,
         threshold: float = 1e-4,

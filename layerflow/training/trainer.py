@@ -14,6 +14,7 @@ from layerflow.errors import ConfigError, DivergedError, did_you_mean
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
+from layerflow.training.callback import Callback
 from layerflow.training.clipping import clip_by_norm, clip_by_value, global_norm
 from layerflow.training.divergence import (
     ON_DIVERGENCE,
@@ -28,7 +29,6 @@ from layerflow.training.history import Best, EarlyStopping, History, Record
 from layerflow.training.hyperparameters import count, number
 from layerflow.training.metrics import DEFAULT_METRICS, baseline, evaluate, make_tally, metric_named
 from layerflow.training.objective import Objective
-from layerflow.training.observer import Observer
 from layerflow.training.optimizer import Optimizer
 from layerflow.training.schedules import Constant, Schedule
 from layerflow.training.snapshot import Snapshot, capture, restore
@@ -51,14 +51,14 @@ class Trainer:
         epochs, batch_size, shuffle, drop_last: as everywhere.
         clip_norm, clip_value: limit the gradient's norm, or each of its elements.
         early_stopping: stop when a recorded metric no longer improves.
-        best: the recorded metric that decides which epoch's weights are kept; `validation_loss` when there is
+        best: the recorded metric that decides which epoch's weights are kept; `val_loss` when there is
             validation data, otherwise the last weights stay.
         metrics: what is measured beside the loss; accuracy, or rmse, mae and r2, by the loss's task.
         on_divergence: what to do about a step that leaves the finite numbers, which is never taken: "stop"; "skip" it;
             or go back to the start of the epoch and "halve-lr", ten times at most.
         seed: of initial weights, dropout and the order of the samples.
         dtype: "float32" or "float64", of parameters and data.
-        observers: who looks on.
+        callbacks: who looks on.
 
     Attributes:
         history: what is recorded.
@@ -90,7 +90,7 @@ class Trainer:
         on_divergence: str = "stop",
         seed: int = 0,
         dtype: str = "float32",
-        observers: Iterable[Observer] = (),
+        callbacks: Iterable[Callback] = (),
     ) -> None:
         self.model = model
         self.loss = loss
@@ -114,7 +114,7 @@ class Trainer:
         if dtype not in ("float32", "float64"):
             raise ConfigError(f"dtype is {dtype!r}, expected 'float32' or 'float64'")
         self.dtype = np.dtype(dtype)
-        self.observers = list(observers)
+        self.callbacks = list(callbacks)
 
     def fit(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None, resume: Snapshot | None = None) -> History:
         """Train on x (samples, ...) and y (samples, ...) and return the history; the model then has its best weights.
@@ -127,13 +127,13 @@ class Trainer:
             restore(self, resume)
             self._check_patience()
         with np.errstate(all="ignore"):  # whatever leaves the finite numbers is found, and named
-            for observer in self.observers:
-                observer.training_started(self)
+            for callback in self.callbacks:
+                callback.training_started(self)
             while self.epoch < self.epochs and self.history.outcome != "stopped early":
                 self._run_epoch()
             self._keep_best()
-            for observer in self.observers:
-                observer.training_ended(self)
+            for callback in self.callbacks:
+                callback.training_ended(self)
         return self.history
 
     def prepare(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None) -> None:
@@ -178,8 +178,8 @@ class Trainer:
         if self.step == 0:
             self._begin_epoch()
             self.epoch_start = capture(self) if self.on_divergence == "halve-lr" else None
-        step_observers = [
-            observer for observer in self.observers if type(observer).step_ended is not Observer.step_ended
+        step_callbacks = [
+            callback for callback in self.callbacks if type(callback).step_ended is not Callback.step_ended
         ]
         for x, y in self.batches.epoch(self.epoch, self.step):
             try:
@@ -188,8 +188,8 @@ class Trainer:
                 if self._go_back(x, y, error):
                     return
             self.step += 1
-            for observer in step_observers:
-                observer.step_ended(self)
+            for callback in step_callbacks:
+                callback.step_ended(self)
         check_epoch(self)
         record = self._record() | {"seconds": time.perf_counter() - self.started}
         self.epoch += 1
@@ -197,8 +197,8 @@ class Trainer:
         self.history.records.append(record)
         self.schedule.observe(record)
         self._judge(record)
-        for observer in self.observers:
-            observer.epoch_ended(self, record)
+        for callback in self.callbacks:
+            callback.epoch_ended(self, record)
 
     def train_step(self, x: Array, y: Array) -> None:
         """One step: forwards, backwards, and down the gradient; not taken when it would leave the finite numbers."""
@@ -221,8 +221,8 @@ class Trainer:
 
     def _go_back(self, x: Array, y: Array, error: DivergedError) -> bool:
         """Deal with a step that was not taken, as `on_divergence` says; return whether the epoch starts anew."""
-        for observer in self.observers:
-            observer.step_failed(self, x, y, error)
+        for callback in self.callbacks:
+            callback.step_failed(self, x, y, error)
         if self.on_divergence == "skip":
             self.skipped += 1
             return False
@@ -252,14 +252,14 @@ class Trainer:
     def _record(self) -> Record:
         """What is known at the end of an epoch; the training part was measured on the way, batch by batch."""
         samples = sum(len(y) for _, y in self.gathered)
-        record: Record = {"epoch": self.epoch + 1, "lr": self.optimizer.lr, "training_loss": self.loss_sum / samples}
+        record: Record = {"epoch": self.epoch + 1, "lr": self.optimizer.lr, "train_loss": self.loss_sum / samples}
         if self.regularizers:
-            record["training_objective"] = self.objective_sum / samples
+            record["train_objective"] = self.objective_sum / samples
         scores, targets = (np.concatenate(parts) for parts in zip(*self.gathered, strict=True))
         measured = evaluate(make_tally(self.task, self.metric_names).update(scores, targets), self.metric_names)
-        record |= {f"training_{name}": value for name, value in measured.items()}
+        record |= {f"train_{name}": value for name, value in measured.items()}
         if self.validation is not None:
-            record |= {f"validation_{name}": value for name, value in self.evaluate(*self.validation).items()}
+            record |= {f"val_{name}": value for name, value in self.evaluate(*self.validation).items()}
         return record | self.norms
 
     def evaluate(self, x: Any, y: Any) -> dict[str, float]:
@@ -271,13 +271,13 @@ class Trainer:
 
     def recorded_names(self) -> list[str]:
         """The names under which losses and metrics are recorded."""
-        parts = ["training"] if self.validation is None else ["training", "validation"]
-        objective = ["training_objective"] if self.regularizers else []
+        parts = ["train"] if self.validation is None else ["train", "val"]
+        objective = ["train_objective"] if self.regularizers else []
         return objective + [f"{part}_{name}" for part in parts for name in ("loss", *self.metric_names)]
 
     def _watch(self) -> None:
         """Settle which metrics are watched, and check that they will be recorded."""
-        best = self.best or (None if self.validation is None else "validation_loss")
+        best = self.best or (None if self.validation is None else "val_loss")
         self.history.best = Best(best) if best else None
         stopping = self.early_stopping
         self.patience = Best(stopping.metric, stopping.min_delta) if stopping else None

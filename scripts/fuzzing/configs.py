@@ -41,7 +41,7 @@ train:
   shuffle: true
   drop_last: false
   clip_norm: 5.0
-  early_stopping: {metric: validation_loss, patience: 4, min_delta: 0}
+  early_stopping: {metric: val_loss, patience: 4, min_delta: 0}
   checkpoint: {every: 100 steps, keep: 2}
   metrics: [accuracy, f1]
 """,
@@ -63,7 +63,7 @@ model:
 loss: {type: MulticlassSVM, margin: 1.0}
 optimizer: {type: Adam, lr: 1e-3, betas: [0.9, 0.999]}
 schedule: Cosine
-train: {epochs: 3, batch_size: 16, best: validation_accuracy}
+train: {epochs: 3, batch_size: 16, best: val_accuracy}
 """,
     "regression": """\
 dtype: float64
@@ -92,7 +92,7 @@ data: {source: {type: Spiral, samples: 150, classes: 3}, scale: MinMax}
 model: [{type: Linear, out_features: 8}, Sigmoid, {type: LeakyReLU, negative_slope: 0.1}, Softplus, Linear]
 loss: {type: SoftmaxCE, class_weight: [1, 2, 1]}
 optimizer: AdamW
-schedule: {type: ReduceOnPlateau, metric: training_loss, factor: 0.5, patience: 3}
+schedule: {type: ReduceOnPlateau, metric: train_loss, factor: 0.5, patience: 3}
 """,
 }
 PIECES = ["*x", "&x ", "!!int ", "!!python/object/apply:os.system ['true']", "[", "]", "{", "}", ": ", "- ", "\t", "#", "'", '"', "|\n", ">-\n", "? ",

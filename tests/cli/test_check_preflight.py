@@ -119,9 +119,9 @@ def test_batches_that_are_not_learned_are_a_failed_check(folder: Path, layerflow
 def test_overfitting_watches_no_validation_part_and_stops_at_the_last_epoch(
     folder: Path, layerflow_command: Command
 ) -> None:
-    stopping = "train.early_stopping={metric: validation_accuracy, patience: 1}"
+    stopping = "train.early_stopping={metric: val_accuracy, patience: 1}"
     done = layerflow_command(
-        "train", "iris.yaml", "--overfit-batches", "100", stopping, "train.epochs=7", "train.best=validation_loss"
+        "train", "iris.yaml", "--overfit-batches", "100", stopping, "train.epochs=7", "train.best=val_loss"
     )
     assert done.code in (0, 3)
     assert "4 batch(es), 108 samples: after 7 epochs" in done.err

@@ -1,4 +1,4 @@
-"""Which runs a sweep consists of."""
+"""Which runs a search consists of."""
 
 import math
 

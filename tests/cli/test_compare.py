@@ -22,7 +22,7 @@ def three_runs(folder: Path, layerflow_command: Command) -> Path:
 def test_the_best_run_comes_first_with_the_settings_that_vary(three_runs: Path, layerflow_command: Command) -> None:
     done = layerflow_command("compare", "runs")
     header, *rows = (line.split() for line in done.out.strip().splitlines())
-    assert header == ["run", "validation_loss", "test_loss", "test_accuracy", "epochs", "outcome", "optimizer.lr"]
+    assert header == ["run", "val_loss", "test_loss", "test_accuracy", "epochs", "outcome", "optimizer.lr"]
     assert [row[0] for row in rows] == ["runs/iris/001", "runs/iris/002", "runs/iris/003"]
     assert [row[-1] for row in rows] == ["0.1", "0.1", "0.0001"]
     assert float(rows[0][1]) < float(rows[2][1])
@@ -91,7 +91,7 @@ def test_all_runs_damaged_is_an_error(three_runs: Path, layerflow_command: Comma
 
 def test_the_curves_become_one_picture(three_runs: Path, layerflow_command: Command, tmp_path: Path) -> None:
     for file in ("curves.png", "curves.svg"):
-        assert layerflow_command("compare", "runs", "--by", "validation_accuracy", "-o", file).code == 0
+        assert layerflow_command("compare", "runs", "--by", "val_accuracy", "-o", file).code == 0
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     svg = (tmp_path / "curves.svg").read_text()
     assert "<svg" in svg

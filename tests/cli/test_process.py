@@ -53,7 +53,7 @@ def test_an_interrupted_training_keeps_what_it_wrote(folder: Path, environment: 
     assert b"interrupted" in err
     assert json.loads((run / "run.json").read_text())["outcome"] == "interrupted"
     for line in (run / "metrics.jsonl").read_text().splitlines():
-        assert "training_loss" in json.loads(line)
+        assert "train_loss" in json.loads(line)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(trained: Path, environment: dict[str, str], tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_bar_appears_on_a_terminal_and_plain_lines_elsewhere(
     os.close(ours)
     assert process.wait(timeout=30) == 0
     assert (b"step/s" in shown or b"it/s" in shown) == is_terminal
-    assert (b"iris: epoch 30/300 training_loss=" in shown) == (not is_terminal)
+    assert (b"iris: epoch 30/300 train_loss=" in shown) == (not is_terminal)
 
 
 def test_without_matplotlib_the_run_is_whole_and_the_extra_is_named(folder: Path, process_command: Command) -> None:

@@ -31,8 +31,8 @@ def test_training_writes_a_run_folder_and_prints_the_result_beside_its_baseline(
     assert facts["data"]["samples"] == {"train": 108, "validation": 12, "test": 30}
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     with (run / "metrics.csv").open(newline="") as table:
-        assert [float(row["training_loss"]) for row in csv.DictReader(table)] == [
-            record["training_loss"] for record in records
+        assert [float(row["train_loss"]) for row in csv.DictReader(table)] == [
+            record["train_loss"] for record in records
         ]
     assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5]
 
@@ -84,7 +84,7 @@ def test_where_no_terminal_is_progress_is_at_most_ten_lines(folder: Path, layerf
     done = layerflow_command("train", "iris.yaml", "train.epochs=40")
     lines = [line for line in done.err.splitlines() if line.startswith("iris: epoch")]
     assert len(lines) == 10
-    assert lines[-1].startswith("iris: epoch 40/40 training_loss=")
+    assert lines[-1].startswith("iris: epoch 40/40 train_loss=")
 
 
 def test_json_results_can_be_read_by_a_machine(folder: Path, layerflow_command: Command) -> None:
@@ -132,8 +132,8 @@ def test_a_problem_in_one_file_is_told_before_any_other_is_trained(folder: Path,
         (["model.2={type: Linear, out_features: 2}"], 2, "2 scores per sample, but there are 3 classes"),
         (["loss=SquaredError"], 2, "SquaredError is for numbers, but the targets are 3 classes"),
         (["loss=SigmoidCE"], 2, "SigmoidCE is for two classes, but the targets have 3"),
-        (["train.best=validation_f1"], 2, "'validation_f1' is not recorded in this run"),
-        (["schedule={type: ReduceOnPlateau, metric: validation_f1}"], 2, "'validation_f1' is not among those measured"),
+        (["train.best=val_f1"], 2, "'val_f1' is not recorded in this run"),
+        (["schedule={type: ReduceOnPlateau, metric: val_f1}"], 2, "'val_f1' is not among those measured"),
         (["train.metrics=[rmse]"], 2, "no metric 'rmse' for classification"),
         (["train.batch_size=1000"], 4, "use a smaller batch_size"),
         (["data.test=0.999"], 4, "leaves a part empty"),

@@ -25,7 +25,7 @@ optimizer: {type: SGD, lr: 0.1, momentum: 0.9}
 schedule: {type: Warmup, epochs: 3, after: Cosine}
 train:
   epochs: 5
-  early_stopping: {metric: validation_loss, patience: 4}
+  early_stopping: {metric: val_loss, patience: 4}
   metrics: [accuracy, top_3]
 """
 GRAPH = """\

@@ -86,7 +86,7 @@ def test_a_step_that_fails_changes_no_weight(tmp_path: Path) -> None:
     checkpointer = Checkpointer(tmp_path, {}, "1 steps")
     trainer = Trainer(
         lf.Sequential(lf.Log(), lf.Linear(1)), lf.SquaredError(), lf.SGD(lr=0.1), batch_size=4, shuffle=False,
-        observers=[checkpointer],
+        callbacks=[checkpointer],
     )  # fmt: skip
     with pytest.raises(DivergedError):
         trainer.fit(x, np.zeros((12, 1)))
@@ -101,7 +101,7 @@ def test_skipped_steps_leave_the_others_as_they_would_be() -> None:
     skipped = fit([lf.Linear(1)], bad, on_divergence="skip", epochs=1)
     without = fit([lf.Linear(1)], np.delete(bad, range(4, 8), axis=0), epochs=1)
     np.testing.assert_array_equal(skipped.store.values, without.store.values)
-    assert skipped.history.last["training_loss"] == without.history.last["training_loss"]
+    assert skipped.history.last["train_loss"] == without.history.last["train_loss"]
 
 
 def test_skipping_gives_up_when_most_steps_fail() -> None:

@@ -41,11 +41,11 @@ def test_the_first_step_that_differs_is_named(place: Any, trained: Path) -> None
 def test_a_record_that_differs_is_named(place: Any, trained: Path) -> None:
     lines = (trained / "metrics.jsonl").read_text().splitlines()
     record = json.loads(lines[2])
-    record["validation_loss"] += 1e-12
+    record["val_loss"] += 1e-12
     (trained / "metrics.jsonl").write_text("\n".join([*lines[:2], json.dumps(record), *lines[3:]]) + "\n")
     done = place.command("verify", "runs/run/001")
     assert done.code == EXIT_DIFFERENT
-    assert "validation_loss of epoch 3 was " in done.out
+    assert "val_loss of epoch 3 was " in done.out
 
 
 def test_what_differs_in_the_environment_is_told(place: Any, trained: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_learning_rate_that_diverges_is_a_bad_finding(context: Make) -> None:
 
 
 def test_a_schedule_that_watches_the_validation_part_is_no_obstacle(context: Make) -> None:
-    made = context("schedule=ReduceOnPlateau", "data.validation=0.2", "train.early_stopping={metric: validation_loss}")
+    made = context("schedule=ReduceOnPlateau", "data.validation=0.2", "train.early_stopping={metric: val_loss}")
     assert [str(finding) for finding in preflight(made.config, made.parts) if finding.verdict != "ok"] == []
 
 

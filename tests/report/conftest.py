@@ -25,7 +25,7 @@ def run_folder(tmp_path: Path) -> Callable[..., Path]:
         usual = {
             "outcome": "finished",
             "best": {
-                "metric": "validation_loss",
+                "metric": "val_loss",
                 "value": min(losses, default=0),
                 "epoch": losses.index(min(losses)) + 1 if losses else 0,
             },
@@ -36,7 +36,7 @@ def run_folder(tmp_path: Path) -> Callable[..., Path]:
         (folder / "run.json").write_text(json.dumps(usual | facts))
         (folder / "config.yaml").write_text(config)
         records = [
-            {"epoch": n, "lr": 0.1, "training_loss": loss, "validation_loss": loss, "validation_accuracy": 1 - loss / 2}
+            {"epoch": n, "lr": 0.1, "train_loss": loss, "val_loss": loss, "val_accuracy": 1 - loss / 2}
             for n, loss in enumerate(losses, 1)
         ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -27,8 +27,8 @@ def names(runs: list[Run]) -> list[str]:
 
 def test_losses_rank_upwards_accuracies_downwards_and_what_lacks_them_comes_last(run: Callable[..., Run]) -> None:
     runs = [run("nan", [math.nan]), run("high", [2.0]), run("low", [0.1]), run("untested", [1.0], test=None)]
-    assert names(ranked(runs, "validation_loss")) == ["low", "untested", "high", "nan"]
-    assert names(ranked(runs, "validation_accuracy")) == ["low", "untested", "high", "nan"]
+    assert names(ranked(runs, "val_loss")) == ["low", "untested", "high", "nan"]
+    assert names(ranked(runs, "val_accuracy")) == ["low", "untested", "high", "nan"]
     assert names(ranked(runs, "test_accuracy"))[-1] == "untested"
 
 
@@ -39,10 +39,10 @@ def test_an_unknown_metric_is_named_with_its_neighbour(run: Callable[..., Run]) 
 
 def test_the_default_metric_is_the_one_that_chose_the_weights_and_never_the_test_part(run: Callable[..., Run]) -> None:
     assert (
-        default_metric([run("none", best=None), run("a", best={"metric": "validation_accuracy", "epoch": 1})])
-        == "validation_accuracy"
+        default_metric([run("none", best=None), run("a", best={"metric": "val_accuracy", "epoch": 1})])
+        == "val_accuracy"
     )
-    assert default_metric([run("only", best=None)]) == "training_loss"
+    assert default_metric([run("only", best=None)]) == "train_loss"
 
 
 def test_settings_that_vary_are_listed_by_key(run: Callable[..., Run], run_folder: RunFolder) -> None:
@@ -69,7 +69,7 @@ def test_the_same_twice_differs_in_nothing(run: Callable[..., Run]) -> None:
 def test_the_first_epoch_where_the_losses_part_is_found_to_the_last_bit(run: Callable[..., Run]) -> None:
     found = difference(run("a", [1.0, 0.5, 0.4]), run("b", [1.0, math.nextafter(0.5, 1), 0.4]))
     assert found.parting_epoch == 2
-    assert found.parting["training_loss"] == (0.5, math.nextafter(0.5, 1))
+    assert found.parting["train_loss"] == (0.5, math.nextafter(0.5, 1))
     assert found.is_unexplained
 
 
@@ -94,21 +94,21 @@ def test_groups_have_mean_and_spread_over_their_runs(run: Callable[..., Run]) ->
         ({"lr": 1}, run("c", [4.0])),
         ({"lr": 3}, None),
     ]
-    best, second, failed = grouped(members, "validation_loss")
+    best, second, failed = grouped(members, "val_loss")
     assert [group.settings["lr"] for group in (best, second, failed)] == [2, 1, 3]
-    assert second.mean("validation_loss") == 2.5
-    assert second.spread("validation_loss") == pytest.approx(math.sqrt(2 * 1.5**2))  # of a sample: n - 1
-    assert math.isnan(best.spread("validation_loss"))
-    assert math.isnan(failed.mean("validation_loss"))
+    assert second.mean("val_loss") == 2.5
+    assert second.spread("val_loss") == pytest.approx(math.sqrt(2 * 1.5**2))  # of a sample: n - 1
+    assert math.isnan(best.spread("val_loss"))
+    assert math.isnan(failed.mean("val_loss"))
     assert "test_accuracy" in figures_of([best, second, failed])
 
 
 def test_groups_rank_an_accuracy_the_other_way(run: Callable[..., Run]) -> None:
     members = [({"lr": 1}, run("a", [1.0])), ({"lr": 2}, run("b", [0.2]))]
-    assert [group.settings["lr"] for group in grouped(members, "validation_accuracy")] == [2, 1]
+    assert [group.settings["lr"] for group in grouped(members, "val_accuracy")] == [2, 1]
 
 
 def test_a_run_that_is_not_finite_does_not_spoil_the_mean(run: Callable[..., Run]) -> None:
-    (group,) = grouped([({}, run("a", [1.0])), ({}, run("b", [math.nan]))], "validation_loss")
-    assert group.mean("validation_loss") == 1.0
+    (group,) = grouped([({}, run("a", [1.0])), ({}, run("b", [math.nan]))], "val_loss")
+    assert group.mean("val_loss") == 1.0
     assert len(group.runs) == 2

@@ -21,11 +21,11 @@ def history(
         record: dict[str, float] = {"epoch": epoch, "lr": 0.1}
         for name in names:
             value = 2.0 / epoch if name == "loss" else 1 - 0.5 / epoch
-            record[f"training_{name}"] = value
+            record[f"train_{name}"] = value
             if validation:
-                record[f"validation_{name}"] = value * 1.1
-        records.append(record | {"training_objective": 3.0, "seconds": 0.1, "gradient_norm": math.nan})
-    best = Best("validation_loss", value=0.2, epoch=epochs) if validation else None
+                record[f"val_{name}"] = value * 1.1
+        records.append(record | {"train_objective": 3.0, "seconds": 0.1, "gradient_norm": math.nan})
+    best = Best("val_loss", value=0.2, epoch=epochs) if validation else None
     return History(records, best, {name: 0.3 for name in names if name != "loss"})
 
 
@@ -43,15 +43,15 @@ def history(
 def test_curves_have_a_panel_for_the_loss_and_each_metric(recorded: History, tmp_path: Path) -> None:
     draw_curves(recorded, "digits", tmp_path / "curves.png")
     height, width, _ = imread(tmp_path / "curves.png").shape
-    panels = sum(name.startswith("training_") and name != "training_objective" for name in recorded.records[0])
+    panels = sum(name.startswith("training_") and name != "train_objective" for name in recorded.records[0])
     assert width > height * panels
     assert ink(tmp_path / "curves.png") > 0.01
 
 
 def test_values_that_are_not_finite_leave_gaps(tmp_path: Path) -> None:
     recorded = history(10, names=("loss", "r2"))
-    recorded.records[4]["validation_r2"] = math.nan
-    recorded.records[5]["training_loss"] = math.inf
+    recorded.records[4]["val_r2"] = math.nan
+    recorded.records[5]["train_loss"] = math.inf
     draw_curves(recorded, "gaps", tmp_path / "curves.png")
     assert ink(tmp_path / "curves.png") > 0.01
 

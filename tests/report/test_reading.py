@@ -25,12 +25,12 @@ CONFUSED = np.array([[10, 0, 0], [0, 6, 4], [0, 0, 10]])
 
 def losses(training: list[float], validation: list[float], **more: object) -> Evidence:
     """Return evidence with two losses, watched on the validation part."""
-    return Evidence(records(training_loss=training, validation_loss=validation), watched="validation_loss", **more)  # type: ignore[arg-type]
+    return Evidence(records(train_loss=training, val_loss=validation), watched="val_loss", **more)  # type: ignore[arg-type]
 
 
 def accuracies(training: float, validation: float) -> Evidence:
     """Return evidence of one accuracy each."""
-    return Evidence(records(training_accuracy=[0.5, training], validation_accuracy=[0.5, validation]))
+    return Evidence(records(train_accuracy=[0.5, training], val_accuracy=[0.5, validation]))
 
 
 def measured(value: float, guess: float, name: str = "accuracy") -> Evidence:
@@ -40,7 +40,7 @@ def measured(value: float, guess: float, name: str = "accuracy") -> Evidence:
 
 def updates(ratio: float, loss: list[float]) -> Evidence:
     """Return evidence of updates of one relative size."""
-    return Evidence(records(training_loss=loss, update_norm=[ratio * 5] * len(loss), parameter_norm=[5.0] * len(loss)))
+    return Evidence(records(train_loss=loss, update_norm=[ratio * 5] * len(loss), parameter_norm=[5.0] * len(loss)))
 
 
 def confused(*rows: list[int]) -> Evidence:
@@ -49,7 +49,7 @@ def confused(*rows: list[int]) -> Evidence:
 
 
 SPEAKS = {
-    "diverged": (Evidence(records(training_loss=[1.0]), "diverged", "loss is nan"), "after 1 whole epoch: loss is nan"),
+    "diverged": (Evidence(records(train_loss=[1.0]), "diverged", "loss is nan"), "after 1 whole epoch: loss is nan"),
     "overfitting": (
         losses(FALLING, RISING_AGAIN),
         "from about epoch 4: there the validation loss was lowest (0.7); it ended at 1.1",
@@ -70,14 +70,14 @@ SPEAKS = {
     "often_confused": (confused([10, 0, 0], [0, 6, 4], [0, 0, 10]), "Of the 10 samples of class b, 4 were taken for c"),
 }
 SILENT = {
-    "diverged": [Evidence(records(training_loss=[1.0]), "finished", "left over")],
+    "diverged": [Evidence(records(train_loss=[1.0]), "finished", "left over")],
     "overfitting": [
         losses(FALLING, LEVELLED),
         losses(RISING_AGAIN, RISING_AGAIN),  # both rise: no overfitting, whatever else
         losses(FALLING, [2.0, 1.0, 0.8, 0.7, 0.72, 0.7, 0.73, 0.74, 0.72, 0.75]),  # by less than a tenth
         losses(FALLING[:4], RISING_AGAIN[3:7]),  # too short to tell
         losses(FALLING, [*FALLING[:8], 3.0, math.nan]),
-        Evidence(records(training_loss=FALLING)),
+        Evidence(records(train_loss=FALLING)),
     ],
     "learned_by_heart": [accuracies(1.0, 0.95), accuracies(0.9, 0.7)],
     "learning_rate_too_high": [
@@ -85,7 +85,7 @@ SILENT = {
         losses(LEVELLED, LEVELLED),
         losses([1e-3, 2e-3, 1e-3], [1, 1, 1]),
     ],
-    "large_updates": [updates(1e-3, ZIGZAG), Evidence(records(training_loss=FALLING))],
+    "large_updates": [updates(1e-3, ZIGZAG), Evidence(records(train_loss=FALLING))],
     "small_updates": [updates(1e-3, [2.3, 2.29, 2.28]), updates(1e-6, [2.3, 1.5, 1.0])],
     "still_improving": [
         losses(FALLING, LEVELLED),
@@ -128,7 +128,7 @@ def test_the_loss_that_ends_above_its_beginning_is_a_rate_too_high() -> None:
 
 
 def test_overfitting_tells_what_the_metric_did_meanwhile() -> None:
-    columns = {"training_loss": FALLING, "validation_loss": RISING_AGAIN, "validation_accuracy": [0.5] * 4 + [0.75] * 6}
+    columns = {"train_loss": FALLING, "val_loss": RISING_AGAIN, "val_accuracy": [0.5] * 4 + [0.75] * 6}
     assert "The validation accuracy went from 0.500 to 0.750." in (
         reading.overfitting(Evidence(records(**columns))) or ""
     )

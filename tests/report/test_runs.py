@@ -17,17 +17,15 @@ def test_figures_are_those_of_the_kept_weights(run_folder: RunFolder) -> None:
     run = read_run(run_folder("a/001"))
     assert run.kept["epoch"] == 2
     assert run.figures == {
-        "training_loss": 0.5,
-        "validation_loss": 0.5,
-        "validation_accuracy": 0.75,
+        "train_loss": 0.5,
+        "val_loss": 0.5,
+        "val_accuracy": 0.75,
         "test_loss": 0.7,
         "test_accuracy": 0.9,
     }
 
 
-@pytest.mark.parametrize(
-    "best", [None, {}, "x", {"epoch": None}, {"metric": "validation_loss", "value": 1.0, "epoch": 99}]
-)
+@pytest.mark.parametrize("best", [None, {}, "x", {"epoch": None}, {"metric": "val_loss", "value": 1.0, "epoch": 99}])
 def test_without_a_best_epoch_the_last_one_counts(run_folder: RunFolder, best: object) -> None:
     assert read_run(run_folder("a/001", best=best)).kept["epoch"] == 3
 
@@ -48,7 +46,7 @@ def test_a_last_line_that_was_cut_off_is_left_out(run_folder: RunFolder) -> None
 
 
 def test_nan_is_read_as_nan(run_folder: RunFolder) -> None:
-    assert math.isnan(read_run(run_folder("a/001", losses=[math.nan, 1.0])).records[0]["training_loss"])
+    assert math.isnan(read_run(run_folder("a/001", losses=[math.nan, 1.0])).records[0]["train_loss"])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +59,7 @@ def test_nan_is_read_as_nan(run_folder: RunFolder) -> None:
         ("run.json", b"\xff\xfe\x00", "cannot be read"),
         ("run.json", b"[" * 100_000, "run.json: damaged"),
         ("metrics.jsonl", b'{"epoch": 1}\n{"epo\n{"epoch": 3}\n', "metrics.jsonl, line 2: damaged"),
-        ("metrics.jsonl", b'{"epoch": 1, "training_loss": "low"}\n', "line 1: not the record of an epoch"),
+        ("metrics.jsonl", b'{"epoch": 1, "train_loss": "low"}\n', "line 1: not the record of an epoch"),
         ("metrics.jsonl", b'{"loss": 1}\n', "line 1: not the record of an epoch"),
         ("metrics.jsonl", b"null\n", "line 1: not the record of an epoch"),
         ("metrics.jsonl", b"", "no epoch was finished (outcome: finished)"),
@@ -89,7 +87,7 @@ def test_facts_of_the_wrong_kind_are_no_crash(run_folder: RunFolder, content: by
     (folder / "run.json").write_bytes(content)
     (run,), skipped = read_runs([folder])
     assert not skipped
-    assert set(run.figures) == {"training_loss", "validation_loss", "validation_accuracy"}
+    assert set(run.figures) == {"train_loss", "val_loss", "val_accuracy"}
 
 
 def test_runs_are_found_once_however_they_are_named(run_folder: RunFolder, tmp_path: Path) -> None:

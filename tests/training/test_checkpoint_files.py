@@ -277,7 +277,7 @@ def test_the_interval_and_the_number_kept_are_obeyed(
     rng = np.random.default_rng(0)
     trainer = Trainer(
         lf.Sequential(lf.Linear(2)), lf.SoftmaxCE(), lf.SGD(lr=0.1), epochs=4, batch_size=4,
-        observers=[Checkpointer(tmp_path, {}, every, keep)],
+        callbacks=[Checkpointer(tmp_path, {}, every, keep)],
     )  # fmt: skip
     trainer.fit(rng.normal(size=(12, 2)), rng.integers(0, 2, 12))
     found = {path.name: load_checkpoint(path).snapshot.position for path in (tmp_path / "checkpoints").iterdir()}
@@ -289,7 +289,7 @@ def test_the_best_epoch_has_its_own_file(tmp_path: Path) -> None:
     x, y = rng.normal(size=(12, 2)), rng.integers(0, 2, 12)
     trainer = Trainer(
         lf.Sequential(lf.Linear(2)), lf.SoftmaxCE(), lf.SGD(lr=0.0), epochs=3, batch_size=4,
-        observers=[Checkpointer(tmp_path, {}, 1)],
+        callbacks=[Checkpointer(tmp_path, {}, 1)],
     )  # fmt: skip
     trainer.fit(x, y, (x, y))
     assert load_checkpoint(tmp_path / "checkpoints" / "best.npz").snapshot.position == (1, 0)

@@ -11,11 +11,11 @@ from layerflow.training.history import Best, History
 @pytest.mark.parametrize(
     ("metric", "min_delta", "values", "is_best"),
     [
-        ("validation_loss", 0.0, [1.0, 0.5, 0.5, 0.7, 0.4], [True, True, False, False, True]),
-        ("validation_accuracy", 0.0, [0.5, 0.6, 0.6, 0.4, 0.7], [True, True, False, False, True]),
-        ("validation_loss", 0.1, [1.0, 0.95, 0.85, 0.84], [True, False, True, False]),
-        ("validation_loss", 0.0, [math.nan, 1.0, math.nan, 0.5], [False, True, False, True]),
-        ("validation_r2", 0.0, [-3.0, -1.0, -2.0, 0.0], [True, True, False, True]),
+        ("val_loss", 0.0, [1.0, 0.5, 0.5, 0.7, 0.4], [True, True, False, False, True]),
+        ("val_accuracy", 0.0, [0.5, 0.6, 0.6, 0.4, 0.7], [True, True, False, False, True]),
+        ("val_loss", 0.1, [1.0, 0.95, 0.85, 0.84], [True, False, True, False]),
+        ("val_loss", 0.0, [math.nan, 1.0, math.nan, 0.5], [False, True, False, True]),
+        ("val_r2", 0.0, [-3.0, -1.0, -2.0, 0.0], [True, True, False, True]),
     ],
 )
 def test_better_depends_on_the_metric(metric: str, min_delta: float, values: list[float], is_best: list[bool]) -> None:
@@ -28,8 +28,8 @@ def test_better_depends_on_the_metric(metric: str, min_delta: float, values: lis
 
 
 def test_a_history_gives_columns_and_names_what_it_has() -> None:
-    history = History([{"epoch": 1, "training_loss": 2.0}, {"epoch": 2, "training_loss": 1.0}])
-    assert history["training_loss"] == [2.0, 1.0]
-    assert history.last == {"epoch": 2, "training_loss": 1.0}
-    with pytest.raises(ConfigError, match="nothing called 'trainin_loss' was recorded, did you mean 'training_loss'"):
+    history = History([{"epoch": 1, "train_loss": 2.0}, {"epoch": 2, "train_loss": 1.0}])
+    assert history["train_loss"] == [2.0, 1.0]
+    assert history.last == {"epoch": 2, "train_loss": 1.0}
+    with pytest.raises(ConfigError, match="nothing called 'trainin_loss' was recorded, did you mean 'train_loss'"):
         history["trainin_loss"]

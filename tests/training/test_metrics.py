@@ -164,11 +164,11 @@ def test_baselines_are_what_a_constant_guess_reaches():
     ("name", "expected"),
     [
         ("accuracy", True),
-        ("validation_top_3", True),
-        ("validation_r2", True),
+        ("val_top_3", True),
+        ("val_r2", True),
         ("f1", True),
-        ("validation_recall_12", True),
-        ("validation_rmse", False),
+        ("val_recall_12", True),
+        ("val_rmse", False),
         ("loss", False),
     ],
 )

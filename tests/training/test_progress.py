@@ -17,11 +17,11 @@ class Terminal(io.StringIO):
         return True
 
 
-def fit(observer: lf.Observer, epochs: int, **settings: object) -> None:
+def fit(callback: lf.Callback, epochs: int, **settings: object) -> None:
     x, y = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
     model = lf.Sequential(lf.Linear(2))
     lf.Trainer(
-        model, lf.SoftmaxCE(), lf.SGD(lr=0.1), epochs=epochs, observers=[observer], batch_size=10, **settings
+        model, lf.SoftmaxCE(), lf.SGD(lr=0.1), epochs=epochs, callbacks=[callback], batch_size=10, **settings
     ).fit(x, y)  # type: ignore[arg-type]
 
 
@@ -32,11 +32,11 @@ def test_a_log_gets_at_most_ten_lines_and_the_last_epoch(
     fit(ProgressLines("digits"), epochs)
     written = capsys.readouterr().err.splitlines()
     assert len(written) == lines
-    assert written[-1].startswith(f"digits: epoch {epochs}/{epochs} training_loss=")
+    assert written[-1].startswith(f"digits: epoch {epochs}/{epochs} train_loss=")
 
 
 def test_the_epoch_at_which_training_stops_early_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    stopping = lf.EarlyStopping("training_loss", patience=1, min_delta=10.0)
+    stopping = lf.EarlyStopping("train_loss", patience=1, min_delta=10.0)
     fit(ProgressLines("digits"), 100, early_stopping=stopping)
     assert capsys.readouterr().err.splitlines()[-1].startswith("digits: epoch 2/100")
 
@@ -61,9 +61,9 @@ def test_a_line_tells_losses_and_metrics_in_four_digits() -> None:
     record = {
         "epoch": 3,
         "lr": 0.1,
-        "training_loss": 0.123456,
-        "validation_accuracy": 0.98765,
+        "train_loss": 0.123456,
+        "val_accuracy": 0.98765,
         "seconds": 2.0,
         "gradient_norm": 1.0,
     }
-    assert brief(record) == "training_loss=0.1235 validation_accuracy=0.9877"
+    assert brief(record) == "train_loss=0.1235 val_accuracy=0.9877"

@@ -11,10 +11,10 @@ import pytest
 
 import layerflow as lf
 from layerflow.errors import ConfigError, DataError
+from layerflow.training.callback import Callback
 from layerflow.training.checkpoint import find_checkpoint, load_checkpoint
 from layerflow.training.checkpointer import Checkpointer
 from layerflow.training.history import EarlyStopping
-from layerflow.training.observer import Observer
 from layerflow.training.optimizers import OPTIMIZERS
 from layerflow.training.resume import differences, judged
 from layerflow.training.schedules import Constant, Cosine, Exponential, MultiStep, ReduceOnPlateau, Step, Warmup
@@ -44,7 +44,7 @@ class BreakOff(Exception):
     pass
 
 
-class Breaker(Observer):
+class Breaker(Callback):
     """Saves at a step or at the end of an epoch and breaks the training off there."""
 
     def __init__(self, folder: Path, epoch: int, step: int) -> None:
@@ -98,7 +98,7 @@ def check_continuing(
     expected = make()
     expected.fit(*samples)
     broken = make()
-    broken.observers = [Breaker(folder, epoch, step)]
+    broken.callbacks = [Breaker(folder, epoch, step)]
     with pytest.raises(BreakOff):
         broken.fit(*samples)
     continued = make()
@@ -145,9 +145,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "clipping": {"clip_norm": 0.1, "clip_value": 0.01},
     "whole batches only": {"drop_last": True},
     "in the order of the data": {"shuffle": False},
-    "early stopping": {"early_stopping": EarlyStopping("validation_loss", patience=2, min_delta=10.0)},
+    "early stopping": {"early_stopping": EarlyStopping("val_loss", patience=2, min_delta=10.0)},
     "a regularizer": {"regularizer": [lf.L2Regularizer(0.01)]},
-    "the best by accuracy": {"best": "training_accuracy"},
+    "the best by accuracy": {"best": "train_accuracy"},
     "ready for divergence": {"on_divergence": "halve-lr"},
 }
 
@@ -194,7 +194,7 @@ class Fragile(lf.Gate):
 
 
 def test_more_epochs_continue_as_if_they_had_been_asked_for_at_once(samples: tuple[Any, ...], tmp_path: Path) -> None:
-    short = trainer(epochs=2, observers=[Checkpointer(tmp_path)])
+    short = trainer(epochs=2, callbacks=[Checkpointer(tmp_path)])
     short.fit(*samples)
     long = trainer(epochs=EPOCHS)
     long.fit(*samples, resume=load_checkpoint(tmp_path / "checkpoints" / "last.npz").snapshot)
@@ -204,7 +204,7 @@ def test_more_epochs_continue_as_if_they_had_been_asked_for_at_once(samples: tup
 
 
 def test_a_finished_training_resumes_to_its_own_result(samples: tuple[Any, ...], tmp_path: Path) -> None:
-    first = trainer(observers=[Checkpointer(tmp_path)])
+    first = trainer(callbacks=[Checkpointer(tmp_path)])
     first.fit(*samples)
     again = trainer()
     again.fit(*samples, resume=find_checkpoint(tmp_path / "checkpoints").newest.snapshot)  # type: ignore[union-attr]
@@ -272,9 +272,9 @@ CHANGES: list[tuple[dict[str, Any], str, Any, Any, str]] = [
     ({}, "data.source.path", "../gone.csv", "here.csv", ""),
     ({}, "data.source.path", "../gone.csv", "nowhere.csv", "different"),
     ({}, "checksums.train", "sha256:1", "sha256:2", "others"),
-    ({"early_stopping": EarlyStopping("training_loss", 3)}, "train.early_stopping.patience", 9, 3, ""),
+    ({"early_stopping": EarlyStopping("train_loss", 3)}, "train.early_stopping.patience", 9, 3, ""),
     (
-        {"early_stopping": EarlyStopping("training_loss", 1, 1e9)},
+        {"early_stopping": EarlyStopping("train_loss", 1, 1e9)},
         "train.early_stopping.patience",
         9,
         1,
@@ -290,7 +290,7 @@ def test_only_what_leaves_the_past_alone_may_change(
     (tmp_path / "here.csv").touch()
     given = trainer(**settings)
     given.prepare(*samples)
-    records = [{"epoch": epoch, "training_loss": math.exp(-epoch)} for epoch in (1, 2, 3)]
+    records = [{"epoch": epoch, "train_loss": math.exp(-epoch)} for epoch in (1, 2, 3)]
     snapshot = Snapshot({"epoch": 1, "step": 3} if "early" not in key else {"epoch": 3, "step": 0}, {}, records)
     (difference,) = differences({key: before}, {key: now})
     found = judged(difference, given, snapshot, tmp_path).objection

@@ -19,7 +19,7 @@ def rates(schedule, losses=LOSSES):
     found = []
     for epoch, loss in enumerate(losses):
         found.append(schedule.lr(BASE_LR, epoch, len(losses)))
-        schedule.observe({"validation_loss": loss, "validation_accuracy": 1 - loss})
+        schedule.observe({"val_loss": loss, "val_accuracy": 1 - loss})
     assert {type(lr) for lr in found} == {float}
     return found
 
@@ -67,21 +67,21 @@ def test_a_resumed_plateau_goes_on_as_if_nothing_had_happened(make):
         found = []
         for epoch in range(stop, len(LOSSES)):
             found.append(second.lr(BASE_LR, epoch, len(LOSSES)))
-            second.observe({"validation_loss": LOSSES[epoch]})
+            second.observe({"val_loss": LOSSES[epoch]})
         assert found == whole[stop:]
 
 
 def test_nan_is_never_progress():
     schedule = ReduceOnPlateau(patience=1)
     for value in (1.0, math.nan, math.nan):
-        schedule.observe({"validation_loss": value})
+        schedule.observe({"val_loss": value})
     assert schedule.lr(1.0, 3, 10) == pytest.approx(0.1)
 
 
 def test_progress_of_a_negative_metric_is_progress():
-    schedule = ReduceOnPlateau("validation_r2", patience=0)
+    schedule = ReduceOnPlateau("val_r2", patience=0)
     for value in (-5.0, -4.0, -1.0, 0.5):
-        schedule.observe({"validation_r2": value})
+        schedule.observe({"val_r2": value})
     assert schedule.lr(1.0, 4, 10) == 1.0
 
 
@@ -102,8 +102,8 @@ def test_a_base_rate_below_the_lowest_rate_is_left_alone():
         (lambda: ReduceOnPlateau(factor=1.0), "ReduceOnPlateau: factor is 1.0"),
         (lambda: Step(math.inf), "Step: step_size is inf"),
         (
-            lambda: ReduceOnPlateau("valid_loss").observe({"validation_loss": 1.0, "loss": 2.0}),
-            r"'valid_loss' is not among those measured \(validation_loss, loss\), did you mean 'validation_loss'\?",
+            lambda: ReduceOnPlateau("valid_loss").observe({"val_loss": 1.0, "loss": 2.0}),
+            r"'valid_loss' is not among those measured \(val_loss, loss\), did you mean 'val_loss'\?",
         ),
         (lambda: Constant().load_state({"best": np.array(1.0)}), r"Constant: expected a state of \[\], got \['best'\]"),
         (lambda: ReduceOnPlateau().load_state({}), "ReduceOnPlateau: expected a state of"),

@@ -67,7 +67,7 @@ def test_equal_seeds_give_equal_bits_and_other_seeds_do_not(samples: Arrays) -> 
     results = []
     for seed in (5, 5, 6):
         trained = trainer(network(lf.Dropout(0.3)), seed=seed)
-        results.append((trained.fit(*samples)["training_loss"], weights(trained)))
+        results.append((trained.fit(*samples)["train_loss"], weights(trained)))
     assert results[0][0] == results[1][0]
     np.testing.assert_array_equal(results[0][1], results[1][1])
     assert not np.array_equal(results[0][1], results[2][1])
@@ -78,21 +78,21 @@ def test_a_second_fit_goes_on_from_the_weights_with_a_fresh_schedule(samples: Ar
     first = trained.fit(*samples)
     second = trained.fit(*samples)
     assert second["lr"] == first["lr"]
-    assert second["training_loss"][0] < first["training_loss"][0]
+    assert second["train_loss"][0] < first["train_loss"][0]
     assert len(second) == 5
     assert first.records != second.records
 
 
 @pytest.mark.parametrize(("drop_last", "seen"), [(False, 300), (True, 256)])
 def test_drop_last_leaves_out_the_rest(samples: Arrays, drop_last: bool, seen: int) -> None:
-    class Counter(lf.Observer):
+    class Counter(lf.Callback):
         rows = 0
 
         def step_ended(self, trainer: Any) -> None:
             self.rows += len(trainer.objective.scores)
 
     counter = Counter()
-    trainer(batch_size=128, drop_last=drop_last, epochs=1, observers=[counter]).fit(*samples)
+    trainer(batch_size=128, drop_last=drop_last, epochs=1, callbacks=[counter]).fit(*samples)
     assert counter.rows == seen
 
 
@@ -112,7 +112,7 @@ def test_clipping_limits_what_a_step_can_change(samples: Arrays, limit: dict[str
 def test_reduce_on_plateau_reduces(samples: Arrays) -> None:
     x, _ = samples
     noise = np.random.default_rng(1).integers(0, 3, 300)
-    schedule = lf.ReduceOnPlateau(metric="validation_loss", factor=0.5, patience=0)
+    schedule = lf.ReduceOnPlateau(metric="val_loss", factor=0.5, patience=0)
     history = trainer(schedule=schedule, optimizer=lf.SGD(lr=1.0), epochs=12).fit(
         x, noise, validation=(x[:50], noise[50:100])
     )
@@ -154,23 +154,23 @@ def test_a_file_on_disk_trains_as_the_same_array_does(samples: Arrays, tmp_path:
 
 def test_lists_are_taken_as_they_are() -> None:
     history = trainer(epochs=1, batch_size=2).fit([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 2])
-    assert history["training_loss"][0] > 0
+    assert history["train_loss"][0] > 0
 
 
 def test_whole_numbers_are_labels_for_one_loss_and_values_for_another(samples: Arrays) -> None:
     x, y = samples
-    assert "training_accuracy" in trainer().fit(x, y).last
+    assert "train_accuracy" in trainer().fit(x, y).last
     regression = trainer(lf.Sequential(lf.Linear(1)), loss=lf.SquaredError(), optimizer=lf.SGD(lr=0.01))
     record = regression.fit(x, y).last
-    assert {"training_rmse", "training_mae", "training_r2"} <= set(record)
+    assert {"train_rmse", "train_mae", "train_r2"} <= set(record)
 
 
 def test_two_classes_by_one_score(samples: Arrays) -> None:
     x, y = samples
     model = lf.Sequential(lf.Linear(1))
     history = trainer(model, loss=lf.SigmoidCE(), epochs=10, metrics=["accuracy", "f1"]).fit(x, (y == 0).astype(int))
-    assert history["training_accuracy"][-1] > 0.85
-    assert history["training_f1"][-1] > 0.8
+    assert history["train_accuracy"][-1] > 0.85
+    assert history["train_f1"][-1] > 0.8
 
 
 # What it records -----------------------------------------------------------------------------------------------------
@@ -185,10 +185,10 @@ def test_recorded_losses_are_those_of_the_data_and_of_the_objective(samples: Arr
     weight = model["0"].weight.value.copy()
     start = trained.evaluate(x, y)
     record = trained.fit(x, y).last
-    assert record["training_loss"] == pytest.approx(start["loss"])
-    assert record["training_accuracy"] == start["accuracy"]
+    assert record["train_loss"] == pytest.approx(start["loss"])
+    assert record["train_accuracy"] == start["accuracy"]
     penalty = 0.1 * np.sum(weight**2) + 0.05 * np.sum(np.abs(weight))
-    assert record["training_objective"] == pytest.approx(start["loss"] + penalty)
+    assert record["train_objective"] == pytest.approx(start["loss"] + penalty)
 
 
 def test_validation_is_measured_in_evaluation_mode(samples: Arrays) -> None:
@@ -196,7 +196,7 @@ def test_validation_is_measured_in_evaluation_mode(samples: Arrays) -> None:
     trained = trainer(network(lf.Dropout(0.9)), epochs=2)
     record = trained.fit(x, y, validation=(x, y)).last
     assert trained.evaluate(x, y) == trained.evaluate(x, y)
-    assert record["validation_loss"] != record["training_loss"]
+    assert record["val_loss"] != record["train_loss"]
     plain = trainer(lf.Sequential(lf.Dropout(0.5), lf.Linear(3)), epochs=1)
     plain.prepare(x, y)
     scores = x @ plain.model["1"].weight.value.T + plain.model["1"].bias.value
@@ -213,7 +213,7 @@ def test_the_baseline_is_the_majority_class(samples: Arrays) -> None:
 
 
 def test_observers_see_every_step_and_epoch_in_order(samples: Arrays) -> None:
-    class Diary(lf.Observer):
+    class Diary(lf.Callback):
         def __init__(self) -> None:
             self.pages: list[Any] = []
 
@@ -230,7 +230,7 @@ def test_observers_see_every_step_and_epoch_in_order(samples: Arrays) -> None:
             self.pages.append("end")
 
     diary = Diary()
-    trainer(epochs=2, batch_size=150, observers=[diary]).fit(*samples)
+    trainer(epochs=2, batch_size=150, callbacks=[diary]).fit(*samples)
     assert diary.pages == ["start", (0, 1), (0, 2), 1, (1, 1), (1, 2), 2, "end"]
 
 
@@ -247,15 +247,15 @@ def overfit(samples: Arrays, **settings: Any) -> tuple[lf.Trainer, lf.History, A
 
 def test_the_best_weights_by_validation_loss_are_kept(samples: Arrays) -> None:
     trained, history, validation = overfit(samples)
-    losses = history["validation_loss"]
+    losses = history["val_loss"]
     assert history.best is not None
     assert history.best.epoch == 1 + int(np.argmin(losses)) < 60
     assert trained.evaluate(*validation)["loss"] == min(losses) == history.best.value
 
 
 def test_another_metric_may_decide_which_weights_are_best(samples: Arrays) -> None:
-    trained, history, validation = overfit(samples, best="validation_accuracy")
-    assert trained.evaluate(*validation)["accuracy"] == max(history["validation_accuracy"])
+    trained, history, validation = overfit(samples, best="val_accuracy")
+    assert trained.evaluate(*validation)["accuracy"] == max(history["val_accuracy"])
 
 
 def test_without_validation_the_last_weights_stay(samples: Arrays) -> None:
@@ -263,7 +263,7 @@ def test_without_validation_the_last_weights_stay(samples: Arrays) -> None:
     trained = trainer(batch_size=300, epochs=4)
     history = trained.fit(x, y)
     assert history.best is None
-    assert trained.evaluate(x, y)["loss"] < history["training_loss"][-1]
+    assert trained.evaluate(x, y)["loss"] < history["train_loss"][-1]
 
 
 def test_early_stopping_waits_for_its_patience_and_no_longer(samples: Arrays) -> None:
@@ -274,10 +274,10 @@ def test_early_stopping_waits_for_its_patience_and_no_longer(samples: Arrays) ->
 
 
 def test_early_stopping_watches_any_metric_that_is_recorded(samples: Arrays) -> None:
-    stopping = lf.EarlyStopping("validation_recall_1", patience=3)
+    stopping = lf.EarlyStopping("val_recall_1", patience=3)
     _, history, _ = overfit(samples, metrics=["top_2", "recall_1"], early_stopping=stopping)
     assert history.outcome == "stopped early"
-    recalls = history["validation_recall_1"]
+    recalls = history["val_recall_1"]
     assert len(recalls) == recalls.index(max(recalls)) + 1 + 3
 
 
@@ -291,9 +291,9 @@ def test_early_stopping_watches_any_metric_that_is_recorded(samples: Arrays) -> 
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"clip_norm": 0}, r"clip_norm is 0, expected a number in \(0, inf\)"),
         ({"dtype": "int32"}, "expected 'float32' or 'float64'"),
-        ({"best": "validation_loss"}, "'validation_loss' is not recorded in this run"),
-        ({"early_stopping": lf.EarlyStopping("training_acuracy")}, "did you mean 'training_accuracy'"),
-        ({"schedule": lf.ReduceOnPlateau("validation_loss")}, "metric 'validation_loss' is not among those measured"),
+        ({"best": "val_loss"}, "'val_loss' is not recorded in this run"),
+        ({"early_stopping": lf.EarlyStopping("train_acuracy")}, "did you mean 'train_accuracy'"),
+        ({"schedule": lf.ReduceOnPlateau("val_loss")}, "metric 'val_loss' is not among those measured"),
         ({"metrics": ["rmse"]}, "no metric 'rmse' for classification"),
         ({"metrics": ["f1_9"]}, "no metric of class 9"),
     ],

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
 
 
-class Observer:
-    """Base of all observers: override what you want to see. `trainer` holds everything there is to look at."""
+class Callback:
+    """Base of all callbacks: override what you want to see. `trainer` holds everything there is to look at."""
 
     def training_started(self, trainer: "Trainer") -> None:
         """Everything is built; no step has been taken."""

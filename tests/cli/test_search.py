@@ -1,4 +1,4 @@
-"""`layerflow sweep`: every combination once, mean and spread over the seeds, and going on after an end."""
+"""`layerflow search`: every combination once, mean and spread over the seeds, and going on after an end."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 Command = Callable[..., Any]
-OUT = Path("runs/iris-sweep")
+OUT = Path("runs/iris-search")
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +30,14 @@ def result(name: str) -> float:
 
 
 def test_every_combination_is_trained_once_and_averaged_over_seeds(folder: Path, layerflow_command: Command) -> None:
-    words = ["sweep", "iris.yaml", "optimizer.lr=0.0001,0.1", "seed=0..1", "train.epochs=3", "--quiet"]
+    words = ["search", "iris.yaml", "optimizer.lr=0.0001,0.1", "seed=0..1", "train.epochs=3", "--quiet"]
     done = layerflow_command(*words, "--jobs", "2")
     assert done.code == 0
     names = sorted(entry.name for entry in OUT.iterdir() if entry.is_dir())
     assert names == [f"optimizer.lr={lr},seed={seed}" for lr in ("0.0001", "0.1") for seed in (0, 1)]
     values = [result(f"optimizer.lr=0.1,seed={seed}") for seed in (0, 1)]
     header, best, other = (line.split() for line in done.out.strip().splitlines())
-    assert header == ["optimizer.lr", "validation_loss", "test_loss", "test_accuracy", "runs"]
+    assert header == ["optimizer.lr", "val_loss", "test_loss", "test_accuracy", "runs"]
     assert best[:4] == ["0.1", f"{mean(values):.4f}", "±", f"{stdev(values):.4f}"]
     assert (other[0], best[-1], other[-1]) == ("0.0001", "2", "2")
 
@@ -45,52 +45,52 @@ def test_every_combination_is_trained_once_and_averaged_over_seeds(folder: Path,
     assert "4 of 4 runs were there already" in again.err
     plain = json.loads(again.out)
     assert [group["settings"] for group in plain["groups"]] == [{"optimizer.lr": 0.1}, {"optimizer.lr": 0.0001}]
-    assert plain["groups"][0]["spread"]["validation_loss"] == pytest.approx(stdev(values))
+    assert plain["groups"][0]["spread"]["val_loss"] == pytest.approx(stdev(values))
     assert len(list(OUT.glob("*/*/run.json"))) == 4
 
 
 def test_other_settings_are_trained_anew_beside_the_old_ones(folder: Path, layerflow_command: Command) -> None:
     for epochs in (1, 2, 2):
-        done = layerflow_command("sweep", "iris.yaml", "seed=0", f"train.epochs={epochs}", "--quiet", "--random", "1")
+        done = layerflow_command("search", "iris.yaml", "seed=0", f"train.epochs={epochs}", "--quiet", "--random", "1")
         assert done.code == 0
     assert sorted(entry.name for entry in (OUT / "all").iterdir()) == ["001", "002"]
     assert "1 of 1 runs were there already" in done.err
 
 
 def test_one_that_diverges_is_said_and_not_tried_again(folder: Path, layerflow_command: Command) -> None:
-    words = ["sweep", "iris.yaml", "optimizer.lr=0.1,1e38", "train.epochs=2", "--quiet", "--json"]
+    words = ["search", "iris.yaml", "optimizer.lr=0.1,1e38", "train.epochs=2", "--quiet", "--json"]
     first, second = layerflow_command(*words), layerflow_command(*words)
     assert first.code == second.code == 5
     good, bad = json.loads(second.out)["groups"]
     assert good["settings"] == {"optimizer.lr": 0.1}
     assert bad["runs"] == [None]
-    assert bad["mean"]["validation_loss"] is None
+    assert bad["mean"]["val_loss"] is None
     assert "2 of 2 runs were there already" in second.err
 
 
 def test_nothing_starts_when_a_setting_is_wrong(folder: Path, layerflow_command: Command) -> None:
     for words in (["optimiser.lr=0.1,0.2"], ["optimizer.lr=0.1,fast"], ["seed=0..1", "--random", "0"]):
-        assert layerflow_command("sweep", "iris.yaml", *words).code == 2
+        assert layerflow_command("search", "iris.yaml", *words).code == 2
     assert not Path("runs").exists()
 
 
 def test_a_metric_that_does_not_exist_is_named_before_the_training(folder: Path, layerflow_command: Command) -> None:
-    done = layerflow_command("sweep", "iris.yaml", "seed=0,1", "--by", "test_acuracy")
+    done = layerflow_command("search", "iris.yaml", "seed=0,1", "--by", "test_acuracy")
     assert done.code == 2
     assert "did you mean 'test_accuracy'?" in done.err
     assert not Path("runs").exists()
 
 
 def test_a_metric_that_these_runs_lack_is_named(folder: Path, layerflow_command: Command) -> None:
-    done = layerflow_command("sweep", "iris.yaml", "seed=0", "train.epochs=1", "--quiet", "--by", "test_f1")
+    done = layerflow_command("search", "iris.yaml", "seed=0", "train.epochs=1", "--quiet", "--by", "test_f1")
     assert done.code == 2
     assert "--by test_f1: not recorded in these runs" in done.err
 
 
-def test_an_interrupted_sweep_goes_on_where_it_was(
+def test_an_interrupted_search_goes_on_where_it_was(
     folder: Path, layerflow_command: Command, environment: dict[str, str]
 ) -> None:
-    words = ["sweep", "iris.yaml", "seed=0,1", "train.epochs=600", "--quiet"]
+    words = ["search", "iris.yaml", "seed=0,1", "train.epochs=600", "--quiet"]
     process = subprocess.Popen(
         [sys.executable, "-m", "layerflow", *words],
         env=environment,
@@ -119,7 +119,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
 
 def test_own_types_are_handed_on(folder: Path, layerflow_command: Command, own_types: Path) -> None:
     (folder / "own.yaml").write_text((folder / "iris.yaml").read_text().replace("ReLU", "LearnedSwish"))
-    done = layerflow_command("sweep", "own.yaml", "seed=0", "train.epochs=1", "--quiet", "--import", own_types)
+    done = layerflow_command("search", "own.yaml", "seed=0", "train.epochs=1", "--quiet", "--import", own_types)
     assert done.code == 0
     assert done.out.split()[-1] == "1"
 
@@ -127,15 +127,24 @@ def test_own_types_are_handed_on(folder: Path, layerflow_command: Command, own_t
 def test_a_picture_is_drawn_of_numbers_and_of_names(
     folder: Path, layerflow_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["sweep", "iris.yaml", "optimizer.lr=0.01,0.1", "model.1=ReLU,Tanh", "train.epochs=1", "--quiet", "-j", "2"]
+    words = [
+        "search",
+        "iris.yaml",
+        "optimizer.lr=0.01,0.1",
+        "model.1=ReLU,Tanh",
+        "train.epochs=1",
+        "--quiet",
+        "-j",
+        "2",
+    ]
     monkeypatch.setattr(sys, "path", [place for place in sys.path if "hidden" not in place])
     done = layerflow_command(*words)
-    assert f"picture: {OUT}/sweep.png" in done.err
-    assert (OUT / "sweep.png").read_bytes().startswith(b"\x89PNG")
-    (OUT / "sweep.png").unlink()
+    assert f"picture: {OUT}/search.png" in done.err
+    assert (OUT / "search.png").read_bytes().startswith(b"\x89PNG")
+    (OUT / "search.png").unlink()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "layerflow.report.comparison_plots")
     done = layerflow_command(*words)
     assert done.code == 0
     assert "no picture: pictures need matplotlib: pip install 'layerflow[plot]'" in done.err
-    assert not (OUT / "sweep.png").exists()
+    assert not (OUT / "search.png").exists()

@@ -1,4 +1,4 @@
-"""`layerflow sweep`: one run for each combination of settings; mean and spread over the seeds."""
+"""`layerflow search`: one run for each combination of settings; mean and spread over the seeds."""
 
 import argparse
 import math
@@ -23,8 +23,8 @@ from layerflow.report.spread import Group, figures_of, grouped
 from layerflow.training.metrics import METRICS
 
 EXAMPLES = """\
-  layerflow sweep configs/digits_mlp.yaml optimizer.lr=0.3,0.1,0.03 seed=0..4 --jobs 2
-  layerflow sweep configs/digits_mlp.yaml optimizer.lr=1e-3..1 model.0.out_features=16,64 seed=0..2 --random 20
+  layerflow search configs/digits_mlp.yaml optimizer.lr=0.3,0.1,0.03 seed=0..4 --jobs 2
+  layerflow search configs/digits_mlp.yaml optimizer.lr=1e-3..1 model.0.out_features=16,64 seed=0..2 --random 20
 """
 # Trained again with the same settings, these end in the same way.
 SETTLED = {"finished": 0, "stopped early": 0, "diverged": 5}
@@ -32,7 +32,7 @@ SETTLED = {"finished": 0, "stopped early": 0, "diverged": 5}
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = add_command(subparsers, common, "sweep", "train every combination of settings, and compare", EXAMPLES)
+    parser = add_command(subparsers, common, "search", "train every combination of settings, and compare", EXAMPLES)
     parser.add_argument("config", metavar="CONFIG", help="YAML file")
     parser.add_argument(
         "choices", nargs="+", metavar="KEY=VALUES",
@@ -45,7 +45,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--random", type=positive, metavar="K", help="K combinations, drawn at random; the same ones at every call"
     )
-    parser.add_argument("-o", "--out", type=Path, help="where run folders are made (default: runs/<config>-sweep)")
+    parser.add_argument("-o", "--out", type=Path, help="where run folders are made (default: runs/<config>-search)")
     parser.add_argument("--by", metavar="METRIC", help="what to sort by (default: what chose the best epochs)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         Member(combination, load_config(arguments.config, combination.overrides, registry))
         for combination in combinations(arguments.choices, arguments.random)
     ]
-    out = arguments.out or Path("runs") / f"{members[0].config.name}-sweep"
+    out = arguments.out or Path("runs") / f"{members[0].config.name}-search"
     for member in members:
         member.run = settled_run(out / member.combination.name, member.config)
         member.exit_code = SETTLED[member.run.outcome] if member.run else 0
@@ -194,13 +194,13 @@ def draw(members: Sequence[Member], by: str, out: Path) -> Path | None:
         member.run.figures.get(by, math.nan) if member.run and member.run.records else math.nan for member in members
     ]
     try:
-        from layerflow.report.comparison_plots import draw_sweep
+        from layerflow.report.comparison_plots import draw_search
     except ConfigError as error:
         print(f"no picture: {error}", file=sys.stderr)
         return None
     columns = {key: [given[key] for given in settings] for key in settings[0]}
-    draw_sweep(columns, values, by, members[0].config.name, out / "sweep.png")
-    return out / "sweep.png"
+    draw_search(columns, values, by, members[0].config.name, out / "search.png")
+    return out / "search.png"
 
 
 def _shown(group: Group, name: str) -> str:
