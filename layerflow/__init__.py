@@ -14,13 +14,13 @@ from layerflow import gates
 from layerflow.containers import ComputationalGraph, Node, Sequential
 from layerflow.errors import ConfigError, DataError, DivergedError, GateError, LayerflowError
 from layerflow.gate import Gate
-from layerflow.gates import *  # noqa: F403
 from layerflow.parameter import Buffer, Parameter
 from layerflow.store import ParameterStore
 
 if TYPE_CHECKING:
     from layerflow.config import load_config
     from layerflow.config.saved import load_model
+    from layerflow.gates import *  # noqa: F403
     from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
     from layerflow.training.callback import Callback
     from layerflow.training.history import EarlyStopping, History
@@ -62,7 +62,9 @@ _LATER = {
     ),
     "layerflow.training.trainer": ("Trainer",),
 }  # fmt: skip
-_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
+_MODULE_OF = {name: module for module, names in _LATER.items() for name in names} | dict.fromkeys(
+    gates.__all__, "layerflow.gates"
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,96 +1,97 @@
-"""The built-in gates, one file per family."""
+"""The built-in gates, one file per family; a family is imported when one of its gates is first used."""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from layerflow.gate import Gate
-from layerflow.gates.activation import (
-    ELU,
-    GELU,
-    LeakyReLU,
-    LogSoftmax,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
-from layerflow.gates.affine import BiasTrick, Linear
-from layerflow.gates.arithmetic import (
-    Add,
-    Divide,
-    Exp,
-    Log,
-    MatMul,
-    Maximum,
-    Minimum,
-    Multiply,
-    Negate,
-    Power,
-    Subtract,
-)
-from layerflow.gates.dropout import Dropout
-from layerflow.gates.loss import ClippedNLL, LogisticLikelihood, MulticlassSVM, SigmoidCE, SoftmaxCE
-from layerflow.gates.reduction import Max, Mean, Sum
-from layerflow.gates.regression import AbsoluteError, Huber, SquaredError
-from layerflow.gates.regularizer import L1Regularizer, L2Regularizer
-from layerflow.gates.shape import Concatenate, Flatten, Reshape, Slice, Transpose
 
-_ARITHMETIC = (Add, Subtract, Multiply, Divide, Negate, Power, Maximum, Minimum, MatMul, Exp, Log)
-_REDUCTIONS = (Sum, Mean, Max)
-_SHAPES = (Reshape, Flatten, Transpose, Concatenate, Slice)
-_AFFINE = (Linear, BiasTrick)
-_ACTIVATIONS = (ReLU, LeakyReLU, ELU, Sigmoid, Tanh, Softplus, GELU, SiLU, Softmax, LogSoftmax)
-_LOSSES = (SoftmaxCE, MulticlassSVM, SigmoidCE, SquaredError, AbsoluteError, Huber, ClippedNLL, LogisticLikelihood)
-_REGULARIZERS = (L2Regularizer, L1Regularizer)
-_ALL = (*_ARITHMETIC, *_REDUCTIONS, *_SHAPES, *_AFFINE, *_ACTIVATIONS, Dropout, *_LOSSES, *_REGULARIZERS)
+if TYPE_CHECKING:
+    from layerflow.gates.activation import (
+        ELU,
+        GELU,
+        LeakyReLU,
+        LogSoftmax,
+        ReLU,
+        Sigmoid,
+        SiLU,
+        Softmax,
+        Softplus,
+        Tanh,
+    )
+    from layerflow.gates.affine import BiasTrick, Linear
+    from layerflow.gates.arithmetic import (
+        Add,
+        Divide,
+        Exp,
+        Log,
+        MatMul,
+        Maximum,
+        Minimum,
+        Multiply,
+        Negate,
+        Power,
+        Subtract,
+    )
+    from layerflow.gates.dropout import Dropout
+    from layerflow.gates.loss import ClippedNLL, LogisticLikelihood, MulticlassSVM, SigmoidCE, SoftmaxCE
+    from layerflow.gates.reduction import Max, Mean, Sum
+    from layerflow.gates.regression import AbsoluteError, Huber, SquaredError
+    from layerflow.gates.regularizer import L1Regularizer, L2Regularizer
+    from layerflow.gates.shape import Concatenate, Flatten, Reshape, Slice, Transpose
 
-GATES: dict[str, type[Gate]] = {gate.__name__: gate for gate in _ALL}
-LOSSES: tuple[str, ...] = tuple(gate.__name__ for gate in _LOSSES)
-REGULARIZERS: tuple[str, ...] = tuple(gate.__name__ for gate in _REGULARIZERS)
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "arithmetic": (
+        "Add", "Subtract", "Multiply", "Divide", "Negate", "Power", "Maximum", "Minimum", "MatMul", "Exp", "Log",
+    ),
+    "reduction": ("Sum", "Mean", "Max"),
+    "shape": ("Reshape", "Flatten", "Transpose", "Concatenate", "Slice"),
+    "affine": ("Linear", "BiasTrick"),
+    "activation": (
+        "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax",
+    ),
+    "dropout": ("Dropout",),
+    "loss": ("SoftmaxCE", "MulticlassSVM", "SigmoidCE", "ClippedNLL", "LogisticLikelihood"),
+    "regression": ("SquaredError", "AbsoluteError", "Huber"),
+    "regularizer": ("L2Regularizer", "L1Regularizer"),
+}  # fmt: skip
+LOSSES: tuple[str, ...] = FAMILIES["loss"] + FAMILIES["regression"]
+REGULARIZERS: tuple[str, ...] = FAMILIES["regularizer"]
+_FAMILY_OF = {name: family for family, names in FAMILIES.items() for name in names}
 
-__all__ = [
-    "ELU",
-    "GATES",
-    "GELU",
-    "LOSSES",
-    "REGULARIZERS",
-    "AbsoluteError",
-    "Add",
-    "BiasTrick",
-    "ClippedNLL",
-    "Concatenate",
-    "Divide",
-    "Dropout",
-    "Exp",
-    "Flatten",
-    "Huber",
-    "L1Regularizer",
-    "L2Regularizer",
-    "LeakyReLU",
-    "Linear",
-    "Log",
-    "LogSoftmax",
-    "LogisticLikelihood",
-    "MatMul",
-    "Max",
-    "Maximum",
-    "Mean",
-    "Minimum",
-    "MulticlassSVM",
-    "Multiply",
-    "Negate",
-    "Power",
-    "ReLU",
-    "Reshape",
-    "SiLU",
-    "Sigmoid",
-    "SigmoidCE",
-    "Slice",
-    "Softmax",
-    "SoftmaxCE",
-    "Softplus",
-    "SquaredError",
-    "Subtract",
-    "Sum",
-    "Tanh",
-    "Transpose",
-]
+
+class _Gates(Mapping[str, type[Gate]]):
+    """Every built-in gate by name; looking one up imports its family."""
+
+    def __getitem__(self, name: str) -> type[Gate]:
+        gate: type[Gate] = getattr(importlib.import_module(f"layerflow.gates.{_FAMILY_OF[name]}"), name)
+        return gate
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_FAMILY_OF)
+
+    def __len__(self) -> int:
+        return len(_FAMILY_OF)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _FAMILY_OF
+
+
+GATES: Mapping[str, type[Gate]] = _Gates()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FAMILY_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    gate = globals()[name] = GATES[name]
+    return gate
+
+
+__all__ = [  # noqa: RUF022 (the families in the order of the table above)
+    "GATES", "LOSSES", "REGULARIZERS",
+    "Add", "Subtract", "Multiply", "Divide", "Negate", "Power", "Maximum", "Minimum", "MatMul", "Exp", "Log",
+    "Sum", "Mean", "Max", "Reshape", "Flatten", "Transpose", "Concatenate", "Slice", "Linear", "BiasTrick",
+    "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax", "Dropout",
+    "SoftmaxCE", "MulticlassSVM", "SigmoidCE", "ClippedNLL", "LogisticLikelihood",
+    "SquaredError", "AbsoluteError", "Huber", "L2Regularizer", "L1Regularizer",
+]  # fmt: skip
