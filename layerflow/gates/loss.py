@@ -40,37 +40,41 @@ class SoftmaxCE(ClassLoss):
             super().expect(scores, targets)
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
-        desired, share = self._desired(scores, targets, weights)
+        self.expect(scores.shape, targets.shape)
         shifted = scores - scores.max(axis=1, keepdims=True)  # the largest exponent is 0
         exps = np.exp(shifted)
         sums = exps.sum(axis=1, keepdims=True)
-        self.save(exps, sums, desired, share)
-        return (desired * (np.log(sums) - shifted)).sum()
+        if targets.ndim == 2:
+            desired, share = self._desired(scores, targets, weights)
+            self.save(exps, sums, desired, share)
+            return (desired * (np.log(sums) - shifted)).sum()
+        labels, class_weight = self.labels(scores, targets), self.weight_per_class(scores)
+        share = self.shares(scores, weights, None if class_weight is None else class_weight[labels])
+        self.save(exps, sums, labels, share)
+        return (share * (np.log(sums[:, 0]) - shifted[np.arange(len(labels)), labels])).sum()
 
     def backward(self, grad: Any) -> Gradients:
-        exps, sums, desired, share = self.saved
-        return self.gradient(exps * (grad * share / sums) - grad * desired)
+        exps, sums, targets, share = self.saved
+        grad_share = grad * share
+        if targets.ndim == 2:
+            return self.gradient(exps * (grad_share / sums) - grad * targets)
+        grad_scores = exps * (grad_share[:, np.newaxis] / sums)
+        grad_scores[np.arange(len(targets)), targets] -= grad_share
+        return self.gradient(grad_scores)
 
     def probabilities(self, scores: Array) -> Array:
-        """Return what the scores say of each class: softmax(s), shape (batch, classes)."""
+        """Return the probability of each class, softmax(s), shape (batch, classes)."""
         exps = np.exp(scores - scores.max(axis=1, keepdims=True))
         shares: Array = exps / exps.sum(axis=1, keepdims=True)
         return shares
 
     def _desired(self, scores: Array, targets: Array, weights: Array | None) -> tuple[Array, Array]:
-        """The probability that the target gives to each class, times the sample's share in the mean; and that share."""
-        self.expect(scores.shape, targets.shape)
+        """The target probabilities times each sample's share in the mean, and that share, class weights included."""
         class_weight = self.weight_per_class(scores)
-        if targets.ndim == 2:
-            desired = self._probabilities(scores, targets) * self.shares(scores, weights)[:, np.newaxis]
-            if class_weight is not None:
-                desired = self.normalised(desired * class_weight.astype(scores.dtype))
-            return desired, desired.sum(axis=1, keepdims=True)
-        labels = self.labels(scores, targets)
-        share = self.shares(scores, weights, None if class_weight is None else class_weight[labels])
-        desired = np.zeros(scores.shape, scores.dtype)
-        desired[np.arange(len(labels)), labels] = share
-        return desired, share[:, np.newaxis]
+        desired = self._probabilities(scores, targets) * self.shares(scores, weights)[:, np.newaxis]
+        if class_weight is not None:
+            desired = self.normalised(desired * class_weight.astype(scores.dtype))
+        return desired, desired.sum(axis=1, keepdims=True)
 
     def _probabilities(self, scores: Array, targets: Array) -> Array:
         probabilities = targets.astype(scores.dtype, copy=False)
