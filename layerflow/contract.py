@@ -55,26 +55,29 @@ def _is_shape(value: Any) -> bool:
 
 
 def check_rebuild(
-    gate: Any, before: Mapping[str, Parameter], after: Mapping[str, Parameter], shapes: Sequence[Shape]
+    gate: Any,
+    parameters: Mapping[str, Parameter],
+    again: Mapping[str, Parameter],
+    attributes: Mapping[str, Any],
+    shapes: Sequence[Shape],
 ) -> None:
-    """Raise `GateError` when a second build asks for a parameter of another shape than the first one made."""
-    for name, parameter in before.items():
-        again = after.get(name, parameter)
-        if parameter.has_value and again.has_value and again.value.shape != parameter.value.shape:
-            given = ", ".join(map(str, shapes))
+    """Raise `GateError` when a second build asks for something else than the first, which the gate's other uses need.
+
+    The parameters, before and `again` after it, must agree in shape; the plain ones of the attributes that the gate had
+    before must not have changed.
+    """
+    given = ", ".join(map(str, shapes))
+    for name, parameter in parameters.items():
+        other = again.get(name, parameter)
+        if parameter.has_value and other.has_value and other.value.shape != parameter.value.shape:
             raise GateError(
                 f"{gate!r}: {name} has shape {parameter.value.shape} since it was first built, and input of shape "
-                f"{given} needs {again.value.shape}; use a new gate, or input of the first width"
+                f"{given} needs {other.value.shape}; use a new gate, or input of the first width"
             )
-
-
-def check_attributes(gate: Any, before: Mapping[str, Any], shapes: Sequence[Shape]) -> None:
-    """Raise `GateError` when a second build has changed a plain attribute: the gate's other places would see it too."""
-    for name, old in before.items():
+    for name, old in attributes.items():
         new = vars(gate).get(name, old)
         if new is not old and _is_plain(old) and _is_plain(new) and not np.array_equal(old, new):
-            vars(gate).update(before)
-            given = ", ".join(map(str, shapes))
+            vars(gate).update(attributes)
             raise GateError(
                 f"{gate!r}: build sets {name} to {new!r} for input of shape {given}; an earlier build has set it to "
                 f"{old!r}, and a gate used at several places has only one. Use a new gate, or take it from x.shape in "

@@ -28,15 +28,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from layerflow.contract import Shape as Shape
-from layerflow.contract import (
-    as_upstreams,
-    changed,
-    check_attributes,
-    check_backward,
-    check_build,
-    check_forward,
-    check_rebuild,
-)
+from layerflow.contract import as_upstreams, changed, check_backward, check_build, check_forward, check_rebuild
 from layerflow.errors import GateError
 from layerflow.parameter import Array, Buffer, Cell, Parameter, as_input, float_type
 
@@ -58,13 +50,17 @@ class Run(NamedTuple):
     outputs: list[tuple[Shape, np.dtype[Any]]]
     parameters: list[tuple[Parameter, Array]]
 
+    @classmethod
+    def of(cls, inputs: Sequence[Any], outputs: Sequence[Any], parameters: list[tuple[Parameter, Array]]) -> "Run":
+        """Note what a forward has read and returned."""
+        return cls([x.shape for x in inputs], [(np.shape(y), float_type(y)) for y in outputs], parameters)
+
 
 class Gate:
     """One differentiable step. Subclass it and write `forward` and `backward`; nothing else is asked for.
 
     There is no `super().__init__()` to call and nothing to register: parameters are found in the attributes (in lists,
-    tuples, dicts and inner gates too), and the constructor's arguments are recorded, so that a gate can be written to
-    YAML and rebuilt.
+    tuples, dicts and inner gates too), and the constructor's arguments are recorded, so that a gate can be rebuilt.
 
     Attributes:
         training: False while a model is evaluated; written by the container before each sweep.
@@ -168,12 +164,11 @@ class Gate:
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Every `Parameter` by its dotted name; one that is held twice appears once, under its first name."""
-        found = list(find(self, Parameter))
-        named = dict(found)
-        if len(named) < len(found):
-            names = [name for name, _ in found]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise GateError(f"{self!r}: two parameters have the name {twice!r}; rename a gate or an attribute")
+        named: dict[str, Parameter] = {}
+        for name, parameter in find(self, Parameter):
+            if name in named:
+                raise GateError(f"{self!r}: two parameters have the name {name!r}; rename a gate or an attribute")
+            named[name] = parameter
         return named
 
     def parameters(self) -> list[Parameter]:
@@ -261,11 +256,6 @@ def saved_in(memory: Any) -> list[Any]:
     return [entry[1] for entry in memory] if isinstance(memory, list) else [memory]
 
 
-def is_held(memory: Memory) -> bool:
-    """Whether nothing has run the gates since, so that they still hold what was remembered."""
-    return all(entry[0]._memory is memory for entry in memory)
-
-
 def exchange(memory: Memory) -> Memory:
     """Put back what a forward left; return what the gates held instead, to be put back afterwards."""
     found = [(entry[0], entry[0]._saved, entry[0]._ran, entry[0].__dict__) for entry in memory]
@@ -339,10 +329,9 @@ def _checked_build(build: Callable[..., Any]) -> Callable[..., Any]:
         parameters, attributes = self.named_parameters(), dict(vars(self))
         kept = {key: item for key, item in attributes.items() if _holds_state(item, self._is_built)}
         returned = check_build(self, build(self, rng, *shapes), shapes)
-        check_rebuild(self, parameters, self.named_parameters(), shapes)
+        again = self.named_parameters()
         vars(self).update(kept)
-        if self._is_built:
-            check_attributes(self, attributes, shapes)
+        check_rebuild(self, parameters, again, attributes if self._is_built else {}, shapes)
         self._is_built = True
         return returned
 
@@ -378,15 +367,10 @@ def _checked_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
             output = forward(self, *inputs, **named)
         finally:
             CURRENT.depth -= 1
-        self._ran = run_of(inputs, check_forward(self, output), watched)
+        self._ran = Run.of(inputs, check_forward(self, output), watched)
         return output
 
     return checked
-
-
-def run_of(inputs: Sequence[Any], outputs: Sequence[Any], parameters: list[tuple[Parameter, Array]]) -> Run:
-    """Note what a forward has read and returned."""
-    return Run([x.shape for x in inputs], [(np.shape(y), float_type(y)) for y in outputs], parameters)
 
 
 def _checked_backward(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:

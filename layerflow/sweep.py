@@ -14,7 +14,7 @@ import numpy as np
 
 from layerflow.contract import Shape, check_backward, check_forward, check_outputs
 from layerflow.errors import Place, Placed, file_and_line
-from layerflow.gate import Gate, Gradients, exchange, gates_in, is_held, remember
+from layerflow.gate import Gate, Gradients, exchange, gates_in, remember
 from layerflow.parameter import Array, Parameter, as_input, float_type
 
 
@@ -75,13 +75,16 @@ class Step(Placed):
         """Run the gate's backward on what its forward left at this step; the gate is left as it was found."""
         gate = self.gate
         gate.needs_grad = self.needs_grad
+        if self.is_operator:
+            gate._saved = memory
+            return gate.bare_backward(*grads)
         if type(memory) is not list:
             found, gate._saved = gate._saved, memory
             try:
                 return gate.bare_backward(*grads)
             finally:
                 gate._saved = found
-        if is_held(memory):
+        if all(entry[0]._memory is memory for entry in memory):  # nothing has run these gates since
             return gate.bare_backward(*grads)
         held = exchange(memory)
         try:

@@ -1,7 +1,8 @@
 """What `Sequential` and `ComputationalGraph` share: they lay out steps, and the sweeps do the rest."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from layerflow.contract import Shape, as_upstream, changed
 from layerflow.errors import GateError, Place
-from layerflow.gate import CURRENT, Gate, Gradients, build_by_hand, find, run_of
+from layerflow.gate import CURRENT, Gate, Gradients, Run, build_by_hand, find
 from layerflow.parameter import Array, Parameter, as_input, float_type
 from layerflow.sweep import Step, backward_sweep, forward_sweep, write_gradients
 
@@ -21,6 +22,7 @@ class Container(Gate, checked=False):
         steps: the uses of gates, in the order in which they run.
         values, grads: what the last sweeps computed, by slot.
         memories: what the gates keep for backward, by the first slot that their step writes.
+        writers: the index of the step that writes a slot; `None` for inputs, parameters and constants.
         sources: the slots that read a `Parameter`.
         constants: the slots whose value never changes.
         needed: which slots need a gradient.
@@ -38,6 +40,7 @@ class Container(Gate, checked=False):
         self.values: list[Any] = []
         self.grads: list[Any] = []
         self.memories: list[Any] = []
+        self.writers: list[int | None] = []
         self.sources: dict[int, Parameter] = {}
         self.constants: dict[int, Any] = {}
         self.needed: dict[int, bool] = {}
@@ -46,14 +49,16 @@ class Container(Gate, checked=False):
         self.output_slots: tuple[int, ...] = ()
         self._names: dict[Parameter, str] | None = None
         self._seen: dict[Parameter, tuple[Array, int]] = {}  # the value read, and the first step that read it
+        self._reached: list[int] | None = None  # the slots with a gradient, after a backward from a node
 
     # Laying out steps --------------------------------------------------------------------------------------------
 
     def new_slot(self, value: Any = None, needs_grad: bool = False) -> int:
         """Make room for one more value, its gradient, and what a gate keeps of it."""
         self.needed[len(self.values)] = needs_grad
-        for by_slot, item in (self.values, value), (self.grads, None), (self.memories, None):
-            by_slot.append(item)
+        self.values.append(value)
+        for by_slot in self.grads, self.memories, self.writers:
+            by_slot.append(None)
         return len(self.values) - 1
 
     def lay(
@@ -61,7 +66,7 @@ class Container(Gate, checked=False):
     ) -> None:
         """Append the step of a gate, or all the steps of a nested container."""
         if not isinstance(gate, Container) or not gate.is_plain:
-            self.steps.append(Step(name, gate, reads, writes, place=place))
+            self._append(Step(name, gate, reads, writes, place=place))
             return
         gate.finish()
         if len(gate.input_slots) != len(reads):
@@ -86,7 +91,12 @@ class Container(Gate, checked=False):
             slots |= zip(step.writes, outputs, strict=True)
             own = Step(f"{name}.{step.name}", step.gate, inputs, outputs, place=place or step.place)
             own.is_operator = step.is_operator
-            self.steps.append(own)
+            self._append(own)
+
+    def _append(self, step: Step) -> None:
+        for slot in step.writes:
+            self.writers[slot] = len(self.steps)
+        self.steps.append(step)
 
     def slots_for(self, gate: Gate) -> tuple[int, ...]:
         """Make room for the outputs of a gate, as many as are known before it has run."""
@@ -103,6 +113,8 @@ class Container(Gate, checked=False):
             raise GateError(f"{step.gate!r} has {count} outputs, but {len(step.writes)} were expected")
         (first,) = step.writes
         step.writes = (first, *[self.new_slot() for _ in range(count - 1)])
+        for slot in step.writes:
+            self.writers[slot] = self.writers[first]
 
         def widened(slots: tuple[int, ...]) -> tuple[int, ...]:
             return tuple([new for slot in slots for new in (step.writes if slot == first else (slot,))])
@@ -201,7 +213,7 @@ class Container(Gate, checked=False):
         finally:
             CURRENT.depth -= 1
         outputs = tuple([values[slot] for slot in self.output_slots])
-        self._ran = run_of(inputs, outputs, [])
+        self._ran = Run.of(inputs, outputs, [])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def backward(self, *grads: Any) -> Gradients:
@@ -226,8 +238,9 @@ class Container(Gate, checked=False):
         given = dict(zip(outputs, grads or [None] * len(outputs), strict=True))
         if any(grad is not None for grad in grads):
             given = {slot: grad for slot, grad in given.items() if grad is not None}
-        self.check_unchanged(range(len(self.steps)))
-        self.grads = [None] * len(self.values)
+        for index in range(len(self.steps)) if self._seen else ():
+            self.check_unchanged(index)
+        self.grads, self._reached = [None] * len(self.values), None
         learned = self.sweep_back(given, reversed(self.steps))
         if learned.keys() != self.parameter_names().keys():
             self._names = None  # perhaps a gate was given another parameter since
@@ -250,21 +263,48 @@ class Container(Gate, checked=False):
                 learned[parameter] = learned[parameter] + arrived if parameter in learned else arrived
         return learned
 
-    def check_unchanged(self, indices: Iterable[int]) -> None:
-        """Raise `GateError` when a parameter was changed since the steps with these indices have read it."""
-        if not self._seen:
-            return
-        unchanged: set[Parameter] = set()
-        for index in indices:
-            step = self.steps[index]
-            held = [self.sources[slot] for slot in step.reads if slot in self.sources]
-            for parameter in (*step.parameters, *held):
-                value, since = self._seen.get(parameter, (None, 0))
-                if value is None or (parameter in unchanged and since <= index):
-                    continue
-                if index < since or not parameter.equals(value):
-                    raise changed(self, parameter)
-                unchanged.add(parameter)
+    def check_unchanged(self, index: int) -> None:
+        """Raise `GateError` when a parameter was changed since the step with this index has read it."""
+        step = self.steps[index]
+        for parameter in (*step.parameters, *[self.sources[slot] for slot in step.reads if slot in self.sources]):
+            value, since = self._seen.get(parameter, (None, 0))
+            if value is not None and (index < since or not parameter.equals(value)):
+                raise changed(self, parameter)
+
+    def _passing(self, slot: int) -> Iterator[Step]:
+        """Yield the steps behind a slot, last first, each once the gradients behind it have arrived."""
+        steps, writers, grads, reached = self.steps, self.writers, self.grads, self._reached
+        assert reached is not None
+        index = writers[slot]
+        waiting = [] if index is None else [-index]
+        last = None
+        while waiting:
+            index = -heappop(waiting)
+            if index == last:
+                continue
+            last, step = index, steps[index]
+            if self._seen:
+                self.check_unchanged(index)
+            yield step
+            for slot in step.reads:
+                if grads[slot] is not None:
+                    reached.append(slot)
+                    writer = writers[slot]
+                    if writer is not None:
+                        heappush(waiting, -writer)
+
+    def _read(self, slot: int, index: int) -> None:
+        """Read the present value of a parameter that a node holds, for the step with this index."""
+        parameter = self.sources[slot]
+        if parameter.has_value:
+            self._watch(parameter, index)
+        self.values[slot] = parameter.present if parameter.has_value else None
+
+    def _watch(self, parameter: Parameter, index: int) -> None:
+        """Keep the value that a step reads, unless an earlier step has read the same."""
+        seen = self._seen.get(parameter)
+        if seen is None or not parameter.equals(seen[0]):
+            self._seen[parameter] = parameter.value.copy(), index
 
     def described(self, slot: int) -> str:
         """A slot in words."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.containers.container import Container
-from layerflow.containers.node import Node
+from layerflow.containers.node import VALUE, Node
 from layerflow.errors import GateError, did_you_mean, users_place
 from layerflow.gate import Gate, Run, build_by_hand
 from layerflow.parameter import Parameter, as_input
@@ -38,13 +38,11 @@ class ComputationalGraph(Container, checked=False):
     def __init__(self) -> None:
         super().__init__()
         self._nodes: dict[str, Node] = {}
-        self._unnamed: list[tuple[Node, Step | None]] = []
+        self._unnamed: list[Node] = []
         self._counts: dict[str, int] = {}
         self._waiting: dict[str, tuple[Gate, list[Wire], list[Node]]] = {}
         self._chosen: tuple[Wire, ...] = ()
-        self._writers: dict[int, int] = {}  # slot -> index of the step that writes it
-        self._indexed = 0  # how many steps that covers
-        self._reached: tuple[set[int], set[Parameter]] | None = None  # by the last backward from a node
+        self._learned: dict[Parameter, Any] = {}  # by the last backward from a node
         self._is_built = True  # there is nothing yet that would wait for shapes
 
     # Where values come from --------------------------------------------------------------------------------------
@@ -79,25 +77,13 @@ class ComputationalGraph(Container, checked=False):
         if type(value) is np.float64 and other is not None and other.dtype.kind == "f":
             value = other.dtype.type(value)
         if name is None:
-            node = Node(self, self.new_slot(value))
-            self._unnamed.append((node, None))
+            slot = self.new_slot(value)
+            node = Node(self, slot, Step("", VALUE, (), (slot,)))
+            self._unnamed.append(node)
         else:
             node = self._new_node(name, value=value)
         self.constants[node.slot] = value
         return node
-
-    def _read(self, slot: int, index: int) -> None:
-        """Read the present value of a parameter that a node holds, for the step with this index."""
-        parameter = self.sources[slot]
-        if parameter.has_value:
-            self._watch(parameter, index)
-        self.values[slot] = parameter.present if parameter.has_value else None
-
-    def _watch(self, parameter: Parameter, index: int) -> None:
-        """Keep the value that a step reads, unless an earlier step has read the same."""
-        seen = self._seen.get(parameter)
-        if seen is None or not parameter.equals(seen[0]):
-            self._seen[parameter] = parameter.value.copy(), index
 
     # Building ----------------------------------------------------------------------------------------------------
 
@@ -126,9 +112,7 @@ class ComputationalGraph(Container, checked=False):
             raise GateError(f"{name!r} is {gate!r}, not a gate")
         mark = len(self.values), len(self.steps)
         try:
-            if name in self.nodes:
-                raise GateError(f"the graph already has a node {self.nodes[name]}; names must differ")
-            nodes = self._output_nodes(name, gate, self.slots_for(gate))
+            nodes = self._new_nodes(Step(name, gate, (), self.slots_for(gate), place=users_place()))
             read = [self.nodes.get(wire) if isinstance(wire, str) else wire for wire in wires]
             if all(other is not None and other.value is not None for other in read):
                 nodes = self._compute(nodes, gate, tuple([self._node(wire).slot for wire in wires]))
@@ -141,14 +125,10 @@ class ComputationalGraph(Container, checked=False):
         self.output_slots = ()
         return nodes[0] if len(nodes) == 1 else tuple(nodes)
 
-    def _output_nodes(self, name: str, gate: Gate, slots: Sequence[int], first: int = 0) -> list[Node]:
-        """Make the nodes of a gate's outputs."""
-        return [self._name_node(f"{name}.{i}" if i else name, slot, gate) for i, slot in enumerate(slots, first)]
-
     def _compute(self, nodes: list[Node], gate: Gate, reads: tuple[int, ...]) -> list[Node]:
         """Lay a gate whose inputs have values, and run it; return the nodes of all its outputs."""
         first = len(self.steps)
-        self.lay(nodes[0].name, gate, reads, tuple([node.slot for node in nodes]), nodes[0].place)
+        self.lay(nodes[0].name, gate, reads, nodes[0].step.writes, nodes[0].step.place)
         for index, step in enumerate(self.steps[first:], first):
             for slot in step.reads:
                 if slot in self.sources:
@@ -160,11 +140,9 @@ class ComputationalGraph(Container, checked=False):
                 self._watch(parameter, index)
             forward_sweep((step,), self.values, self.memories, self.training, self.widen)
             self.shapes |= {slot: np.shape(self.values[slot]) for slot in step.writes}
-            if nodes[0].slot in step.writes and len(step.writes) > len(nodes):
-                by_slot = {node.slot: node for node in self._nodes.values()}
-                nodes = [by_slot[slot] for slot in step.writes]
         self._ran = Run([], [], [])
-        return nodes
+        name, count = nodes[0].name, len(nodes[0].step.writes)
+        return nodes + [self._nodes[f"{name}.{i}"] for i in range(len(nodes), count)]
 
     def widen(self, step: Step, count: int) -> None:
         """Make room for all outputs of a gate, and nodes for them."""
@@ -172,7 +150,8 @@ class ComputationalGraph(Container, checked=False):
         super().widen(step, count)
         node = next((node for node in self._nodes.values() if node.slot == step.writes[0]), None)
         if node is not None and count > before:
-            self._output_nodes(node.name, step.gate, step.writes[before:], before)
+            node.step.writes = step.writes
+            self._new_nodes(node.step, before)
             for slot in step.writes:
                 self.needed[slot] = self.needed[step.writes[0]]
 
@@ -186,7 +165,8 @@ class ComputationalGraph(Container, checked=False):
             self._read(slot, len(self.steps))
         value = self.values[slot]
         if value is None:
-            return self._node_of(self.apply(copy.copy(gate), operand))
+            node: Node = self.apply(copy.copy(gate), operand)
+            return node
         return self._result(gate, (value,), (slot,), (self.needed[slot] and gate.differentiable,))
 
     def operate(self, gate: Gate, left: Any, right: Any) -> Node:
@@ -205,12 +185,9 @@ class ComputationalGraph(Container, checked=False):
             self._read(j, len(self.steps))
         x, y = values[i], values[j]
         if x is None or y is None:
-            return self._node_of(self.apply(copy.copy(gate), left, right))
+            node: Node = self.apply(copy.copy(gate), left, right)
+            return node
         return self._result(gate, (x, y), (i, j), (needed[i], needed[j]))
-
-    def _node_of(self, node: Any) -> Node:
-        assert isinstance(node, Node)  # operators have one output
-        return node
 
     def _result(
         self, gate: Gate, inputs: tuple[Any, ...], reads: tuple[int, ...], needs_grad: tuple[bool, ...]
@@ -231,28 +208,17 @@ class ComputationalGraph(Container, checked=False):
         frame = sys._getframe(3)  # who called the method of Node that called `transform` or `operate`
         place = frame.f_code, frame.f_lasti
         step = Step("", gate, reads, (slot,), needs_grad, place, True)
-        node = Node(self, slot, place)
+        node = Node(self, slot, step)
         values.append(output)
         self.grads.append(None)
         self.memories.append(gate._saved)
+        self.writers.append(len(self.steps))
         self.needed[slot] = True in needs_grad
         self.steps.append(step)
-        self._unnamed.append((node, step))
-        if self._ran is None:
-            self._ran = Run([], [], [])
+        self._unnamed.append(node)
+        self._ran = self._ran or Run([], [], [])
         self.output_slots = ()
         return node
-
-    def own_gate(self, slot: int) -> Gate | None:
-        """The gate that computes a slot; an operator's is split off from those that serve other steps."""
-        index = self._writer(slot)
-        if index is None:
-            return None
-        step = self.steps[index]
-        if step.is_operator:
-            step.gate = copy.copy(step.gate)
-            step.gate._saved, step.gates, step.is_operator = self.memories[slot], (step.gate,), False
-        return step.gate
 
     def output(self, *nodes: Wire) -> None:
         """Say which nodes are the outputs, in order."""
@@ -260,19 +226,23 @@ class ComputationalGraph(Container, checked=False):
 
     def clear(self) -> None:
         """Forget inputs, constants and results; parameters and their nodes stay."""
-        kept = [(node, self.sources[node.slot]) for node in self.nodes.values() if node.slot in self.sources]
-        gone = [node for node in self.nodes.values() if node.slot not in self.sources]
+        nodes, sources = self.nodes, self.sources
         ComputationalGraph.__init__(self)
-        for node in gone:
-            del node.graph
-        for node, parameter in kept:
-            node.slot = self.new_slot(needs_grad=True)
-            self.sources[node.slot] = parameter
-            self._nodes[node.name] = node
+        for name, node in nodes.items():
+            if node.slot not in sources:
+                del node.graph
+                continue
+            parameter, node.slot = sources[node.slot], self.new_slot(needs_grad=True)
+            node.step.writes = (node.slot,)
+            self.sources[node.slot], self._nodes[name] = parameter, node
 
     def members(self) -> dict[str, Any]:
         """The gates and parameters by the names of their nodes; operators, which hold nothing, are left out."""
-        return {name: node._gate or self.sources.get(node.slot) for name, node in self._nodes.items()}
+        return {
+            name: self.sources.get(node.slot) if node.step.gate is VALUE else node.step.gate
+            for name, node in self._nodes.items()
+            if not node.step.is_operator
+        }
 
     def finish(self) -> None:
         """Lay the waiting gates in topological order and settle which nodes are the outputs."""
@@ -282,7 +252,7 @@ class ComputationalGraph(Container, checked=False):
         for name in self._order() if self._waiting else ():
             gate, wires, nodes = self._waiting[name]
             reads = tuple([self._node(wire, name).slot for wire in wires])
-            self.lay(name, gate, reads, tuple([node.slot for node in nodes]), nodes[0].place)
+            self.lay(name, gate, reads, nodes[0].step.writes, nodes[0].step.place)
             del self._waiting[name]
         if not self.output_slots:
             read = {slot for step in self.steps for slot in step.reads}
@@ -314,8 +284,6 @@ class ComputationalGraph(Container, checked=False):
             cycle = " -> ".join(error.args[1])
             raise GateError(f"the graph has a cycle: {cycle}; a gate cannot depend on its own output") from None
 
-    # Sweeps ------------------------------------------------------------------------------------------------------
-
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run the graph on its inputs, given in order or by name; an input left out keeps the value it has."""
         self.finish()
@@ -327,34 +295,14 @@ class ComputationalGraph(Container, checked=False):
         """Run back from any node that has a value, through what it depends on and nothing else."""
         if node.value is None:
             raise GateError(f"backward from {node}, which has no value yet: run forward first")
-        visited = self._ancestors(node.slot)
-        self.check_unchanged(visited)
-        slots, parameters = self._reached or (set(range(len(self.grads))), set())
-        for slot in slots:
+        if self._reached is None:
+            self.grads = [None] * len(self.values)
+        for slot in self._reached or ():
             self.grads[slot] = None
-        steps = [self.steps[index] for index in visited]
-        learned = self.sweep_back({node.slot: grad}, steps)
-        write_gradients({*parameters, *learned, *[p for step in steps for p in step.parameters]}, learned)
-        self._reached = {node.slot, *[slot for step in steps for slot in (*step.reads, *step.writes)]}, set(learned)
-
-    def _ancestors(self, slot: int) -> list[int]:
-        """The indices of the steps that pass a gradient from a slot on, last first."""
-        found: set[int] = set()
-        waiting = [slot]
-        while waiting:
-            index = self._writer(waiting.pop())
-            if index is not None and index not in found:
-                found.add(index)
-                step = self.steps[index]
-                waiting += [slot for slot, needed in zip(step.reads, step.needs_grad, strict=True) if needed]
-        return sorted(found, reverse=True)
-
-    def _writer(self, slot: int) -> int | None:
-        """The index of the step that writes a slot; `None` for an input, a parameter or a constant."""
-        for index in range(self._indexed, len(self.steps)):
-            self._writers.update(dict.fromkeys(self.steps[index].writes, index))
-        self._indexed = len(self.steps)
-        return self._writers.get(slot)
+        self._reached = [node.slot]
+        before = self._learned
+        self._learned = learned = self.sweep_back({node.slot: grad}, self._passing(node.slot))
+        write_gradients((before | learned).keys(), learned)
 
     @property
     def input_names(self) -> list[str]:
@@ -392,11 +340,10 @@ class ComputationalGraph(Container, checked=False):
     def name_results(self) -> None:
         """Name the results of operators, and the constants in them, that are still without a name."""
         unnamed, self._unnamed = self._unnamed, []
-        for node, step in unnamed:
-            node._name = self._free_name("constant" if step is None else type(step.gate).__name__.lower())
-            if step is not None:
-                step.name = node._name
-            self._nodes[node._name] = node
+        for node in unnamed:
+            gate = node.step.gate
+            node.step.name = name = self._free_name("constant" if gate is VALUE else type(gate).__name__.lower())
+            self._nodes[name] = node
 
     def __getitem__(self, name: str) -> Node:
         if name not in self.nodes:
@@ -418,15 +365,20 @@ class ComputationalGraph(Container, checked=False):
         return self[wire]
 
     def _new_node(self, name: str, value: Any = None, needs_grad: bool = False) -> Node:
-        return self._name_node(name, self.new_slot(value, needs_grad))
-
-    def _name_node(self, name: str, slot: int, gate: Gate | None = None) -> Node:
-        if name in self.nodes:
-            raise GateError(f"the graph already has a node {self.nodes[name]}; names must differ")
-        node = self._nodes[name] = Node(self, slot, users_place(), name, gate)
-        if gate is not None:
-            self._names = None
+        """Make the node of a value that no gate computes."""
+        (node,) = self._new_nodes(Step(name, VALUE, (), (len(self.values),), place=users_place()))
+        self.new_slot(value, needs_grad)
         return node
+
+    def _new_nodes(self, step: Step, first: int = 0) -> list[Node]:
+        """Make the nodes of what a step writes, but for those that are there already."""
+        nodes = [Node(self, slot, step) for slot in step.writes[first:]]
+        for node in nodes:
+            if (name := node.name) in self.nodes:
+                raise GateError(f"the graph already has a node {self.nodes[name]}; names must differ")
+            self._nodes[name] = node
+        self._names = None
+        return nodes
 
     def _free_name(self, kind: str) -> str:
         self._counts[kind] = count = self._counts.get(kind, 0) + 1
@@ -435,13 +387,12 @@ class ComputationalGraph(Container, checked=False):
 
     def _roll_back(self, slots: int, steps: int) -> None:
         """Forget all nodes, slots and steps since the mark: what failed leaves the graph as it was."""
-        for by_index in self.values, self.grads, self.memories:
+        for by_index in self.values, self.grads, self.memories, self.writers:
             del by_index[slots:]
         del self.steps[steps:]
         self._nodes = {name: node for name, node in self._nodes.items() if node.slot < slots}
-        self._unnamed = [pair for pair in self._unnamed if pair[0].slot < slots]
-        for by_slot in (self.sources, self.constants, self.shapes, self.needed, self._writers):
+        self._unnamed = [node for node in self._unnamed if node.slot < slots]
+        for by_slot in (self.sources, self.constants, self.shapes, self.needed):
             for slot in [slot for slot in by_slot if slot >= slots]:
                 del by_slot[slot]
-        self._indexed = min(self._indexed, steps)
         self._names = None

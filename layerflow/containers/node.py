@@ -1,5 +1,6 @@
 """One value of a `ComputationalGraph`: calling gates on nodes and computing with them builds the graph."""
 
+import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -7,13 +8,14 @@ import numpy as np
 
 from layerflow.containers.shown import show
 from layerflow.contract import Shape
-from layerflow.errors import GateError, Place, Placed, file_and_line
+from layerflow.errors import GateError, file_and_line
 from layerflow.gate import Gate, Gradients
 from layerflow.gates.activation import ReLU, Sigmoid, Tanh
 from layerflow.gates.arithmetic import Add, Divide, Exp, Log, MatMul, Maximum, Multiply, Negate, Power, Subtract
 from layerflow.gates.reduction import Max, Mean, Sum
 from layerflow.gates.settings import Axes
 from layerflow.gates.shape import Reshape, Slice, Transpose
+from layerflow.sweep import Step
 
 if TYPE_CHECKING:
     from layerflow.containers.graph import ComputationalGraph
@@ -37,49 +39,53 @@ MAXIMUM, POWER, DETACH = Maximum(), Power(), Detach()
 _power = lru_cache(maxsize=64)(Power)
 
 
-class Node(Placed):
+class Value(Gate):
+    """Stands where no gate computes a node; copies and pickles keep it as it is."""
+
+    def __reduce__(self) -> str:
+        return "VALUE"
+
+
+VALUE = Value()
+
+
+class Node:
     """A named value of a graph: an input, a parameter, a constant, or an output of a gate.
 
     Attributes:
         graph: the graph it belongs to.
         slot: where the graph keeps its value and its gradient.
-        place: where in the user's code it was added.
+        step: what computes it, with its name and the line that added it; the gate is `VALUE` where nothing does.
     """
 
-    __slots__ = ("_gate", "_name", "graph", "place", "slot")
+    __slots__ = ("graph", "slot", "step")
 
-    def __init__(
-        self,
-        graph: "ComputationalGraph",
-        slot: int,
-        place: Place | None = None,
-        name: str = "",
-        gate: Gate | None = None,
-    ) -> None:
+    def __init__(self, graph: "ComputationalGraph", slot: int, step: Step) -> None:
         self.graph = graph
         self.slot = slot
-        self.place = place
-        self._name = name
-        self._gate = gate
+        self.step = step
 
     def __getattr__(self, name: str) -> Any:
         if name == "graph":  # which only `clear` takes away
-            raise GateError(f"node {self._name!r} is no longer there: its graph was cleared; add it again")
+            raise GateError(f"node {self.step.name!r} is no longer there: its graph was cleared; add it again")
         raise AttributeError(f"a node has no attribute {name!r}")
 
     @property
     def name(self) -> str:
         """Its name, unique in the graph; results of operators are named when that is first asked for."""
-        if not self._name:
+        if not self.step.name:
             self.graph.name_results()
-        return self._name
+        number = self.step.writes.index(self.slot)
+        return f"{self.step.name}.{number}" if number else self.step.name
 
     @property
     def gate(self) -> Gate | None:
         """The gate that computes it; `None` for inputs, parameters and constants."""
-        if self._gate is None:
-            self._gate = self.graph.own_gate(self.slot)
-        return self._gate
+        step = self.step
+        if step.is_operator:  # by hand, a gate of its own, apart from those that serve other steps
+            step.gate, step.is_operator = copy.copy(step.gate), False
+            step.gate._saved, step.gates = self.graph.memories[self.slot], (step.gate,)
+        return None if step.gate is VALUE else step.gate
 
     @property
     def shape(self) -> Shape:
@@ -252,7 +258,7 @@ class Node(Placed):
         return f"<Node {self.name!r}: {'value' if self.gate is None else repr(self.gate)}>"
 
     def __str__(self) -> str:
-        return f"{self.name!r}{f' (added at {file_and_line(self.place)})' if self.place else ''}"
+        return f"{self.name!r}{f' (added at {file_and_line(self.step.place)})' if self.step.place else ''}"
 
 
 def _value(operand: Any) -> Any:

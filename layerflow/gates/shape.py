@@ -183,5 +183,5 @@ def _index(gate: Gate, part: object) -> Index:
         return named[text] if text in named else int(text)
     except (ValueError, TypeError, KeyError):
         raise GateError(
-            f"{gate!r}: {part!r} is not an index; write whole numbers, slices, ... or None, as in Slice('1:3, 0')"
+            f"{gate!r}: {part!r} is not a basic index; write whole numbers, slices, ... or None, as in Slice('1:3, 0')"
         ) from None

@@ -114,7 +114,7 @@ class Subject:
         return [np.asarray(self.rng.uniform(0.5, 1.5, shape) * self.rng.choice([-1.0, 1.0], shape)) for shape in shapes]
 
     def _build(self) -> None:
-        if isinstance(self.gate, Container) or self.gate.has_build:
+        if self.gate.has_build or not all(parameter.has_value for parameter in self.gate.parameters()):
             with blamed(self.written, "build"):
                 self.gate.build(self.rng, *(x.shape for x in self.inputs))
         self.gate._is_built = True
