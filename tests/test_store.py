@@ -1,5 +1,8 @@
 """The flat vectors: every parameter a view, whatever the model."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -107,3 +110,70 @@ def test_load_brings_saved_values_back(parts):
 def test_loading_the_vector_of_another_model_is_an_error(parts):
     with pytest.raises(lf.GateError, match=r"the model has 7 parameter values, the saved vector has shape \(6,\)"):
         lf.ParameterStore(parts).load(np.zeros(6))
+
+
+# One store at a time ----------------------------------------------------------------------------------------------
+
+
+def test_the_store_that_loses_a_parameter_says_so_and_the_new_one_works(parts):
+    first = lf.ParameterStore(parts)
+    held = first.values
+    second = lf.ParameterStore([parts[0]])
+    second.values[:] = 9.0
+    assert np.all(parts[0].value == 9.0)
+    for use in (lambda: first.values, lambda: first.grads, lambda: first.load(np.zeros(7))):
+        with pytest.raises(lf.GateError, match=r"this ParameterStore has lost .*another ParameterStore.*has packed it"):
+            use()
+    with pytest.raises(lf.GateError, match="has lost"):
+        lf.SGD(lr=0.1).step(first)
+    with pytest.raises(ValueError, match="read-only"):
+        held[:] = 0.0
+
+
+def test_a_store_that_is_gone_has_nothing_to_lose(parts):
+    lf.ParameterStore(parts)
+    store = lf.ParameterStore(parts)
+    store.values[:] = 1.0
+    assert np.all(parts[0].value == 1.0)
+
+
+def test_a_change_of_type_takes_a_parameter_out_of_its_store(parts):
+    store = lf.ParameterStore(parts)
+    parts[0].astype(np.float32)
+    with pytest.raises(lf.GateError, match="its dtype was changed"):
+        store.values  # noqa: B018
+
+
+def shared_encoder():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 4))
+    encoder = lf.Linear(4)
+    trainers = [
+        lf.Trainer(lf.Sequential(encoder, lf.Linear(2)), loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.1), epochs=1)
+        for _ in range(2)
+    ]
+    return encoder, trainers, x, np.arange(32) % 2
+
+
+def test_two_trainers_that_share_an_encoder_both_train_it_by_turns():
+    encoder, trainers, x, y = shared_encoder()
+    for trainer in [*trainers, *trainers, trainers[1]]:
+        before = encoder.weight.value.copy() if encoder.weight.has_value else None
+        trainer.fit(x, y)
+        assert before is None or not np.array_equal(encoder.weight.value, before)
+
+
+def test_a_trainer_whose_encoder_was_taken_over_trains_nothing_in_silence():
+    _, (first, second), x, y = shared_encoder()
+    first.prepare(x, y)
+    second.prepare(x, y)
+    with pytest.raises(lf.GateError, match="has lost"):
+        first.train_step(x, y)
+
+
+def test_copies_and_pickles_belong_to_no_store(parts):
+    store = lf.ParameterStore(parts)
+    for twin in (copy.deepcopy(parts[0]), pickle.loads(pickle.dumps(parts[0]))):
+        assert not twin.is_packed
+        twin.value = np.zeros(3)
+    assert store.values[0] == 1.0

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
 from layerflow.gates.settings import as_number
 from layerflow.gates.special import normal_cdf, sigmoid
@@ -167,6 +168,12 @@ class SiLU(Gate):
         return (grad * (s + x * s * (1 - s)),), {}
 
 
+def check_classes(gate: Any, x: Any) -> None:
+    """Raise `GateError` where there is nothing to normalise over."""
+    if x.ndim and x.shape[gate.axis] == 0:
+        raise GateError(f"{gate!r}: an input of shape {x.shape} has no elements along axis {gate.axis}")
+
+
 class Softmax(Gate):
     """y_i = e^(x_i) / sum_j e^(x_j): positive and summing to 1 along an axis.
 
@@ -176,12 +183,16 @@ class Softmax(Gate):
 
     Args:
         axis: the axis along which y sums to 1.
+
+    Raises:
+        GateError: the axis is empty.
     """
 
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
     def forward(self, x: Any) -> Any:
+        check_classes(self, x)
         exps = np.exp(x - x.max(axis=self.axis, keepdims=True))  # the largest exponent is 0
         y = exps / exps.sum(axis=self.axis, keepdims=True)
         self.save(y)
@@ -200,12 +211,16 @@ class LogSoftmax(Gate):
 
     Args:
         axis: the axis along which e^y sums to 1.
+
+    Raises:
+        GateError: the axis is empty.
     """
 
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
     def forward(self, x: Any) -> Any:
+        check_classes(self, x)
         shifted = x - x.max(axis=self.axis, keepdims=True)
         y = shifted - np.log(np.exp(shifted).sum(axis=self.axis, keepdims=True))
         self.save(y)

@@ -20,6 +20,15 @@ def with_axes(grad: Array, shape: tuple[int, ...], axis: Axes) -> Array:
     return grad.reshape([1 if i in axes else size for i, size in enumerate(shape)])
 
 
+def check_axes(gate: Gate, x: Array, axis: Axes) -> None:
+    """Raise `GateError` unless x has the axes; NumPy itself lets `axis=0` pass where x is a single number."""
+    for item in () if axis is None else (axis,) if isinstance(axis, int) else axis:
+        if not -x.ndim <= item < x.ndim:
+            raise GateError(
+                f"{gate!r}: an input of shape {x.shape} has no axis {item}; write axis=None for all elements"
+            )
+
+
 class Sum(Gate):
     """y = the sum of x, over all elements or along some axes.
 
@@ -31,7 +40,7 @@ class Sum(Gate):
         keepdims: True keeps the summed axes with size 1.
 
     Raises:
-        GateError: axis is not a whole number, a list of them, or None.
+        GateError: x has no such axis; axis is not a whole number, a list of them, or None.
     """
 
     def __init__(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> None:
@@ -39,6 +48,7 @@ class Sum(Gate):
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
+        check_axes(self, x, self.axis)
         self.save(x.shape)
         return x.sum(axis=self.axis, keepdims=self.keepdims)
 
@@ -66,6 +76,7 @@ class Mean(Gate):
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
+        check_axes(self, x, self.axis)
         if x.size == 0:
             raise GateError(f"{self!r}: the mean of no elements is undefined; the input has shape {x.shape}")
         self.save(x.shape)
@@ -96,6 +107,7 @@ class Max(Gate):
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
+        check_axes(self, x, self.axis)
         if x.size == 0:
             raise GateError(f"{self!r}: the maximum of no elements is undefined; the input has shape {x.shape}")
         y = x.max(axis=self.axis, keepdims=self.keepdims)

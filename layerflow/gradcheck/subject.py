@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.byhand import as_input
 from layerflow.containers import ComputationalGraph
 from layerflow.containers.container import Container
 from layerflow.contract import input_names
 from layerflow.errors import GateError
 from layerflow.gate import Gate
 from layerflow.gradcheck.differences import Line
-from layerflow.parameter import Array, Parameter
+from layerflow.parameter import Array, Parameter, as_input
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Subject:
         return [np.asarray(self.rng.uniform(0.5, 1.5, shape) * self.rng.choice([-1.0, 1.0], shape)) for shape in shapes]
 
     def _build(self) -> None:
-        if isinstance(self.gate, Container) or self.gate.has_build:
+        if self.gate.has_build or not all(parameter.has_value for parameter in self.gate.parameters()):
             with blamed(self.written, "build"):
                 self.gate.build(self.rng, *(x.shape for x in self.inputs))
         self.gate._is_built = True

@@ -33,7 +33,7 @@ SETTINGS = [
     (lambda: lf.Reshape("ab"), "shape must be a list of whole numbers"),
     (lambda: lf.Slice("1:b"), r"Slice\('1:b'\): '1:b' is not a basic index"),
     (lambda: lf.Slice([True, False]), "True is not a basic index"),
-    (lambda: lf.Slice(np.array([1, 2])), "is not a basic index"),
+    (lambda: lf.Slice(np.array([1.0, 2.0])), "is not a basic index"),
     (lambda: lf.Slice("1:2:3:4"), "is not a basic index"),
     (lambda: lf.Slice("1,,2"), "'' is not a basic index"),
 ]
@@ -153,3 +153,25 @@ def test_a_loss_checks_the_shapes_before_any_data_is_there():
         lf.SoftmaxCE().build(rng, (8, 3), (8, 2))
     with pytest.raises(lf.GateError, match=r"sample weights of shape \(3,\), expected \(8,\)"):
         lf.SquaredError().build(rng, (8, 1), (8,), (3,))
+
+
+SINGLE = [lf.Sum(0), lf.Mean(0), lf.Max(0), lf.Max((0,)), lf.Sum(-1)]
+
+
+@pytest.mark.parametrize("x", [3.0, np.array(3.0)], ids=["number", "0-d array"])
+@pytest.mark.parametrize("gate", SINGLE, ids=repr)
+def test_a_reduction_along_an_axis_that_is_not_there_is_an_error(gate, x):
+    with pytest.raises(lf.GateError, match=r"an input of shape \(\) has no axis (0|-1); write axis=None"):
+        gate.forward(x)
+
+
+@pytest.mark.parametrize("gate", [lf.Softmax(), lf.Softmax(0), lf.LogSoftmax()], ids=repr)
+def test_softmax_over_nothing_is_an_error(gate):
+    with pytest.raises(lf.GateError, match=r"an input of shape \(0, 0\) has no elements along axis"):
+        gate.forward(np.empty((0, 0)))
+
+
+def test_softmax_of_no_samples_is_empty():
+    gate = lf.Softmax()
+    assert gate.forward(np.empty((0, 3))).shape == (0, 3)
+    assert gate.backward(np.empty((0, 3)))[0][0].shape == (0, 3)
