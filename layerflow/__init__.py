@@ -8,10 +8,13 @@ lf.Trainer(model, loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.1)).fit(x, labels)
 """
 
 import importlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerflow import gates
 from layerflow.containers import ComputationalGraph, Node, Sequential
+from layerflow.containers.container import Container
 from layerflow.errors import ConfigError, DataError, DivergedError, GateError, LayerflowError
 from layerflow.gate import Gate
 from layerflow.parameter import Buffer, Parameter
@@ -36,6 +39,36 @@ if TYPE_CHECKING:
         Warmup,
     )
     from layerflow.training.trainer import Trainer
+
+
+def _draw(self: Container | Node, path: str | os.PathLike[str], values: bool = True) -> Path:
+    """Draw the graph into a file; of a node, everything that it depends on.
+
+    Args:
+        self: the container or node.
+        path: `.svg`, `.png`, `.html` (a page that walks through both sweeps), `.dot`, `.mmd` (Mermaid) or `.txt`.
+        values: whether values are written above the wires and gradients below, as far as there are any.
+
+    Raises:
+        LayerflowError: an unknown ending; what the format needs is not installed; the file cannot be written.
+    """
+    from layerflow.report.graph import draw
+
+    return draw(self, path, values)
+
+
+def _mimebundle(self: Container | Node, include: object = None, exclude: object = None) -> dict[str, str]:
+    """What a notebook shows: the picture, where it can be laid out, and else the table."""
+    from layerflow.report.graph import bundle
+
+    return bundle(self)
+
+
+# Pictures are made by the reports, which the core does not know: the methods are added here.
+_drawn: Any
+for _drawn in (Container, Node):
+    _drawn.draw = _draw
+    _drawn._repr_mimebundle_ = _mimebundle
 
 __version__ = "0.1.0"
 

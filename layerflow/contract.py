@@ -12,20 +12,46 @@ from layerflow.parameter import Array, Parameter, floating
 Shape = tuple[int, ...]
 
 
-def check_forward(gate: Any, output: Any) -> None:
-    """Raise `GateError` unless `output` is one array (or one number)."""
-    if not isinstance(output, np.ndarray | np.generic | int | float):
-        raise GateError(f"{gate!r}: forward returned {_describe(output)}, expected one array. Write: return y")
+def check_forward(gate: Any, output: Any) -> tuple[Any, ...]:
+    """Return the outputs; raise `GateError` unless they are one array or number, or a tuple of two or more of them."""
+    outputs = output if isinstance(output, tuple) and len(output) > 1 else (output,)
+    for index, item in enumerate(outputs):
+        if not isinstance(item, np.ndarray | np.generic | int | float):
+            place = f" as output {index}" if len(outputs) > 1 else ""
+            raise GateError(
+                f"{gate!r}: forward returned {_describe(item)}{place}, expected one array. Write: return y"
+                + (", or for several outputs: return y, z" if isinstance(output, tuple | list) else "")
+            )
+    return outputs
 
 
-def check_build(gate: Any, returned: Any, shapes: Sequence[Shape]) -> None:
-    """Raise `GateError` unless `build` returned a shape."""
-    if not isinstance(returned, tuple | list) or not all(isinstance(size, int | np.integer) for size in returned):
-        given = ", ".join(map(str, shapes))
+def check_outputs(gate: Any, outputs: tuple[Any, ...], count: int) -> None:
+    """Raise `GateError` unless forward returned as many outputs as `build` has announced."""
+    if len(outputs) != count:
+        shapes = ", ".join(str(np.shape(item)) for item in outputs)
         raise GateError(
-            f"{gate!r}: build returned {_describe(returned)} for input of shape {given}, expected the output shape. "
-            "Write: return shape, or the tuple of integers that forward's output has for shape"
+            f"{gate!r}: forward returned {_count(len(outputs), 'output')}, of shape {shapes}; build returned "
+            f"{_count(count, 'shape')}. Write in build: return {shapes if len(outputs) == 1 else f'({shapes})'}, with "
+            "one shape per output"
         )
+
+
+def check_build(gate: Any, returned: Any, shapes: Sequence[Shape]) -> Any:
+    """Return the output shape, or a tuple of them; raise `GateError` unless `build` returned that."""
+    if _is_shape(returned):
+        return tuple(returned)
+    if isinstance(returned, tuple | list) and len(returned) > 1 and all(map(_is_shape, returned)):
+        return tuple(map(tuple, returned))
+    given = ", ".join(map(str, shapes))
+    raise GateError(
+        f"{gate!r}: build returned {_describe(returned)} for input of shape {given}, expected the output shape. "
+        "Write: return shape, or the tuple of integers that forward's output has for shape; for several outputs, a "
+        "tuple of shapes"
+    )
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(size, int | np.integer) for size in value)
 
 
 def check_rebuild(
@@ -42,12 +68,59 @@ def check_rebuild(
             )
 
 
+def check_attributes(gate: Any, before: Mapping[str, Any], shapes: Sequence[Shape]) -> None:
+    """Raise `GateError` when a second build has changed a plain attribute: the gate's other places would see it too."""
+    for name, old in before.items():
+        new = vars(gate).get(name, old)
+        if new is not old and _is_plain(old) and _is_plain(new) and not np.array_equal(old, new):
+            vars(gate).update(before)
+            given = ", ".join(map(str, shapes))
+            raise GateError(
+                f"{gate!r}: build sets {name} to {new!r} for input of shape {given}; an earlier build has set it to "
+                f"{old!r}, and a gate used at several places has only one. Use a new gate, or take it from x.shape in "
+                "forward"
+            )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, int | float | str | np.generic | np.ndarray)
+
+
+def changed(gate: Any, parameter: Parameter) -> GateError:
+    """The error for a parameter that is no longer what it was in forward."""
+    name = next((name for name, other in gate.named_parameters().items() if other is parameter), parameter.name)
+    return GateError(
+        f"{type(gate).__name__}: parameter {name!r} of shape {parameter.value.shape} was changed between forward and "
+        "backward, so the gradient would be wrong. Call backward before the change, or forward again after it"
+    )
+
+
+def as_upstreams(place: str, grads: Sequence[Any], outputs: Sequence[tuple[Shape, np.dtype[Any]]]) -> list[Array]:
+    """Return one upstream gradient per output, each as an array; `None` for one of several outputs means zeros.
+
+    Raises:
+        GateError: another number of gradients than of outputs; a gradient that hasn't the shape of its output.
+    """
+    if len(grads) != len(outputs):
+        raise GateError(
+            f"{place}: backward takes one gradient per output, {len(outputs)} here; {len(grads)} were given"
+        )
+    return [
+        np.zeros(shape, dtype)[()] if grad is None and len(outputs) > 1 else as_upstream(place, grad, shape, dtype)
+        for grad, (shape, dtype) in zip(grads, outputs, strict=True)
+    ]
+
+
 def as_upstream(place: str, grad: Any, shape: Shape, dtype: np.dtype[Any]) -> Array:
     """Return the upstream gradient as an array; a bare number takes the output's floating-point type.
 
     Raises:
         GateError: it hasn't the shape of the output.
     """
+    if grad is None:
+        raise GateError(f"{place}: backward was given None instead of a gradient of shape {shape}")
     array = np.asarray(grad, dtype) if isinstance(grad, int | float) else floating(grad)
     if array.shape != shape:
         raise GateError(
@@ -107,6 +180,10 @@ def _shape(grad: Any) -> Shape | None:
 
 def _gradient(grad: Any) -> str:
     return _describe(grad) if _shape(grad) is None else f"a gradient of shape {np.shape(grad)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _describe(value: Any) -> str:

@@ -39,7 +39,7 @@ class StorageError(LayerflowError):
 
 
 class DivergedError(LayerflowError):
-    """Training left the finite numbers."""
+    """Training produced NaN or infinity."""
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:

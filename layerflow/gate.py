@@ -1,4 +1,4 @@
-"""The contract every layer keeps: `forward` stores what `backward` needs, `backward` returns every gradient.
+"""The contract every layer keeps: `forward` saves what `backward` needs, `backward` returns every gradient.
 
     class Scale(lf.Gate):
         def __init__(self, start=1.0):
@@ -12,29 +12,54 @@
             (x,) = self.saved
             return (self.gamma.value * grad,), {"gamma": np.sum(grad * x)}
 
-`backward` takes the upstream gradient, dL/d(output), and returns the pair `(input_grads, param_grads)`: a tuple with
-one entry per input (`None` where there is no gradient, as for labels) and a dict by parameter name.
+`forward` returns one array, or a tuple of arrays. `backward` takes one upstream gradient dL/d(output) per output, zeros
+for an output that nobody used, and returns the pair `(input_grads, param_grads)`: a tuple with one entry per input
+(`None` where there is no gradient, as for labels) and a dict by parameter name.
 """
 
 import copy
+import functools
 import inspect
-from typing import Any, ClassVar, Self
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from layerflow.byhand import CHECKS, probe
+from layerflow.contract import Shape as Shape
+from layerflow.contract import (
+    as_upstreams,
+    changed,
+    check_attributes,
+    check_backward,
+    check_build,
+    check_forward,
+    check_rebuild,
+)
 from layerflow.errors import GateError
-from layerflow.parameter import Array, Buffer, Parameter
-from layerflow.walk import Holder, find
+from layerflow.parameter import Array, Buffer, Cell, Parameter, as_input, float_type
 
 # Annotations quote "np.random.Generator": NumPy loads its random module, 20 ms, only when that is asked for.
-Shape = tuple[int, ...]
 Gradients = tuple[tuple[Array | None, ...], dict[str, Array]]
-Memory = list[tuple[Any, Any, dict[str, Any]]]
+Kind = TypeVar("Kind")
 
 
-class Gate(Holder):
+class Run(NamedTuple):
+    """What a forward by hand leaves for the checks of backward.
+
+    Attributes:
+        inputs: the shapes of the inputs.
+        outputs: the shape and the floating-point type of each output.
+        parameters: the parameters and copies of their values.
+    """
+
+    inputs: list[Shape]
+    outputs: list[tuple[Shape, np.dtype[Any]]]
+    parameters: list[tuple[Parameter, Array]]
+
+
+class Gate:
     """One differentiable step. Subclass it and write `forward` and `backward`; nothing else is asked for.
 
     There is no `super().__init__()` to call and nothing to register: parameters are found in the attributes (in lists,
@@ -44,19 +69,24 @@ class Gate(Holder):
     Attributes:
         training: False while a model is evaluated; written by the container before each sweep.
         needs_grad: one bool per input, written likewise; `backward` may return `None` where it is False.
+        num_outputs: how many arrays `forward` returns. Needed only in graphs whose inputs have no values yet; elsewhere
+            it is seen from what `forward` returns.
+        differentiable: False stops the gradient: nothing in front of the gate is run backwards from here.
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "_arguments", "_is_built", "_ran", "_saved", "_user", "needs_grad", "training",
+        "__dict__", "__weakref__", "_arguments", "_is_built", "_memory", "_ran", "_saved", "needs_grad", "training",
     )  # fmt: skip
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     _is_built: bool
-    _ran: tuple[list[Shape], Shape, np.dtype[Any]] | None  # by hand: input shapes, output shape and type
+    _memory: Any  # what the step that ran forward last keeps of it; None after a forward by hand
+    _ran: Run | None  # by hand
     _saved: tuple[Any, ...] | None
-    _user: Any  # the step that ran forward last; None after a forward by hand
     training: bool
     needs_grad: tuple[bool, ...]
+    num_outputs: int = 1
+    differentiable: ClassVar[bool] = True
     has_build: ClassVar[bool] = False  # whether its author wrote a build
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -65,7 +95,7 @@ class Gate(Holder):
         gate = super().__new__(cls)
         gate._arguments = (args, kwargs)
         gate._is_built = False
-        gate._ran = gate._saved = gate._user = None
+        gate._ran = gate._saved = gate._memory = None
         gate.training = True
         gate.needs_grad = ()
         return gate
@@ -84,12 +114,15 @@ class Gate(Holder):
 
     # The author's part -------------------------------------------------------------------------------------------
 
-    def build(self, rng: "np.random.Generator", *shapes: Any) -> Shape:
+    def build(self, rng: "np.random.Generator", *shapes: Any) -> Any:
         """Create the parameters that depend on the input shapes and return the output shape; touch no data.
 
-        Unless overridden, the output shape is found by running `forward` once on zeros, on a copy.
+        A gate of several outputs returns a tuple of shapes. Unless overridden, `forward` is run once on zeros, on a
+        copy, to find the output shape; inner gates that are still to be built are built for the shapes they met there.
         """
-        shape = probe(self, shapes)
+        shape, inner = probe(self, shapes)
+        for gate, met in inner:
+            gate.build(rng, *met)
         self._is_built = True
         return shape
 
@@ -100,6 +133,9 @@ class Gate(Holder):
     def backward(self, grad: Any) -> Gradients:
         """Return `(input_grads, param_grads)` for the upstream gradient `grad`."""
         raise NotImplementedError(f"{type(self).__name__} has no backward: write `def backward(self, grad): ...`")
+
+    # The methods as written, without the checks: what sweeps call.
+    bare_build, bare_forward, bare_backward = build, forward, backward
 
     def save(self, *values: Any) -> None:
         """Keep values for `backward`, which reads them from `self.saved`."""
@@ -117,11 +153,18 @@ class Gate(Holder):
     # What every gate can do --------------------------------------------------------------------------------------
 
     def __call__(self, *inputs: Any) -> Any:
-        """Add this gate to the graph of the given nodes and return its node; on plain arrays, run `forward`."""
+        """Add this gate to the graph of the given nodes and return its node, or a tuple of nodes for several outputs.
+
+        On plain arrays, run `forward`.
+        """
         for value in inputs:
             if (graph := getattr(value, "graph", None)) is not None:
                 return graph.apply(self, *inputs)
         return self.forward(*inputs)
+
+    def members(self) -> dict[str, Any]:
+        """The named objects among which parameters, buffers, generators and inner gates are looked for."""
+        return vars(self)
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Every `Parameter` by its dotted name; one that is held twice appears once, under its first name."""
@@ -149,8 +192,7 @@ class Gate(Holder):
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as they were given, by name."""
         args, kwargs = self._arguments
-        bound = inspect.signature(type(self)).bind(*args, **kwargs)
-        return dict(bound.arguments)
+        return dict(inspect.signature(type(self)).bind(*args, **kwargs).arguments)
 
     def astype(self, dtype: DTypeLike) -> Self:
         """Turn all parameters and buffers into another floating-point type, in place; return the gate.
@@ -161,47 +203,210 @@ class Gate(Holder):
             cell.astype(dtype)
         return self
 
-    def reuse(self) -> Self:
-        """Return this gate for a second place: stored inputs of its own; the same parameters, buffers, generators."""
-        held = (*self.parameters(), *self.named_buffers().values(), *self.named_generators().values())
-        second = copy.deepcopy(self, {id(item): item for item in held})
-        for _, gate in find(second, Gate):
-            gate._ran = gate._saved = gate._user = None
-        return second
-
-    def hand_over(self, user: Any) -> None:
-        """Let another step, or someone by hand (`None`), run forward; the step before keeps its memory for backward."""
-        if self._user is not None:
-            self._user.memory = self.memory()
-        self._user = user
-
-    def memory(self) -> Memory:
-        """What this gate and its inner gates hold at the moment, for `recall`."""
-        return [part for _, gate in find(self, Gate) for part in gate.own_memory()]
-
-    def own_memory(self) -> Memory:
-        """What this gate alone holds."""
-        return [(self, self._saved, dict(vars(self)))]
-
-    def restore(self, saved: Any, attributes: dict[str, Any]) -> None:
-        """Hold again what was held; see `recall`."""
-        self._saved = saved
-        vars(self).clear()
-        vars(self).update(attributes)
-
     def __repr__(self) -> str:
         args, kwargs = self._arguments
         written = [repr(value) for value in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
         return f"{type(self).__name__}({', '.join(written)})"
 
-    # The methods as written, without the checks: what sweeps call --------------------------------------------------
 
-    bare_build = build
-    bare_forward = forward
-    bare_backward = backward
+# What a gate holds -----------------------------------------------------------------------------------------------
 
 
-def recall(memory: Memory) -> None:
-    """Bring back what gates held when `memory` was taken."""
-    for holder, saved, attributes in memory:
-        holder.restore(saved, attributes)
+def find(root: Any, kind: type[Kind]) -> Iterator[tuple[str, Kind]]:
+    """Yield every instance of `kind` that `root` holds, itself included, with its dotted name; each object once."""
+    seen: set[int] = set()
+
+    def visit(name: str, item: Any) -> Iterator[tuple[str, Kind]]:
+        if id(item) in seen:
+            return
+        if isinstance(item, kind):
+            seen.add(id(item))
+            yield name, item
+        if isinstance(item, Gate):
+            seen.add(id(item))
+            held = item.members()
+        elif isinstance(item, dict):
+            held = item
+        elif isinstance(item, list | tuple):
+            held = dict(zip(map(str, range(len(item))), item, strict=True))
+        else:
+            return
+        for key, value in held.items():
+            yield from visit(f"{name}.{key}" if name else str(key), value)
+
+    yield from visit("", root)
+
+
+def gates_in(gate: Gate) -> list[Gate]:
+    """A gate and all gates inside it."""
+    return [each for _, each in find(gate, Gate)]
+
+
+# One gate, several places: the step that ran forward keeps what the gate left, and puts it back before backward.
+
+Memory = list[tuple[Gate, tuple[Any, ...] | None, Run | None, dict[str, Any]]]
+
+
+def remember(gates: Sequence[Gate]) -> Memory:
+    """Return what a forward has just left in a gate and the gates inside it."""
+    memory: Memory = []
+    for gate in gates:
+        memory.append((gate, gate._saved, gate._ran, gate.__dict__.copy()))
+        gate._memory = memory
+    return memory
+
+
+def saved_in(memory: Any) -> list[Any]:
+    """What `save` was given, as a step remembers it: for the gate, and for each gate inside it."""
+    return [entry[1] for entry in memory] if isinstance(memory, list) else [memory]
+
+
+def is_held(memory: Memory) -> bool:
+    """Whether nothing has run the gates since, so that they still hold what was remembered."""
+    return all(entry[0]._memory is memory for entry in memory)
+
+
+def exchange(memory: Memory) -> Memory:
+    """Put back what a forward left; return what the gates held instead, to be put back afterwards."""
+    found = [(entry[0], entry[0]._saved, entry[0]._ran, entry[0].__dict__) for entry in memory]
+    for gate, saved, ran, attributes in memory:
+        gate._saved, gate._ran, gate.__dict__ = saved, ran, attributes
+    return found
+
+
+# Use by hand: building at the first forward, and the checks that sweeps do in a quicker way -----------------------
+
+
+class _Current(threading.local):
+    """What a thread is doing: how many watched forwards are open, and what building on zeros has built so far."""
+
+    depth = 0
+    built: list[tuple[Gate, tuple[Shape, ...]]] | None = None
+
+
+CURRENT = _Current()
+
+
+def probe(gate: Gate, shapes: tuple[Shape, ...]) -> tuple[Any, list[tuple[Gate, tuple[Shape, ...]]]]:
+    """Run a copy forward on zeros; inputs after the first are tried as labels (integers) too.
+
+    Returns:
+        the output shape, or a tuple of them; and the inner gates that this had to build, with their input shapes.
+    """
+    for rest in (np.float64, np.int64):
+        inputs = [np.zeros(shape, np.float64 if i == 0 else rest) for i, shape in enumerate(shapes)]
+        twin = copy.deepcopy(gate)
+        original = {id(double): inner for double, inner in zip(gates_in(twin), gates_in(gate), strict=True)}
+        outer, CURRENT.built = CURRENT.built, []
+        try:
+            with np.errstate(all="ignore"):
+                output = twin.bare_forward(*inputs)
+            built = [(original[id(double)], met) for double, met in CURRENT.built if id(double) in original]
+        except Exception as error:
+            failure = error
+        else:
+            check_forward(gate, output)
+            return tuple(map(np.shape, output)) if isinstance(output, tuple) else np.shape(output), built
+        finally:
+            CURRENT.built = outer
+    raise GateError(
+        f"{gate!r}: its output shape could not be found: forward on zeros of shape "
+        f"{', '.join(map(str, shapes))} raised {type(failure).__name__}: {failure}. If such inputs are right, write "
+        "`def build(self, rng, *shapes)` in the gate and return the output shape"
+    ) from failure
+
+
+def build_by_hand(gate: Gate, inputs: tuple[Array, ...]) -> None:
+    """Build a gate from its first inputs, in the type of the first that is floating-point."""
+    if gate.has_build:
+        shapes = tuple([value.shape for value in inputs])
+        if CURRENT.built is not None:
+            CURRENT.built.append((gate, shapes))
+        gate.build(np.random.default_rng(), *shapes)
+    gate._is_built = True
+    dtype = next((value.dtype for value in inputs if np.issubdtype(value.dtype, np.floating)), None)
+    for cell in (*gate.parameters(), *gate.named_buffers().values()):
+        if dtype is not None and not cell.is_packed:
+            cell.astype(dtype)
+
+
+def _checked_build(build: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(build)
+    def checked(self: Gate, rng: "np.random.Generator", *shapes: Shape) -> Any:
+        if type(self).bare_build is not build:
+            return build(self, rng, *shapes)
+        # A second build infers shapes anew and must not replace what has been learned since the first.
+        parameters, attributes = self.named_parameters(), dict(vars(self))
+        kept = {key: item for key, item in attributes.items() if _holds_state(item, self._is_built)}
+        returned = check_build(self, build(self, rng, *shapes), shapes)
+        check_rebuild(self, parameters, self.named_parameters(), shapes)
+        vars(self).update(kept)
+        if self._is_built:
+            check_attributes(self, attributes, shapes)
+        self._is_built = True
+        return returned
+
+    return checked
+
+
+def _holds_state(item: Any, is_built: bool) -> bool:
+    """Whether an attribute holds what a second build must leave alone: values, and the generators of a built gate."""
+    cells: Iterator[tuple[str, Cell]] = find(item, Cell)
+    if any(cell.has_value for _, cell in cells):
+        return True
+    return is_built and any(True for _ in find(item, np.random.Generator))
+
+
+def _checked_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def checked(self: Gate, *inputs: Any, **named: Any) -> Any:
+        if type(self).bare_forward is not forward:  # called by a subclass through super(), which is checked itself
+            return forward(self, *inputs, **named)
+        if named:
+            bound = inspect.signature(forward).bind(self, *inputs, **named)
+            inputs, named = bound.args[1:], bound.kwargs
+        inputs = tuple(map(as_input, inputs))
+        if not self._is_built:
+            build_by_hand(self, inputs)
+        self.needs_grad, self._memory = (True,) * len(inputs), None
+        for gate in gates_in(self):
+            gate.training = self.training
+        # Inside another forward, whoever runs that one watches all parameters.
+        watched = [] if CURRENT.depth else [(p, p.value.copy()) for p in self.parameters() if p.has_value]
+        CURRENT.depth += 1
+        try:
+            output = forward(self, *inputs, **named)
+        finally:
+            CURRENT.depth -= 1
+        self._ran = run_of(inputs, check_forward(self, output), watched)
+        return output
+
+    return checked
+
+
+def run_of(inputs: Sequence[Any], outputs: Sequence[Any], parameters: list[tuple[Parameter, Array]]) -> Run:
+    """Note what a forward has read and returned."""
+    return Run([x.shape for x in inputs], [(np.shape(y), float_type(y)) for y in outputs], parameters)
+
+
+def _checked_backward(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
+    @functools.wraps(backward)
+    def checked(self: Gate, *grads: Any) -> Gradients:
+        if type(self).bare_backward is not backward:
+            return backward(self, *grads)
+        run = self._ran
+        if run is None and self._saved is None and self._memory is None:
+            raise GateError(f"{self!r}: backward before forward; call forward first, which stores what backward needs")
+        if run is None:  # forward ran in a container, which knows the shapes
+            return backward(self, *grads)
+        for parameter, before in run.parameters:
+            if not parameter.equals(before):
+                raise changed(self, parameter)
+        result = backward(self, *as_upstreams(repr(self), grads, run.outputs))
+        check_backward(self, result, run.inputs)
+        return result
+
+    return checked
+
+
+CHECKS = {"build": _checked_build, "forward": _checked_forward, "backward": _checked_backward}

@@ -2,13 +2,17 @@
 
 import copy
 import math
+import weakref
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from layerflow.errors import GateError
+
+if TYPE_CHECKING:
+    from layerflow.store import ParameterStore
 
 Array = NDArray[Any]
 
@@ -17,13 +21,15 @@ LARGEST_SIZE = 1 << 48
 
 
 class Cell:
-    """A named place for one floating-point array. Whoever holds the same cell holds the same array."""
+    """A named place for one floating-point array. Gates that hold the same cell share the array."""
 
-    __slots__ = ("_is_view", "_value", "name")
+    __slots__ = ("_store", "_value", "name")
+
+    _store: "weakref.ref[ParameterStore] | None"  # the store whose vector the value is a view of
 
     def __init__(self, value: ArrayLike | None = None) -> None:
         self.name = ""
-        self._is_view = False
+        self._store = None
         self._value = None if value is None else floating(value).copy()
 
     @property
@@ -45,7 +51,7 @@ class Cell:
     @value.setter
     def value(self, value: ArrayLike) -> None:
         array = floating(value)
-        if self._is_view and self._value is not None:
+        if self._store is not None and self._value is not None:
             if array.shape != self._value.shape:
                 raise GateError(
                     f"parameter {self.name or '(unnamed)'} has shape {self._value.shape} and is part of a built model; "
@@ -69,23 +75,42 @@ class Cell:
     @property
     def is_packed(self) -> bool:
         """Whether the value is a view into a `ParameterStore`."""
-        return self._is_view
+        return self._store is not None
 
-    def place(self, view: Array) -> None:
-        """Move the value into `view`, which from now on *is* the value (`ParameterStore` calls this)."""
+    def place(self, view: Array, store: "ParameterStore") -> None:
+        """Move the value into `view`, a part of `store`; a store that held it before can no longer be used."""
         view[...] = self.value
-        self._value, self._is_view = view, True
+        former = None if self._store is None else self._store()
+        if former is not None:
+            former.lose(self)
+        self._value, self._store = view, weakref.ref(store)
+
+    def equals(self, array: Array) -> bool:
+        """Whether the value is this array, element by element; NaN equals NaN."""
+        value = self.value
+        if value.shape != array.shape:
+            return False
+        equal = value == array
+        return bool(equal.all()) or bool((equal | ((value != value) & (array != array))).all())
 
     def astype(self, dtype: DTypeLike) -> None:
         """Turn the value into another floating-point type; one that was in a `ParameterStore` leaves it."""
         if self._value is not None and self._value.dtype != dtype:
-            self._value, self._is_view = self._value.astype(dtype), False
+            former = None if self._store is None else self._store()
+            if former is not None:
+                former.lose(self)
+            self._value, self._store = self._value.astype(dtype), None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a copy of its own, outside any `ParameterStore`."""
         twin = memo[id(self)] = copy.copy(self)
-        twin._value, twin._is_view = copy.deepcopy(self._value), False
+        twin._value = copy.deepcopy(self._value)
         return twin
+
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        """What copies and pickles take along: all but the `ParameterStore`."""
+        names = [name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())]
+        return None, {name: getattr(self, name) for name in names} | {"_store": None}
 
     def __repr__(self) -> str:
         shape = "no value yet" if self._value is None else f"shape {self._value.shape}"
@@ -141,6 +166,13 @@ def floating(value: ArrayLike) -> Array:
     """Return `value` as an array of its own floating-point type, or float64 for anything that isn't floating-point."""
     array = np.asarray(value)
     return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
+
+
+def as_input(value: Any) -> Any:
+    """Return `value` as an array; a bare Python number is a real number, so 3 becomes 3.0."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value
+    return np.float64(value) if isinstance(value, int | float) else np.asarray(value)
 
 
 def float_type(value: Any) -> np.dtype[Any]:

@@ -14,20 +14,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"yaml", "tqdm", "pydantic", "matplotlib", "numpy.random"}
 
 # What each part may import of the package; `core` is what needs NumPy alone.
-GATE = {"gate", "byhand", "contract", "walk", "parameter", "errors"}
-SWEEP = GATE | {"step", "sweep", "store"}
+GATE = {"gate", "contract", "parameter", "errors"}
+SWEEP = GATE | {"sweep", "store"}
 CORE = SWEEP | {"gates", "containers"}
 TRAINING = CORE | {"training", "data"}
 ALLOWED = {
     "errors": set(),
     "parameter": {"errors"},
     "contract": {"parameter", "errors"},
-    "walk": set(),
-    "byhand": {"contract", "walk", "parameter", "errors"},
-    "gate": GATE,
+    "gate": {"contract", "parameter", "errors"},
     "gates": GATE | {"gates"},
-    "step": GATE,
-    "sweep": GATE | {"step"},
+    "sweep": GATE,
     "store": GATE,
     "containers": CORE,
     "data": {"data", "errors"},
@@ -38,17 +35,12 @@ ALLOWED = {
     "report": TRAINING | {"config", "report", "gradcheck"},
     "preflight": TRAINING | {"config", "gradcheck", "preflight"},
 }
-# `graph.draw(path)` is a method of the core, but pictures are made by the reports, loaded when one is asked for.
-MADE_ON_DEMAND = {"containers/drawn.py": {"report"}}
 NUMPY_ALONE = {
     "errors",
     "parameter",
     "contract",
-    "walk",
-    "byhand",
     "gate",
     "gates",
-    "step",
     "sweep",
     "store",
     "containers",
@@ -92,7 +84,6 @@ def test_dependencies_keep_their_direction(path):
         assert part in {"__init__", "__main__", "cli"}, f"{part} has no place in the table above"
         return
     inside = {name.split(".")[1] for name in imports(path) if name.startswith("layerflow.")}
-    inside -= MADE_ON_DEMAND.get(name_of(path), set())
     assert inside <= ALLOWED[part], f"{part} may not import {', '.join(sorted(inside - ALLOWED[part]))}"
 
 

@@ -166,7 +166,11 @@ def test_an_error_in_build_is_located():
     assert caught.value.__notes__ == ["in gate 'hidden' (Linear), build, input shapes (2, 3)"]
 
 
-RETURNS = {"nothing": (None, "nothing (None)"), "a pair": ((X, X), "a tuple of 2"), "a list": ([X], "a list of 1")}
+RETURNS = {
+    "nothing": (None, "nothing (None)"),
+    "a tuple of one": ((X,), "a tuple of 1"),
+    "a list": ([X], "a list of 1"),
+}
 
 
 @pytest.mark.parametrize("wrap", [lambda gate: gate, lf.Sequential], ids=["by hand", "in a container"])

@@ -408,17 +408,6 @@ def test_a_copy_shares_nothing():
     assert gate.gamma.value == 2.0
 
 
-def test_reuse_shares_parameters_buffers_and_generators_but_not_what_is_stored():
-    gate = Shift()
-    gate.forward(np.zeros((2, 3)))
-    other = gate.reuse()
-    assert other.learned["b"] is gate.learned["b"]
-    assert other.mean is gate.mean
-    assert other.noise is gate.noise
-    with pytest.raises(lf.GateError, match="backward before forward"):
-        other.backward(np.ones((2, 3)))
-
-
 def test_astype_turns_parameters_and_buffers():
     gate = Shift()
     gate.forward(np.zeros((2, 3)))

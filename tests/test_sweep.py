@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import layerflow as lf
-from layerflow.step import Step
-from layerflow.sweep import backward_sweep, forward_sweep, plan_gradients
+from layerflow.sweep import Step, backward_sweep, forward_sweep
 
 
 class Scale(lf.Gate):
@@ -343,11 +342,13 @@ def test_a_gate_at_several_places_stores_its_inputs_at_each(make):
 
 
 def test_the_sweeps_run_any_list_of_steps():
-    steps = [Step("a", Scale(2.0), (0,), 1), Step("b", lf.Multiply(), (0, 1), 2)]
-    values, grads = [np.float64(3.0), None, None], [None, None, np.float64(1.0)]
-    plan_gradients(steps, {0: True})
-    forward_sweep(steps, values, training=True)
+    steps = [Step("a", Scale(2.0), (0,), (1,)), Step("b", lf.Multiply(), (0, 1), (2,))]
+    values, memories, grads = [np.float64(3.0), None, None], [None] * 3, [None, None, np.float64(1.0)]
+    needed = {0: True}
+    for step in steps:
+        step.plan(needed)
+    forward_sweep(steps, values, memories, training=True)
     assert values == [3.0, 6.0, 18.0]
-    learned = backward_sweep(steps, values, grads)
+    learned = backward_sweep(reversed(steps), values, memories, grads)
     assert grads == [12.0, 3.0, 1.0]
     assert list(learned.values()) == [9.0]

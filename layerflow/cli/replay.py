@@ -61,7 +61,7 @@ def table(objective: Any) -> str:
     """Return the range of every gate's output, and of the gradient that arrived at it."""
     rows = [("gate", "output", "gradient at its output")]
     for step in objective.steps:
-        grad = objective.grads[step.writes]
+        grad = objective.grads[step.writes[0]]
         shown = "" if grad is None else extent(grad)
-        rows.append((f"{step.name} ({type(step.gate).__name__})", extent(objective.values[step.writes]), shown))
+        rows.append((f"{step.name} ({type(step.gate).__name__})", extent(objective.values[step.writes[0]]), shown))
     return as_table(rows, numbers=False)

@@ -50,7 +50,7 @@ def gates_of(model: Container) -> list[dict[str, Any]]:
             "name": step.name,
             "type": type(step.gate).__name__,
             "gate": repr(step.gate),
-            "output_shape": list(model.shapes[step.writes]),
+            "output_shape": list(model.shapes[step.writes[0]]),
             "parameters": {name: list(item.value.shape) for name, item in step.gate.named_parameters().items()},
         }
         for step in model.steps

@@ -1,71 +1,79 @@
 """What `Sequential` and `ComputationalGraph` share: they lay out steps, and the sweeps do the rest."""
 
-from typing import Any, Self
+import inspect
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from layerflow.byhand import as_input, build_by_hand
-from layerflow.containers.drawn import Drawn
-from layerflow.contract import as_upstream
-from layerflow.errors import GateError
-from layerflow.gate import Gate, Gradients, Memory, Shape
-from layerflow.parameter import Array, Parameter, float_type
-from layerflow.step import AnyStep, Operation, Step, located
-from layerflow.sweep import backward_sweep, forward_sweep, plan_gradients, write_gradients
-from layerflow.walk import find
+from layerflow.contract import Shape, as_upstream, changed
+from layerflow.errors import GateError, Place
+from layerflow.gate import CURRENT, Gate, Gradients, build_by_hand, find, run_of
+from layerflow.parameter import Array, Parameter, as_input, float_type
+from layerflow.sweep import Step, backward_sweep, forward_sweep, write_gradients
 
 
-class Container(Gate, Drawn, checked=False):
+class Container(Gate, checked=False):
     """A gate made of gates. A nested container is laid out flat: its steps become steps of the outer one.
 
     Attributes:
         steps: the uses of gates, in the order in which they run.
         values, grads: what the last sweeps computed, by slot.
+        memories: what the gates keep for backward, by the first slot that their step writes.
         sources: the slots that read a `Parameter`.
         constants: the slots whose value never changes.
         needed: which slots need a gradient.
         shapes: the shape of every slot, since the last `build`.
         input_slots, output_slots: where the sweeps begin and end.
+        is_watched: whether forward copies the parameters, so that backward can refuse when one was changed since. The
+            training objective, which nobody else runs, does without.
     """
 
+    is_watched: ClassVar[bool] = True
+    draw: ClassVar[Any]  # the reports' part, set where the package is put together
+
     def __init__(self) -> None:
-        self.steps: list[AnyStep] = []
+        self.steps: list[Step] = []
         self.values: list[Any] = []
         self.grads: list[Any] = []
+        self.memories: list[Any] = []
         self.sources: dict[int, Parameter] = {}
         self.constants: dict[int, Any] = {}
+        self.needed: dict[int, bool] = {}
+        self.shapes: dict[int, Shape] = {}
         self.input_slots: tuple[int, ...] = ()
         self.output_slots: tuple[int, ...] = ()
-        self.shapes: dict[int, Shape] = {}
-        self.needed: dict[int, bool] = {}
-        self._users: dict[int, Gate] = {}
         self._names: dict[Parameter, str] | None = None
+        self._seen: dict[Parameter, tuple[Array, int]] = {}  # the value read, and the first step that read it
 
     # Laying out steps --------------------------------------------------------------------------------------------
 
     def new_slot(self, value: Any = None, needs_grad: bool = False) -> int:
-        """Make room for one more value and its gradient."""
+        """Make room for one more value, its gradient, and what a gate keeps of it."""
         self.needed[len(self.values)] = needs_grad
-        self.values.append(value)
-        self.grads.append(None)
+        for by_slot, item in (self.values, value), (self.grads, None), (self.memories, None):
+            by_slot.append(item)
         return len(self.values) - 1
 
-    def lay(self, name: str, gate: Gate, reads: tuple[int, ...], writes: int) -> None:
+    def lay(
+        self, name: str, gate: Gate, reads: tuple[int, ...], writes: tuple[int, ...], place: Place | None = None
+    ) -> None:
         """Append the step of a gate, or all the steps of a nested container."""
         if not isinstance(gate, Container) or not gate.is_plain:
-            self.steps.append(Step(name, gate, reads, writes))
+            self.steps.append(Step(name, gate, reads, writes, place=place))
             return
         gate.finish()
-        if len(gate.input_slots) != len(reads) or len(gate.output_slots) != 1:
+        if len(gate.input_slots) != len(reads):
             raise GateError(
-                f"{name!r} is a {type(gate).__name__} of {len(gate.input_slots)} inputs and "
-                f"{len(gate.output_slots)} outputs; used as one gate it needs as many inputs as it is given, here "
-                f"{len(reads)}, and one output"
+                f"{name!r} is a {type(gate).__name__} with {len(gate.input_slots)} inputs; it is given {len(reads)}"
             )
-        if gate.output_slots[0] not in [step.writes for step in gate.steps]:
+        computed = {slot for step in gate.steps for slot in step.writes}
+        if not computed.issuperset(gate.output_slots):
             raise GateError(f"{name!r} is a {type(gate).__name__} whose output no gate computes; leave it out")
-        slots = dict(zip(gate.input_slots, reads, strict=True)) | {gate.output_slots[0]: writes}
+        if len(gate.output_slots) != len(writes):
+            raise GateError(f"{name!r} has {len(gate.output_slots)} outputs; it had {len(writes)} when it was added")
+        slots = dict(zip(gate.input_slots, reads, strict=True)) | dict(zip(gate.output_slots, writes, strict=True))
         for inner, constant in gate.constants.items():
             slots[inner] = self.new_slot(constant)
             self.constants[slots[inner]] = constant
@@ -73,10 +81,35 @@ class Container(Gate, Drawn, checked=False):
             slots[inner] = self.new_slot(needs_grad=True)
             self.sources[slots[inner]] = parameter
         for step in gate.steps:
-            if step.writes not in slots:
-                slots[step.writes] = self.new_slot()
-            reads = tuple([slots[i] for i in step.reads])
-            self.steps.append(step.renamed(f"{name}.{step.name}", reads, slots[step.writes]))
+            inputs = tuple([slots[slot] for slot in step.reads])
+            outputs = tuple([slots[slot] if slot in slots else self.new_slot() for slot in step.writes])
+            slots |= zip(step.writes, outputs, strict=True)
+            own = Step(f"{name}.{step.name}", step.gate, inputs, outputs, place=place or step.place)
+            own.is_operator = step.is_operator
+            self.steps.append(own)
+
+    def slots_for(self, gate: Gate) -> tuple[int, ...]:
+        """Make room for the outputs of a gate, as many as are known before it has run."""
+        if isinstance(gate, Container) and gate.is_plain:
+            gate.finish()
+            return tuple([self.new_slot() for _ in gate.output_slots])
+        return tuple([self.new_slot() for _ in range(gate.num_outputs)])
+
+    def widen(self, step: Step, count: int) -> None:
+        """Make room for all outputs of a gate, once it is known how many; who reads the first reads all of them."""
+        if count == len(step.writes):
+            return
+        if len(step.writes) > 1:
+            raise GateError(f"{step.gate!r} has {count} outputs, but {len(step.writes)} were expected")
+        (first,) = step.writes
+        step.writes = (first, *[self.new_slot() for _ in range(count - 1)])
+
+        def widened(slots: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple([new for slot in slots for new in (step.writes if slot == first else (slot,))])
+
+        for other in self.steps:
+            other.reads = widened(other.reads)
+        self.output_slots = widened(self.output_slots)
 
     @property
     def is_plain(self) -> bool:
@@ -84,29 +117,8 @@ class Container(Gate, Drawn, checked=False):
         cls: Any = type(self)
         return cls.forward is cls.bare_forward and cls.backward is cls.bare_backward
 
-    def own_memory(self) -> Memory:
-        """What this container holds, and what its operations, which have no gates of their own, keep."""
-        operations = [step for step in self.steps if isinstance(step, Operation)]
-        return super().own_memory() + [(operation, operation.saved, {}) for operation in operations]
-
     def finish(self) -> None:
         """Lay the steps that are still to be laid, and settle the outputs."""
-
-    def claim(self, step: AnyStep) -> None:
-        """Give a gate's second use stored inputs of its own; the parameters stay the same objects."""
-        if isinstance(step, Operation) or step.is_claimed:
-            return
-        if id(step.gate) in self._users:
-            step.gate = step.gate.reuse()
-        self._users[id(step.gate)] = step.gate
-        step.is_claimed = True
-
-    def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
-        """Become a copy, whose gates are other objects than those whose ids were known."""
-        for attributes in state:
-            for name, value in attributes.items():
-                setattr(self, name, value)
-        self._users = {id(gate): gate for gate in self._users.values()}
 
     def build(self, rng: "np.random.Generator", *shapes: Shape) -> Any:
         """Infer every shape from those of the inputs, creating parameters on the way; return the output's shape."""
@@ -118,20 +130,35 @@ class Container(Gate, Drawn, checked=False):
         known = dict(zip(self.input_slots, map(tuple, shapes), strict=True))
         known |= {slot: np.shape(constant) for slot, constant in self.constants.items()}
         for step in self.steps:
-            self.claim(step)
             # The parameters that nodes hold may have been created by the gates before.
             given = [self.sources[slot].value.shape if slot in self.sources else known[slot] for slot in step.reads]
             try:
-                known[step.writes] = step.gate.build(rng, *given)
+                shape = step.gate.build(rng, *given)
             except Exception as error:
-                error.add_note(located(step, "build", given))
+                self._check_arity(step, error)
+                error.add_note(step.located("build", given))
                 raise
+            several = shape if shape and isinstance(shape[0], tuple) else (shape,)
+            self.widen(step, len(several))
+            known |= zip(step.writes, several, strict=True)
         self.shapes = known
-        plan_gradients(self.steps, self.needed)
+        for step in self.steps:
+            step.plan(self.needed)
         self._names = None
         self._is_built = True
         outputs = tuple([known[slot] for slot in self.output_slots])
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _check_arity(self, step: Step, error: Exception) -> None:
+        """Say so where the reason for an error is the number of inputs that a gate is given."""
+        given = len(step.reads)
+        try:
+            inspect.signature(type(step.gate).bare_forward).bind(step.gate, *step.reads)
+        except TypeError:
+            raise GateError(
+                f"{step.name!r} is {step.gate!r}, whose forward does not take {given} "
+                f"input{'s' * (given != 1)}, as many as it is given here"
+            ) from error
 
     def astype(self, dtype: DTypeLike) -> Self:
         """Turn the constants into another floating-point type too; see `Gate.astype`."""
@@ -153,26 +180,34 @@ class Container(Gate, Drawn, checked=False):
 
     def forward(self, *inputs: Any) -> Any:
         """Run all steps on the inputs and return the output (a tuple of them, if the container has several)."""
-        inputs = tuple([as_input(value) for value in inputs])
+        inputs = tuple(map(as_input, inputs))
         if not self._is_built:
             build_by_hand(self, inputs)
         if len(inputs) != len(self.input_slots):
             raise GateError(
                 f"{type(self).__name__}.forward takes {len(self.input_slots)} inputs, {len(inputs)} were given"
             )
-        self._ran = None
-        values = self.values
+        values = self.values = self.values.copy()  # what an earlier forward left stays as it was
+        self.memories, self._ran = self.memories.copy(), None
         for slot, value in zip(self.input_slots, inputs, strict=True):
             values[slot] = value
         for slot, parameter in self.sources.items():
             values[slot] = parameter.present
-        forward_sweep(self.steps, values, self.training)
+        is_watched = self.is_watched and not CURRENT.depth
+        self._seen = {p: (p.value.copy(), 0) for p in self.parameter_names()} if is_watched else {}
+        CURRENT.depth += 1
+        try:
+            forward_sweep(self.steps, values, self.memories, self.training)
+        finally:
+            CURRENT.depth -= 1
         outputs = tuple([values[slot] for slot in self.output_slots])
-        self._ran = [value.shape for value in inputs], outputs[0].shape, outputs[0].dtype
+        self._ran = run_of(inputs, outputs, [])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def backward(self, *grads: Any) -> Gradients:
-        """Run the steps back from the upstream gradients, one per output; a scalar output needs none: it starts from 1.
+        """Run the steps back from the upstream gradients, one per output; scalar outputs need none: they start from 1.
+
+        Where some are given, `None` stands for an output that is not used.
 
         Returns:
             the gradients of the inputs (`None` where none was wanted or none arrived) and of the parameters by name.
@@ -188,7 +223,15 @@ class Container(Gate, Drawn, checked=False):
                 f"{type(self).__name__}.backward takes {len(outputs)} gradients, one per output; "
                 f"{len(grads)} were given"
             )
-        learned = self.sweep_back(dict(zip(outputs, grads or [None] * len(outputs), strict=True)))
+        given = dict(zip(outputs, grads or [None] * len(outputs), strict=True))
+        if any(grad is not None for grad in grads):
+            given = {slot: grad for slot, grad in given.items() if grad is not None}
+        self.check_unchanged(range(len(self.steps)))
+        self.grads = [None] * len(self.values)
+        learned = self.sweep_back(given, reversed(self.steps))
+        if learned.keys() != self.parameter_names().keys():
+            self._names = None  # perhaps a gate was given another parameter since
+        write_gradients(self.parameter_names(), learned)
         return (
             tuple([self.grads[slot] for slot in self.input_slots]),
             {
@@ -197,19 +240,31 @@ class Container(Gate, Drawn, checked=False):
             },
         )
 
-    def sweep_back(self, seeds: dict[int, Any]) -> dict[Parameter, Array]:
-        """Run back from the given slots (slot -> upstream gradient) and leave every gradient where it belongs."""
-        self.grads = [None] * len(self.values)
-        for slot, grad in seeds.items():
+    def sweep_back(self, given: dict[int, Any], steps: Iterable[Step]) -> dict[Parameter, Array]:
+        """Run steps back from the given slots (slot -> upstream gradient); return the gradients of the parameters."""
+        for slot, grad in given.items():
             self.grads[slot] = self._seed(slot, grad)
-        learned = backward_sweep(self.steps, self.values, self.grads)
+        learned = backward_sweep(steps, self.values, self.memories, self.grads)
         for slot, parameter in self.sources.items():
             if (arrived := self.grads[slot]) is not None:
                 learned[parameter] = learned[parameter] + arrived if parameter in learned else arrived
-        if learned.keys() != self.parameter_names().keys():
-            self._names = None  # perhaps a gate was given another parameter since
-        write_gradients(self.parameter_names(), learned)
         return learned
+
+    def check_unchanged(self, indices: Iterable[int]) -> None:
+        """Raise `GateError` when a parameter was changed since the steps with these indices have read it."""
+        if not self._seen:
+            return
+        unchanged: set[Parameter] = set()
+        for index in indices:
+            step = self.steps[index]
+            held = [self.sources[slot] for slot in step.reads if slot in self.sources]
+            for parameter in (*step.parameters, *held):
+                value, since = self._seen.get(parameter, (None, 0))
+                if value is None or (parameter in unchanged and since <= index):
+                    continue
+                if index < since or not parameter.equals(value):
+                    raise changed(self, parameter)
+                unchanged.add(parameter)
 
     def described(self, slot: int) -> str:
         """A slot in words."""
@@ -248,7 +303,8 @@ class Container(Gate, Drawn, checked=False):
             fresh = [parameter for parameter in step.gate.parameters() if parameter not in counted]
             counted.update(fresh)
             size = sum(parameter.value.size for parameter in fresh)
-            rows.append((step.name, repr(step.gate), str(self.shape_of(step.writes)), f"{size:,}"))
+            shapes = ", ".join(str(self.shape_of(slot)) for slot in step.writes)
+            rows.append((step.name, repr(step.gate), shapes, f"{size:,}"))
         rows.append(("total", "", "", f"{sum(p.value.size for p in self.parameters()):,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         return "\n".join(

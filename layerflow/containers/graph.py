@@ -1,20 +1,24 @@
 """Gates in any acyclic order; writing code is building the graph."""
 
+import copy
+import sys
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
 
-from layerflow.byhand import build_by_hand
-from layerflow.containers.node import Entry, Node
-from layerflow.containers.nodes import RAN, NodeGraph, Wire
-from layerflow.errors import GateError, did_you_mean
-from layerflow.gate import Gate
-from layerflow.sweep import forward_sweep, plan_gradients
+from layerflow.containers.container import Container
+from layerflow.containers.node import Node
+from layerflow.errors import GateError, did_you_mean, users_place
+from layerflow.gate import Gate, Run, build_by_hand
+from layerflow.parameter import Parameter, as_input
+from layerflow.sweep import Step, forward_sweep, write_gradients
+
+Wire = Node | str
 
 
-class ComputationalGraph(NodeGraph, checked=False):
+class ComputationalGraph(Container, checked=False):
     """A graph of gates, built by calling gates on nodes, by operators, or by `add(name, gate, inputs)`.
 
         g = ComputationalGraph()
@@ -24,8 +28,8 @@ class ComputationalGraph(NodeGraph, checked=False):
         (dx, dy, dz), _ = g.backward()       # -4, -4, 3
 
     Where the inputs of a gate have values already (`g.input("x", array)`), it computes at once. The outputs are the
-    nodes that no gate reads, unless `output` names them. A graph that became part of another container was laid out
-    as it was then; nodes added later are not seen there.
+    nodes that no gate reads, unless `output` names them. A gate of several outputs gives a tuple of nodes. A graph that
+    became part of another container was laid out as it was then; nodes added later are not seen there.
 
     Raises:
         GateError: nodes of two graphs, a name given twice, an unknown name, a cycle (named), a missing input value.
@@ -33,88 +37,282 @@ class ComputationalGraph(NodeGraph, checked=False):
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiting: dict[str, tuple[Gate, list[Wire]]] = {}
+        self._nodes: dict[str, Node] = {}
+        self._unnamed: list[tuple[Node, Step | None]] = []
+        self._counts: dict[str, int] = {}
+        self._waiting: dict[str, tuple[Gate, list[Wire], list[Node]]] = {}
         self._chosen: tuple[Wire, ...] = ()
+        self._writers: dict[int, int] = {}  # slot -> index of the step that writes it
+        self._indexed = 0  # how many steps that covers
+        self._reached: tuple[set[int], set[Parameter]] | None = None  # by the last backward from a node
         self._is_built = True  # there is nothing yet that would wait for shapes
+
+    # Where values come from --------------------------------------------------------------------------------------
+
+    def inputs(self, *names: str, needs_grad: bool = True) -> tuple[Node, ...]:
+        """Add inputs whose values `forward` will be given."""
+        return tuple(self.input(name, needs_grad=needs_grad) for name in names)
+
+    def input(self, name: str, value: Any = None, needs_grad: bool = True) -> Node:
+        """Add an input, with a value if the graph is to compute at once; data that needs no gradient says so."""
+        if isinstance(value, np.ndarray):
+            value = value.copy()  # what the graph has computed from it stays true, whatever happens to the original
+        node = self._new_node(name, needs_grad=needs_grad, value=None if value is None else as_input(value))
+        self.input_slots += (node.slot,)
+        return node
+
+    def parameter(self, name: str, value: Any) -> Node:
+        """Add a learned array, or a `Parameter` that a gate already holds."""
+        parameter = value if isinstance(value, Parameter) else Parameter(value)
+        node = self._new_node(name, needs_grad=True)
+        self.sources[node.slot] = parameter
+        self._names = None
+        return node
+
+    def constant(self, value: Any, name: str | None = None, beside: Node | None = None) -> Node:
+        """Add a value that never changes and needs no gradient.
+
+        A bare number takes the floating-point type of the value of `beside`.
+        """
+        value = as_input(value)
+        other = None if beside is None else self.values[beside.slot]
+        if type(value) is np.float64 and other is not None and other.dtype.kind == "f":
+            value = other.dtype.type(value)
+        if name is None:
+            node = Node(self, self.new_slot(value))
+            self._unnamed.append((node, None))
+        else:
+            node = self._new_node(name, value=value)
+        self.constants[node.slot] = value
+        return node
+
+    def _read(self, slot: int, index: int) -> None:
+        """Read the present value of a parameter that a node holds, for the step with this index."""
+        parameter = self.sources[slot]
+        if parameter.has_value:
+            self._watch(parameter, index)
+        self.values[slot] = parameter.present if parameter.has_value else None
+
+    def _watch(self, parameter: Parameter, index: int) -> None:
+        """Keep the value that a step reads, unless an earlier step has read the same."""
+        seen = self._seen.get(parameter)
+        if seen is None or not parameter.equals(seen[0]):
+            self._seen[parameter] = parameter.value.copy(), index
 
     # Building ----------------------------------------------------------------------------------------------------
 
-    def apply(self, gate: Gate, *inputs: Any, name: str | None = None) -> Node:
-        """Add a gate that reads the given nodes (plain values become constants) and return its node."""
-        mark = self._mark()
+    def apply(self, gate: Gate, *inputs: Any, name: str | None = None) -> Any:
+        """Add a gate that reads the given nodes (plain values become constants); return its node, or one per output."""
+        mark = len(self.values), len(self.steps)
         try:
             wires = [value if isinstance(value, Node) else self.constant(value) for value in inputs]
             return self.add(name or self._free_name(type(gate).__name__.lower()), gate, wires)
         except Exception:
-            self._roll_back(mark)
+            self._roll_back(*mark)
             raise
 
-    def add(self, name: str, gate: Gate, inputs: Wire | Sequence[Wire]) -> Node:
-        """Add a gate under a name; its inputs are nodes or names, also of nodes that will only be added later."""
+    def add(self, name: str, gate: Gate, inputs: Wire | Sequence[Wire]) -> Any:
+        """Add a gate under a name; its inputs are nodes or names, also of nodes that will only be added later.
+
+        Returns:
+            its node; for a gate of several outputs a tuple of nodes, called `name`, `name.1` and so on. Before there
+            are values only `gate.num_outputs` says how many there are; without it one node stands for all of them.
+        """
         wires = [inputs] if isinstance(inputs, Node | str) else list(inputs)
         for wire in wires:
             if isinstance(wire, Node):
                 self._node(wire, name)
         if not isinstance(gate, Gate):
             raise GateError(f"{name!r} is {gate!r}, not a gate")
-        mark = self._mark()
-        node = self._new_node(name, gate=gate)
-        read = [self.nodes.get(wire) if isinstance(wire, str) else wire for wire in wires]
-        if all(other is not None and other.value is not None for other in read):
-            try:
-                self._compute(node, gate, tuple([self._node(wire).slot for wire in wires]))
-            except Exception:
-                self._roll_back(mark)
-                raise
-        else:
-            self._waiting[name] = gate, wires
-            self._is_built = False
+        mark = len(self.values), len(self.steps)
+        try:
+            if name in self.nodes:
+                raise GateError(f"the graph already has a node {self.nodes[name]}; names must differ")
+            nodes = self._output_nodes(name, gate, self.slots_for(gate))
+            read = [self.nodes.get(wire) if isinstance(wire, str) else wire for wire in wires]
+            if all(other is not None and other.value is not None for other in read):
+                nodes = self._compute(nodes, gate, tuple([self._node(wire).slot for wire in wires]))
+            else:
+                self._waiting[name] = gate, wires, nodes
+                self._is_built = False
+        except Exception:
+            self._roll_back(*mark)
+            raise
+        self.output_slots = ()
+        return nodes[0] if len(nodes) == 1 else tuple(nodes)
+
+    def _output_nodes(self, name: str, gate: Gate, slots: Sequence[int], first: int = 0) -> list[Node]:
+        """Make the nodes of a gate's outputs."""
+        return [self._name_node(f"{name}.{i}" if i else name, slot, gate) for i, slot in enumerate(slots, first)]
+
+    def _compute(self, nodes: list[Node], gate: Gate, reads: tuple[int, ...]) -> list[Node]:
+        """Lay a gate whose inputs have values, and run it; return the nodes of all its outputs."""
+        first = len(self.steps)
+        self.lay(nodes[0].name, gate, reads, tuple([node.slot for node in nodes]), nodes[0].place)
+        for index, step in enumerate(self.steps[first:], first):
+            for slot in step.reads:
+                if slot in self.sources:
+                    self._read(slot, index)
+            if not step.gate._is_built:
+                build_by_hand(step.gate, tuple([self.values[slot] for slot in step.reads]))
+            step.plan(self.needed)
+            for parameter in step.parameters:
+                self._watch(parameter, index)
+            forward_sweep((step,), self.values, self.memories, self.training, self.widen)
+            self.shapes |= {slot: np.shape(self.values[slot]) for slot in step.writes}
+            if nodes[0].slot in step.writes and len(step.writes) > len(nodes):
+                by_slot = {node.slot: node for node in self._nodes.values()}
+                nodes = [by_slot[slot] for slot in step.writes]
+        self._ran = Run([], [], [])
+        return nodes
+
+    def widen(self, step: Step, count: int) -> None:
+        """Make room for all outputs of a gate, and nodes for them."""
+        before = len(step.writes)
+        super().widen(step, count)
+        node = next((node for node in self._nodes.values() if node.slot == step.writes[0]), None)
+        if node is not None and count > before:
+            self._output_nodes(node.name, step.gate, step.writes[before:], before)
+            for slot in step.writes:
+                self.needed[slot] = self.needed[step.writes[0]]
+
+    # `transform` and `operate` are `apply` without its ceremony, for gates that hold no parameters and keep nothing but
+    # what they save: one gate then serves any number of nodes. Millions of nodes are made by them, so they are terse.
+
+    def transform(self, gate: Gate, operand: Node) -> Node:
+        """Add a built-in operator to one node."""
+        slot = operand.slot
+        if slot in self.sources:
+            self._read(slot, len(self.steps))
+        value = self.values[slot]
+        if value is None:
+            return self._node_of(self.apply(copy.copy(gate), operand))
+        return self._result(gate, (value,), (slot,), (self.needed[slot] and gate.differentiable,))
+
+    def operate(self, gate: Gate, left: Any, right: Any) -> Node:
+        """Add a built-in operator to two nodes, or to one and a plain value."""
+        if type(right) is not Node:
+            right = self.constant(right, beside=left)
+        elif type(left) is not Node:
+            left = self.constant(left, beside=right)
+        elif left.graph is not right.graph:
+            self._node(right, type(gate).__name__.lower())
+        i, j = left.slot, right.slot
+        sources, values, needed = self.sources, self.values, self.needed
+        if i in sources:
+            self._read(i, len(self.steps))
+        if j in sources:
+            self._read(j, len(self.steps))
+        x, y = values[i], values[j]
+        if x is None or y is None:
+            return self._node_of(self.apply(copy.copy(gate), left, right))
+        return self._result(gate, (x, y), (i, j), (needed[i], needed[j]))
+
+    def _node_of(self, node: Any) -> Node:
+        assert isinstance(node, Node)  # operators have one output
+        return node
+
+    def _result(
+        self, gate: Gate, inputs: tuple[Any, ...], reads: tuple[int, ...], needs_grad: tuple[bool, ...]
+    ) -> Node:
+        """Run an operator and append its step and its node."""
+        gate.needs_grad = needs_grad
+        try:
+            output = gate.bare_forward(*inputs)
+        except Exception as error:
+            last = len(self.values) - 1
+            if last in reads and last in self.constants:  # which was made for this operation
+                self._roll_back(last, len(self.steps))
+            shapes = ", ".join(str(x.shape) for x in inputs)
+            error.add_note(f"in gate {type(gate).__name__}, forward, input shapes {shapes}")
+            raise
+        values = self.values
+        slot = len(values)
+        frame = sys._getframe(3)  # who called the method of Node that called `transform` or `operate`
+        place = frame.f_code, frame.f_lasti
+        step = Step("", gate, reads, (slot,), needs_grad, place, True)
+        node = Node(self, slot, place)
+        values.append(output)
+        self.grads.append(None)
+        self.memories.append(gate._saved)
+        self.needed[slot] = True in needs_grad
+        self.steps.append(step)
+        self._unnamed.append((node, step))
+        if self._ran is None:
+            self._ran = Run([], [], [])
         self.output_slots = ()
         return node
+
+    def own_gate(self, slot: int) -> Gate | None:
+        """The gate that computes a slot; an operator's is split off from those that serve other steps."""
+        index = self._writer(slot)
+        if index is None:
+            return None
+        step = self.steps[index]
+        if step.is_operator:
+            step.gate = copy.copy(step.gate)
+            step.gate._saved, step.gates, step.is_operator = self.memories[slot], (step.gate,), False
+        return step.gate
 
     def output(self, *nodes: Wire) -> None:
         """Say which nodes are the outputs, in order."""
         self._chosen, self.output_slots = nodes, ()
 
+    def clear(self) -> None:
+        """Forget inputs, constants and results; parameters and their nodes stay."""
+        kept = [(node, self.sources[node.slot]) for node in self.nodes.values() if node.slot in self.sources]
+        gone = [node for node in self.nodes.values() if node.slot not in self.sources]
+        ComputationalGraph.__init__(self)
+        for node in gone:
+            del node.graph
+        for node, parameter in kept:
+            node.slot = self.new_slot(needs_grad=True)
+            self.sources[node.slot] = parameter
+            self._nodes[node.name] = node
+
     def members(self) -> dict[str, Any]:
         """The gates and parameters by the names of their nodes; operators, which hold nothing, are left out."""
-        return {
-            name: node.made_by.gate or self.sources.get(node.slot)
-            for name, node in self._nodes.items()
-            if isinstance(node.made_by, Entry)
-        }
+        return {name: node._gate or self.sources.get(node.slot) for name, node in self._nodes.items()}
 
     def finish(self) -> None:
         """Lay the waiting gates in topological order and settle which nodes are the outputs."""
         if self.output_slots and not self._waiting and not self._unnamed:
             return
-        self.name_operations()
+        self.name_results()
         for name in self._order() if self._waiting else ():
-            gate, wires = self._waiting[name]
-            first, node = len(self.steps), self[name]
-            self.lay(name, gate, tuple([self._node(wire, name).slot for wire in wires]), node.slot)
-            for step in self.steps[first:]:
-                step.place = node.made_by.place
+            gate, wires, nodes = self._waiting[name]
+            reads = tuple([self._node(wire, name).slot for wire in wires])
+            self.lay(name, gate, reads, tuple([node.slot for node in nodes]), nodes[0].place)
             del self._waiting[name]
         if not self.output_slots:
             read = {slot for step in self.steps for slot in step.reads}
-            ends = [step.writes for step in self.steps if step.writes not in read]
+            ends = [slot for step in self.steps for slot in step.writes if slot not in read]
             self.output_slots = tuple([self._node(wire, "output").slot for wire in self._chosen]) or tuple(ends)
         if len(set(self.output_slots)) < len(self.output_slots):
             raise GateError("the graph has one node as output twice; outputs must differ")
         if not self.output_slots:
             raise GateError("the graph has no gate yet: call one on its nodes, or add(name, gate, inputs)")
-        self._check_outputs()
-
-    def _check_outputs(self) -> None:
-        """Whatever the inputs and parameters are, an output that depends on none of them stays the same: a mistake."""
+        # Whatever the inputs and parameters are, an output that depends on none of them stays the same: a mistake.
         reached = {*self.input_slots, *self.sources}
         for step in self.steps:
             if not reached.isdisjoint(step.reads) or step.gate.parameters():
-                reached.add(step.writes)
+                reached.update(step.writes)
         for slot in self.output_slots:
             if slot not in reached:
                 raise GateError(f"no input and no parameter reaches the output {self.described(slot)}")
+
+    def _order(self) -> list[str]:
+        """The names of the waiting gates, each after those that it reads."""
+        writer = {node.slot: name for name, (_, _, nodes) in self._waiting.items() for node in nodes}
+        waits_for = {
+            name: [writer[slot] for wire in wires if (slot := self._node(wire, name).slot) in writer]
+            for name, (_, wires, _) in self._waiting.items()
+        }
+        try:
+            return list(TopologicalSorter(waits_for).static_order())
+        except CycleError as error:
+            cycle = " -> ".join(error.args[1])
+            raise GateError(f"the graph has a cycle: {cycle}; a gate cannot depend on its own output") from None
 
     # Sweeps ------------------------------------------------------------------------------------------------------
 
@@ -125,13 +323,44 @@ class ComputationalGraph(NodeGraph, checked=False):
             inputs = self._all_inputs(inputs, named)
         return super().forward(*inputs)
 
+    def backward_from(self, node: Node, grad: Any = None) -> None:
+        """Run back from any node that has a value, through what it depends on and nothing else."""
+        if node.value is None:
+            raise GateError(f"backward from {node}, which has no value yet: run forward first")
+        visited = self._ancestors(node.slot)
+        self.check_unchanged(visited)
+        slots, parameters = self._reached or (set(range(len(self.grads))), set())
+        for slot in slots:
+            self.grads[slot] = None
+        steps = [self.steps[index] for index in visited]
+        learned = self.sweep_back({node.slot: grad}, steps)
+        write_gradients({*parameters, *learned, *[p for step in steps for p in step.parameters]}, learned)
+        self._reached = {node.slot, *[slot for step in steps for slot in (*step.reads, *step.writes)]}, set(learned)
+
+    def _ancestors(self, slot: int) -> list[int]:
+        """The indices of the steps that pass a gradient from a slot on, last first."""
+        found: set[int] = set()
+        waiting = [slot]
+        while waiting:
+            index = self._writer(waiting.pop())
+            if index is not None and index not in found:
+                found.add(index)
+                step = self.steps[index]
+                waiting += [slot for slot, needed in zip(step.reads, step.needs_grad, strict=True) if needed]
+        return sorted(found, reverse=True)
+
+    def _writer(self, slot: int) -> int | None:
+        """The index of the step that writes a slot; `None` for an input, a parameter or a constant."""
+        for index in range(self._indexed, len(self.steps)):
+            self._writers.update(dict.fromkeys(self.steps[index].writes, index))
+        self._indexed = len(self.steps)
+        return self._writers.get(slot)
+
     @property
     def input_names(self) -> list[str]:
         """The inputs in the order in which `forward` takes them."""
         by_slot = {node.slot: name for name, node in self.nodes.items()}
         return [by_slot[slot] for slot in self.input_slots]
-
-    # Inside ------------------------------------------------------------------------------------------------------
 
     def _all_inputs(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         """Return the value of every input: as given in order or by name, else the one it has."""
@@ -152,31 +381,67 @@ class ComputationalGraph(NodeGraph, checked=False):
             raise GateError(f"forward needs a value for {nodes}: forward({missing[0]}=...)")
         return tuple(values)
 
-    def _compute(self, node: Node, gate: Gate, reads: tuple[int, ...]) -> None:
-        """Lay a gate whose inputs have values, and run it."""
-        first = len(self.steps)
-        self.lay(node.name, gate, reads, node.slot)
-        for step in self.steps[first:]:
-            for slot in step.reads:
-                if slot in self.sources:
-                    self._refresh(slot)
-            step.place = node.made_by.place
-            self.claim(step)
-            if not step.gate._is_built:
-                build_by_hand(step.gate, tuple([self.values[slot] for slot in step.reads]))
-            plan_gradients((step,), self.needed)
-            forward_sweep((step,), self.values, self.training)
-            self.shapes[step.writes] = np.shape(self.values[step.writes])
-        self._ran = RAN
+    # Names -------------------------------------------------------------------------------------------------------
 
-    def _order(self) -> list[str]:
-        """The names of the waiting gates, each after those that it reads."""
-        waits_for = {
-            name: [node.name for wire in wires if (node := self._node(wire, name)).name in self._waiting]
-            for name, (_, wires) in self._waiting.items()
-        }
-        try:
-            return list(TopologicalSorter(waits_for).static_order())
-        except CycleError as error:
-            cycle = " -> ".join(error.args[1])
-            raise GateError(f"the graph has a cycle: {cycle}; a gate cannot depend on its own output") from None
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """Every node by name."""
+        self.name_results()
+        return self._nodes
+
+    def name_results(self) -> None:
+        """Name the results of operators, and the constants in them, that are still without a name."""
+        unnamed, self._unnamed = self._unnamed, []
+        for node, step in unnamed:
+            node._name = self._free_name("constant" if step is None else type(step.gate).__name__.lower())
+            if step is not None:
+                step.name = node._name
+            self._nodes[node._name] = node
+
+    def __getitem__(self, name: str) -> Node:
+        if name not in self.nodes:
+            raise GateError(f"the graph has no node {name!r}{did_you_mean(name, self.nodes)}")
+        return self.nodes[name]
+
+    def described(self, slot: int) -> str:
+        """A slot in words: its node, with the line that added it."""
+        return next((str(node) for node in self.nodes.values() if node.slot == slot), super().described(slot))
+
+    def _node(self, wire: Wire, reader: str = "") -> Node:
+        if isinstance(wire, Node):
+            if wire.graph is not self:
+                raise GateError(f"{reader!r} reads {wire}, which is a node of another graph; build both in one graph")
+            return wire
+        if wire not in self.nodes and reader:
+            hint = did_you_mean(wire, self.nodes)
+            raise GateError(f"{reader!r} reads {wire!r}, but the graph has no such node{hint}")
+        return self[wire]
+
+    def _new_node(self, name: str, value: Any = None, needs_grad: bool = False) -> Node:
+        return self._name_node(name, self.new_slot(value, needs_grad))
+
+    def _name_node(self, name: str, slot: int, gate: Gate | None = None) -> Node:
+        if name in self.nodes:
+            raise GateError(f"the graph already has a node {self.nodes[name]}; names must differ")
+        node = self._nodes[name] = Node(self, slot, users_place(), name, gate)
+        if gate is not None:
+            self._names = None
+        return node
+
+    def _free_name(self, kind: str) -> str:
+        self._counts[kind] = count = self._counts.get(kind, 0) + 1
+        name = kind if count == 1 else f"{kind}_{count}"
+        return name if name not in self._nodes else self._free_name(kind)
+
+    def _roll_back(self, slots: int, steps: int) -> None:
+        """Forget all nodes, slots and steps since the mark: what failed leaves the graph as it was."""
+        for by_index in self.values, self.grads, self.memories:
+            del by_index[slots:]
+        del self.steps[steps:]
+        self._nodes = {name: node for name, node in self._nodes.items() if node.slot < slots}
+        self._unnamed = [pair for pair in self._unnamed if pair[0].slot < slots]
+        for by_slot in (self.sources, self.constants, self.shapes, self.needed, self._writers):
+            for slot in [slot for slot in by_slot if slot >= slots]:
+                del by_slot[slot]
+        self._indexed = min(self._indexed, steps)
+        self._names = None

@@ -1,65 +1,97 @@
 """One value of a `ComputationalGraph`: calling gates on nodes and computing with them builds the graph."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from layerflow.containers.drawn import Drawn
+import numpy as np
+
 from layerflow.containers.shown import show
+from layerflow.contract import Shape
 from layerflow.errors import GateError, Place, Placed, file_and_line
-from layerflow.gate import Gate
+from layerflow.gate import Gate, Gradients
 from layerflow.gates.activation import ReLU, Sigmoid, Tanh
-from layerflow.gates.arithmetic import Add, Divide, Exp, Log, MatMul, Multiply, Negate, Power, Subtract
+from layerflow.gates.arithmetic import Add, Divide, Exp, Log, MatMul, Maximum, Multiply, Negate, Power, Subtract
 from layerflow.gates.reduction import Max, Mean, Sum
 from layerflow.gates.settings import Axes
 from layerflow.gates.shape import Reshape, Slice, Transpose
-from layerflow.step import Operation
 
 if TYPE_CHECKING:
-    from layerflow.containers.nodes import NodeGraph
+    from layerflow.containers.graph import ComputationalGraph
+
+
+class Detach(Gate):
+    """y = x, a constant for everything in front of it: no gradient passes."""
+
+    differentiable = False
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+    def backward(self, grad: Any) -> Gradients:
+        return (None,), {}
+
 
 ADD, SUBTRACT, MULTIPLY, DIVIDE, MATMUL, NEGATE = Add(), Subtract(), Multiply(), Divide(), MatMul(), Negate()
 EXP, LOG, TANH, RELU, SIGMOID, TRANSPOSE = Exp(), Log(), Tanh(), ReLU(), Sigmoid(), Transpose()
+MAXIMUM, POWER, DETACH = Maximum(), Power(), Detach()
 _power = lru_cache(maxsize=64)(Power)
 
 
-@dataclass(slots=True)
-class Entry(Placed):
-    """What made a node that is no result of an operator: name, gate if it has one, and the line that added it."""
-
-    name: str = ""
-    gate: Gate | None = None
-    place: Place | None = None
-
-
-class Node(Drawn):
-    """A named value of a graph: an input, a parameter, a constant, or the output of a gate.
+class Node(Placed):
+    """A named value of a graph: an input, a parameter, a constant, or an output of a gate.
 
     Attributes:
         graph: the graph it belongs to.
         slot: where the graph keeps its value and its gradient.
-        made_by: what it was made by, and where in the user's code.
+        place: where in the user's code it was added.
     """
 
-    __slots__ = ("graph", "made_by", "slot")
+    __slots__ = ("_gate", "_name", "graph", "place", "slot")
 
-    def __init__(self, graph: "NodeGraph", slot: int, made_by: "Entry | Operation") -> None:
+    def __init__(
+        self,
+        graph: "ComputationalGraph",
+        slot: int,
+        place: Place | None = None,
+        name: str = "",
+        gate: Gate | None = None,
+    ) -> None:
         self.graph = graph
         self.slot = slot
-        self.made_by = made_by
+        self.place = place
+        self._name = name
+        self._gate = gate
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "graph":  # which only `clear` takes away
+            raise GateError(f"node {self._name!r} is no longer there: its graph was cleared; add it again")
+        raise AttributeError(f"a node has no attribute {name!r}")
 
     @property
     def name(self) -> str:
         """Its name, unique in the graph; results of operators are named when that is first asked for."""
-        if not self.made_by.name:
-            self.graph.name_operations()
-        return self.made_by.name
+        if not self._name:
+            self.graph.name_results()
+        return self._name
 
     @property
     def gate(self) -> Gate | None:
         """The gate that computes it; `None` for inputs, parameters and constants."""
-        made_by = self.made_by
-        return made_by.own_gate() if isinstance(made_by, Operation) else made_by.gate
+        if self._gate is None:
+            self._gate = self.graph.own_gate(self.slot)
+        return self._gate
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the value, or the one that `build` inferred.
+
+        Raises:
+            GateError: neither is known yet.
+        """
+        value = self.value
+        if value is None and self.slot not in self.graph.shapes:
+            raise GateError(f"the shape of {self} is not known yet: run build or forward first")
+        return self.graph.shapes[self.slot] if value is None else np.shape(value)
 
     @property
     def value(self) -> Any:
@@ -83,8 +115,15 @@ class Node(Drawn):
         return show(self.graph.grads[self.slot], "gradient", self)
 
     def backward(self, grad: Any = None) -> None:
-        """Run back from this node; afterwards every node it depends on has its `.grad`. A scalar starts from 1."""
+        """Run back from this node; afterwards every node it depends on has its `.grad`. A scalar starts from 1.
+
+        Only the gates that it depends on are visited.
+        """
         self.graph.backward_from(self, grad)
+
+    def detach(self) -> "Node":
+        """The same value as a constant: no gradient passes to what it was computed from."""
+        return self.graph.transform(DETACH, self)
 
     def __add__(self, other: Any) -> "Node":
         return self.graph.operate(ADD, self, other)
@@ -116,13 +155,23 @@ class Node(Drawn):
     def __rmatmul__(self, other: Any) -> "Node":
         return self.graph.operate(MATMUL, other, self)
 
-    def __pow__(self, exponent: float) -> "Node":
-        return self.graph.transform(_power(exponent), self)
+    def __pow__(self, exponent: Any) -> "Node":
+        if isinstance(exponent, int | float):
+            return self.graph.transform(_power(exponent), self)
+        return self.graph.operate(POWER, self, exponent)
+
+    def __rpow__(self, base: Any) -> "Node":
+        return self.graph.operate(POWER, base, self)
+
+    def __abs__(self) -> "Node":
+        return self.graph.operate(MAXIMUM, self, -self)
 
     def __neg__(self) -> "Node":
         return self.graph.transform(NEGATE, self)
 
     def __getitem__(self, key: Any) -> "Node":
+        parts = key if isinstance(key, tuple) else (key,)
+        key = tuple([np.asarray(part) if isinstance(part, list) else part for part in parts])
         return self.graph.transform(Slice(key), self)
 
     @property
@@ -141,6 +190,18 @@ class Node(Drawn):
     def max(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The largest element, of all or along some axes."""
         return self.graph.transform(Max(axis, keepdims), self)
+
+    def min(self, axis: Axes = None, keepdims: bool = False) -> "Node":
+        """The smallest element, of all or along some axes."""
+        return -(-self).max(axis, keepdims)
+
+    def abs(self) -> "Node":
+        """The absolute value of each element; the gradient at 0 is 0."""
+        return abs(self)
+
+    def sqrt(self) -> "Node":
+        """The square root of each element."""
+        return self.graph.transform(_power(0.5), self)
 
     def reshape(self, *shape: Any) -> "Node":
         """The same elements in another shape, given as sizes or as one tuple."""
@@ -166,6 +227,9 @@ class Node(Drawn):
         """1 / (1 + e^-x) of each element x."""
         return self.graph.transform(SIGMOID, self)
 
+    def __float__(self) -> float:
+        return float(self.value)
+
     # Comparisons are about values, so that ifs and loops can follow them; nothing of them is in the graph.
 
     def __lt__(self, other: Any) -> Any:
@@ -185,12 +249,10 @@ class Node(Drawn):
     __iter__ = None
 
     def __repr__(self) -> str:
-        kind = "value" if self.made_by.gate is None else repr(self.gate)
-        return f"<Node {self.name!r}: {kind}>"
+        return f"<Node {self.name!r}: {'value' if self.gate is None else repr(self.gate)}>"
 
     def __str__(self) -> str:
-        place = self.made_by.place
-        return f"{self.name!r}{f' (added at {file_and_line(place)})' if place else ''}"
+        return f"{self.name!r}{f' (added at {file_and_line(self.place)})' if self.place else ''}"
 
 
 def _value(operand: Any) -> Any:

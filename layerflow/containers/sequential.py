@@ -12,7 +12,8 @@ class Sequential(Container, checked=False):
     """Feeds each gate's output to the next: `Sequential(Linear(32), ReLU(), Linear(10))`.
 
     Gates are named by position ("0", "1", ...) or by keyword: `Sequential(hidden=Linear(32), act=ReLU())`. `model[0]`,
-    `model["hidden"]` give a gate, `model[:2]` a `Sequential` of the same gates, iteration all of them.
+    `model["hidden"]` give a gate, `model[:2]` a `Sequential` of the same gates, iteration all of them. All outputs of a
+    gate that has several are the inputs of the next.
 
     Raises:
         GateError: no gate at all, or something that is no gate.
@@ -26,15 +27,15 @@ class Sequential(Container, checked=False):
         self.gates |= named
         if not self.gates:
             raise GateError("Sequential needs at least one gate: Sequential(Linear(10))")
-        slot = self.new_slot(needs_grad=True)
-        self.input_slots = (slot,)
+        slots: tuple[int, ...] = (self.new_slot(needs_grad=True),)
+        self.input_slots = slots
         for name, gate in self.gates.items():
             if not isinstance(gate, Gate):
                 raise GateError(f"Sequential: {name!r} is {gate!r}, not a gate{_remedy(gate)}")
-            following = self.new_slot()
-            self.lay(name, gate, (slot,), following)
-            slot = following
-        self.output_slots = (slot,)
+            following = self.slots_for(gate)
+            self.lay(name, gate, slots, following)
+            slots = following
+        self.output_slots = slots
 
     def members(self) -> dict[str, Any]:
         """The gates by name."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
 from layerflow.gates.settings import as_number
 from layerflow.parameter import Array
@@ -103,30 +104,42 @@ class Negate(Gate):
 
 
 class Power(Gate):
-    """y = x^p for a constant exponent p.
+    """y = x^p for a constant exponent p, or for an exponent that is the second input.
 
-    Shapes: any x -> y of the same shape.
-    Local gradient: dy/dx = p x^(p - 1). A fraction's power of a negative x is NaN, and NumPy warns.
+    Shapes: any x -> y of the same shape; x and an array p broadcast against each other, and a broadcast input's
+        gradient is summed back to its shape.
+    Local gradient: dy/dx = p x^(p - 1), dy/dp = y ln x (0 where x is 0). A fraction's power of a negative x is NaN, and
+        NumPy warns; so is dy/dp at a negative x.
 
     Args:
-        exponent: the number p.
+        exponent: the number p; `None` where it is an input.
 
     Raises:
-        GateError: the exponent is not a finite number.
+        GateError: the exponent is not a finite number; it is given twice, or not at all.
     """
 
-    def __init__(self, exponent: float) -> None:
-        self.exponent = as_number(self, "exponent", exponent, "a finite number, such as 2 or -0.5", lambda value: True)
+    def __init__(self, exponent: float | None = None) -> None:
+        expected = "a finite number, such as 2 or -0.5"
+        self.exponent = None if exponent is None else as_number(self, "exponent", exponent, expected, lambda _: True)
 
-    def forward(self, x: Any) -> Any:
-        self.save(x)
-        return x**self.exponent
+    def forward(self, x: Any, exponent: Any = None) -> Any:
+        if (exponent is None) is (self.exponent is None):
+            raise GateError(f"{self!r}: write Power(2) for one input x, or Power() for the two inputs x and exponent")
+        self.save(x, exponent)
+        return x**self.exponent if exponent is None else x**exponent
 
     def backward(self, grad: Any) -> Gradients:
-        (x,) = self.saved
-        if self.exponent == 0.0:  # 0 * x^-1 would not be a number at x = 0
-            return (grad * 0.0,), {}
-        return (grad * (self.exponent * x ** (self.exponent - 1.0)),), {}
+        x, exponent = self.saved
+        if self.exponent is not None:
+            if self.exponent == 0.0:  # 0 * x^-1 would not be a number at x = 0
+                return (grad * 0.0,), {}
+            return (grad * (self.exponent * x ** (self.exponent - 1.0)),), {}
+        grad_x = grad_exponent = None
+        if self.needs_grad[0]:
+            grad_x = sum_to(grad * exponent * x ** np.where(exponent == 0, 1, exponent - 1), x.shape)
+        if self.needs_grad[1]:
+            grad_exponent = sum_to(grad * x**exponent * np.log(np.where(x == 0, 1, x)), exponent.shape)
+        return (grad_x, grad_exponent), {}
 
 
 class Maximum(Gate):

@@ -10,8 +10,9 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
+from layerflow.parameter import Array
 
-Index = int | slice | EllipsisType | None
+Index = int | slice | EllipsisType | Array | None
 
 
 class Reshape(Gate):
@@ -133,19 +134,19 @@ class Concatenate(Gate):
 
 
 class Slice(Gate):
-    """y = x[key], for any basic NumPy index: whole numbers, slices, `...` and new axes, or a tuple of these.
+    """y = x[key], for whole numbers, slices, `...`, new axes and arrays of whole numbers, or a tuple of these.
 
     Shapes: as in NumPy; the batch axis is the first, so `Slice(":, 0")` takes the first feature of every sample.
-    Local gradient: dy/dx = 1 for the elements taken, 0 for the others.
+    Local gradient: dy/dx = how often an element was taken; 0 for the others.
 
     Args:
         key: the index, or its text as between brackets: "1:3, 0", "..., ::2", ":, None".
 
     Raises:
-        GateError: the key is not a basic index, or does not fit x.
+        GateError: the key is not such an index, or does not fit x.
     """
 
-    def __init__(self, key: int | slice | EllipsisType | tuple[Index, ...] | str | None) -> None:
+    def __init__(self, key: Index | tuple[Index, ...] | str) -> None:
         parts = key.split(",") if isinstance(key, str) else key if isinstance(key, tuple | list) else (key,)
         self.key = tuple([_index(self, part) for part in parts])
 
@@ -159,13 +160,18 @@ class Slice(Gate):
     def backward(self, grad: Any) -> Gradients:
         (shape,) = self.saved
         grad_x = np.zeros(shape, grad.dtype)
-        grad_x[self.key] = grad
+        if any(isinstance(part, np.ndarray) for part in self.key):  # an element may be taken more than once
+            np.add.at(grad_x, self.key, grad)  # type: ignore[arg-type]
+        else:
+            grad_x[self.key] = grad
         return (grad_x,), {}
 
 
 def _index(gate: Gate, part: object) -> Index:
     """One entry of a key, which may be text such as "1:3"."""
     named: dict[object, Index] = {"...": ..., "None": None, "newaxis": None}
+    if isinstance(part, np.ndarray) and part.dtype.kind in "iu":
+        return part
     if part is None or isinstance(part, slice | EllipsisType) or (isinstance(part, int) and not isinstance(part, bool)):
         return part
     try:
@@ -177,5 +183,5 @@ def _index(gate: Gate, part: object) -> Index:
         return named[text] if text in named else int(text)
     except (ValueError, TypeError, KeyError):
         raise GateError(
-            f"{gate!r}: {part!r} is not a basic index; write whole numbers, slices, ... or None, as in Slice('1:3, 0')"
+            f"{gate!r}: {part!r} is not an index; write whole numbers, slices, ... or None, as in Slice('1:3, 0')"
         ) from None

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from layerflow.errors import GateError
-from layerflow.gate import Gate
+from layerflow.gate import Gate, find
 from layerflow.gradcheck.check import check_gradients
 from layerflow.gradcheck.subject import Subject, copied, is_real, outputs
 from layerflow.gradcheck.watching import guilty_write, saved_arrays
 from layerflow.parameter import Array
-from layerflow.walk import find
 
 Inputs = Sequence[Any]
 
@@ -106,7 +105,7 @@ def backward_before_forward_is_an_error(gate: Gate, inputs: Inputs) -> None:
     subject = Subject(gate, inputs)
     upstream = subject.upstream(copy.deepcopy(subject.gate).forward(*subject.inputs))
     for _, inner in find(subject.gate, Gate):
-        inner._ran = inner._saved = inner._user = None
+        inner._ran = inner._saved = inner._memory = None
     try:
         subject.gate.backward(*upstream)
     except GateError:

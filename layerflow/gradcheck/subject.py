@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.byhand import as_input
 from layerflow.containers import ComputationalGraph
 from layerflow.containers.container import Container
 from layerflow.contract import input_names
 from layerflow.errors import GateError
 from layerflow.gate import Gate
 from layerflow.gradcheck.differences import Line
-from layerflow.parameter import Array, Parameter
+from layerflow.parameter import Array, Parameter, as_input
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 
 from layerflow.containers.container import Container
-from layerflow.gate import Gate
+from layerflow.gate import Gate, find, saved_in
 from layerflow.gradcheck.subject import Subject, guilty_line, outputs
 from layerflow.parameter import Array
-from layerflow.step import Operation
-from layerflow.walk import find
 
 
 def guilty_write(subject: Subject, observation_upstream: list[Array] | None) -> str:
@@ -33,9 +31,7 @@ def guilty_write(subject: Subject, observation_upstream: list[Array] | None) -> 
 def saved_arrays(gate: Gate) -> list[Array]:
     """The arrays that forward saved, in the gate, in gates inside it and in a container's steps."""
     held: list[Any] = [inner._saved for _, inner in find(gate, Gate)]
-    if isinstance(gate, Container):
-        held += [inner._saved for step in gate.steps for _, inner in find(step.gate, Gate)]
-        held += [step.saved for step in gate.steps if isinstance(step, Operation)]
+    held += [saved_in(memory) for _, container in find(gate, Container) for memory in container.memories]
     return list({id(array): array for array in _arrays(held)}.values())
 
 

@@ -9,7 +9,7 @@ from layerflow.config import Config
 from layerflow.config.experiment import Experiment, Parts
 from layerflow.data import Dataset
 from layerflow.parameter import Array
-from layerflow.step import AnyStep
+from layerflow.sweep import Step
 from layerflow.training.objective import Objective
 from layerflow.training.schedules import Constant
 from layerflow.training.trainer import Trainer
@@ -101,7 +101,7 @@ def swept(trainer: Trainer, x: Array, y: Array) -> Objective:
     return objective
 
 
-def model_steps(objective: Objective) -> list[tuple[str, AnyStep]]:
+def model_steps(objective: Objective) -> list[tuple[str, Step]]:
     """Return the steps of the model in an objective, by the names they have in the model."""
     prefix = "model."
     return [(step.name.removeprefix(prefix), step) for step in objective.steps if step.name.startswith(prefix)]

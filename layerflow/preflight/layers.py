@@ -16,7 +16,7 @@ def dead_relus(context: Context) -> Finding | None:
     shown = []
     for name, step in model_steps(context.swept):
         if isinstance(step.gate, ReLU):
-            output = context.swept.values[step.writes]
+            output = context.swept.values[step.writes[0]]
             dead = int((output <= 0).all(axis=0).sum())
             units = output[0].size
             shares[name] = dead / units
@@ -35,7 +35,7 @@ def saturation(context: Context) -> Finding | None:
     """No layer has many sigmoids or tanhs in their flat parts, which pass no gradient on."""
     shares: dict[str, float] = {}
     for name, step in model_steps(context.swept):
-        output = context.swept.values[step.writes]
+        output = context.swept.values[step.writes[0]]
         if isinstance(step.gate, Sigmoid):
             shares[name] = float((4 * output * (1 - output) < STEEP_ENOUGH).mean())
         elif isinstance(step.gate, Tanh):
@@ -88,9 +88,9 @@ def gradients_by_depth(context: Context) -> Finding | None:
 def _sizes(objective: Objective, arrays: list[Array | None]) -> list[tuple[str, float]]:
     """Return the size of what lies at the output of every gate with parameters, by name."""
     return [
-        (name, rms(0.0 if arrays[step.writes] is None else arrays[step.writes]))
+        (name, rms(0.0 if arrays[step.writes[0]] is None else arrays[step.writes[0]]))
         for name, step in model_steps(objective)
-        if step.parameter_count
+        if step.parameters
     ]
 
 

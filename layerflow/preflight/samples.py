@@ -102,7 +102,7 @@ def _outputs(trainer: Trainer, x: Array, y: Array, training: bool) -> list[Array
         generator.bit_generator.state = state
     for buffer, value in zip(buffers, values, strict=True):
         buffer.value = value
-    return [np.array(trainer.objective.values[step.writes]) for _, step in model_steps(trainer.objective)]
+    return [np.array(trainer.objective.values[step.writes[0]]) for _, step in model_steps(trainer.objective)]
 
 
 def _another(context: Context, x: Array) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.config.experiment import Experiment
+from layerflow.gate import saved_in
 from layerflow.parameter import Array
 from layerflow.sweep import backward_sweep, forward_sweep
 from layerflow.training.trainer import Trainer
@@ -123,7 +124,7 @@ def measure(experiment: Experiment, seconds: float = SECONDS) -> Timing:
             median(forward[i]),
             median(backward[i]),
             (median(forward[i]) + median(backward[i])) / total,
-            np.shape(objective.values[step.writes]),
+            np.shape(objective.values[step.writes[0]]),
             sum(parameter.value.size for parameter in step.gate.parameters()),
             memory[i],
         )
@@ -160,17 +161,17 @@ def _batches(trainer: Trainer) -> Iterator[tuple[float, Array, Array]]:
 def _sweep(trainer: Trainer, x: Array, y: Array, forward: list[list[float]], backward: list[list[float]]) -> None:
     """Run the objective's two sweeps gate by gate, and note how long each took."""
     objective = trainer.objective
-    values = objective.values
+    values, memories = objective.values, objective.memories
     for slot, value in zip(objective.input_slots, (x, y), strict=True):
         values[slot] = value
     for slot, parameter in objective.sources.items():
         values[slot] = parameter.value
     for i, step in enumerate(objective.steps):
-        forward[i].append(_milliseconds(lambda step=step: forward_sweep((step,), values, True)))  # type: ignore[misc]
+        forward[i].append(_milliseconds(lambda step=step: forward_sweep((step,), values, memories, True)))  # type: ignore[misc]
     grads: list[Any] = [None] * len(values)
     grads[objective.output_slots[0]] = np.ones_like(values[objective.output_slots[0]])
     for i, step in reversed(list(enumerate(objective.steps))):
-        backward[i].append(_milliseconds(lambda step=step: backward_sweep((step,), values, grads)))  # type: ignore[misc]
+        backward[i].append(_milliseconds(lambda step=step: backward_sweep((step,), values, memories, grads)))  # type: ignore[misc]
 
 
 def _memory(trainer: Trainer) -> list[int]:
@@ -181,7 +182,7 @@ def _memory(trainer: Trainer) -> list[int]:
     sizes = []
     for step in objective.steps:
         size = 0
-        for array in _arrays((objective.values[step.writes], getattr(step, "saved", step.gate._saved))):
+        for array in _arrays((objective.values[step.writes[0]], saved_in(objective.memories[step.writes[0]]))):
             if id(owner := _owner(array)) not in seen:
                 seen.add(id(owner))
                 size += owner.nbytes

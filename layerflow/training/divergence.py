@@ -8,7 +8,7 @@ import numpy as np
 
 from layerflow.errors import DivergedError
 from layerflow.parameter import Array
-from layerflow.step import Operation, Step
+from layerflow.sweep import Step
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
@@ -49,7 +49,7 @@ def explain_forward(trainer: "Trainer", x: Array) -> str:
             f"the batch itself is not finite ({extent(x)})",
             "the data or their scaling",
         )
-    step = next(step for step in objective.steps if not np.isfinite(objective.values[step.writes]).all())
+    step = next(step for step in objective.steps if not np.isfinite(objective.values[step.writes[0]]).all())
     return _message(
         trainer,
         f"the objective became {value}",
@@ -70,34 +70,34 @@ def explain_backward(trainer: "Trainer", x: Array) -> str:
     return _message(trainer, title, describe_backward(step, objective), likely_cause(trainer, step, x))
 
 
-def bad_gradients(trainer: "Trainer") -> Iterator[tuple[Step | Operation, list[str]]]:
+def bad_gradients(trainer: "Trainer") -> Iterator[tuple[Step, list[str]]]:
     """Yield, in the order of the backward sweep, each step with the gradients that became bad in it."""
     grads = trainer.objective.grads
     for step in reversed(trainer.objective.steps):
-        if grads[step.writes] is None or not np.isfinite(grads[step.writes]).all():
+        if grads[step.writes[0]] is None or not np.isfinite(grads[step.writes[0]]).all():
             continue
         made = {f"input {i}": grads[slot] for i, slot in enumerate(step.reads) if step.needs_grad[i]}
         made |= {name: parameter.grad for name, parameter in step.gate.named_parameters().items()}
         yield step, [name for name, grad in made.items() if grad is not None and not np.isfinite(grad).all()]
 
 
-def describe_forward(step: Step | Operation, values: list[Any]) -> str:
+def describe_forward(step: Step, values: list[Any]) -> str:
     """Return where the forward sweep left the finite numbers."""
     inputs = "; ".join(extent(values[slot]) for slot in step.reads)
-    output = extent(values[step.writes])
+    output = extent(values[step.writes[0]])
     return f"first bad output: gate {step.name!r} ({type(step.gate).__name__}), {output}; its input: {inputs}"
 
 
-def describe_backward(step: Step | Operation, objective: Any) -> str:
+def describe_backward(step: Step, objective: Any) -> str:
     """Return where the backward sweep left the finite numbers."""
     inputs = "; ".join(extent(objective.values[slot]) for slot in step.reads)
     return (
         f"first bad gradient: backward of gate {step.name!r} ({type(step.gate).__name__}); its upstream gradient: "
-        f"{extent(objective.grads[step.writes])}; its input: {inputs}"
+        f"{extent(objective.grads[step.writes[0]])}; its input: {inputs}"
     )
 
 
-def likely_cause(trainer: "Trainer", step: Step | Operation, x: Array) -> str:
+def likely_cause(trainer: "Trainer", step: Step, x: Array) -> str:
     """Return the usual reason for numbers like these; a guess, and worded as one."""
     inputs = [np.asarray(trainer.objective.values[slot]) for slot in step.reads]
     kind = type(step.gate).__name__

@@ -20,6 +20,8 @@ class Objective(ComputationalGraph, checked=False):
         regularizers: gates that take weights and return a scalar.
     """
 
+    is_watched = False
+
     def __init__(self, model: Gate, loss: Gate, regularizers: Sequence[Gate] = ()) -> None:
         super().__init__()
         x, y = self.inputs("x", "y", needs_grad=False)

@@ -12,7 +12,7 @@ from layerflow.report.graph.flow import pull_back
 from layerflow.report.graph.picture import Item, Picture
 from layerflow.report.graph.reading import read
 from layerflow.report.graph.words import formula_of, local_gradient_of, number, shape_text
-from layerflow.step import AnyStep
+from layerflow.sweep import Step
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,15 @@ class Share:
 def shares(picture: Picture, item: Item, container: Container) -> list[Share]:
     """The chain rule in numbers for every input and parameter of a gate that a gradient reached."""
     step = step_of(item, container)
-    upstream = container.grads[step.writes]
+    upstream = container.grads[step.writes[0]]
     if upstream is None or not np.size(upstream):
         return []
     downstream = {wire.port: wire.grad for wire in picture.wires_into(item) if wire.grad is not None}
     at = _largest(upstream)
     unit = np.zeros_like(upstream)
     unit[at] = 1.0
-    inputs, parameters = pull_back(step, unit)
+    others = step.upstream(container.values, container.grads) or ()
+    inputs, parameters = pull_back(container, step, [unit, *map(np.zeros_like, others[1:])])
     ports = [wire.port for wire in picture.wires_into(item)]
     found = []
     for port, local in [*zip(ports, inputs, strict=False), *parameters.items()]:
@@ -72,7 +73,7 @@ def shares(picture: Picture, item: Item, container: Container) -> list[Share]:
     return found
 
 
-def step_of(item: Item, container: Container) -> AnyStep:
+def step_of(item: Item, container: Container) -> Step:
     """The step of a gate."""
     return container.steps[int(item.key.removeprefix("gate"))]
 
@@ -92,14 +93,14 @@ def _lines(picture: Picture, item: Item, container: Container) -> Iterator[str]:
     yield "forward"
     step = step_of(item, container)
     rows = [(f"{wire.port} = {wire.source.name}", _words(wire.value, wire.shape)) for wire in picture.wires_into(item)]
-    shape = container.shapes.get(step.writes)
-    value = container.values[step.writes] if picture.has_values else None
+    shape = container.shapes.get(step.writes[0])
+    value = container.values[step.writes[0]] if picture.has_values else None
     rows.append(("output", _words(value, shape)))
     yield from _table(rows)
     if not picture.has_values:
         return
     yield "backward"
-    upstream = container.grads[step.writes]
+    upstream = container.grads[step.writes[0]]
     if upstream is None:
         yield "  no gradient arrived"
         return

@@ -6,7 +6,7 @@ from typing import Any
 
 from layerflow.containers.container import Container
 from layerflow.gate import Gradients
-from layerflow.step import AnyStep
+from layerflow.sweep import Step
 
 
 @dataclass
@@ -32,12 +32,13 @@ def trace(container: Container) -> Flow:
     """Read the gradients of the container's last backward sweep, wire by wire."""
     flow = Flow(ran_back=any(grad is not None for grad in container.grads))
     for index, step in enumerate(container.steps):
-        if container.grads[step.writes] is not None and (step.parameter_count or True in step.needs_grad):
-            flow.inputs[index], flow.parameters[index] = pull_back(step, container.grads[step.writes])
+        upstream = step.upstream(container.values, container.grads)
+        if upstream is not None and (step.parameters or True in step.needs_grad):
+            flow.inputs[index], flow.parameters[index] = pull_back(container, step, upstream)
     return flow
 
 
-def pull_back(step: AnyStep, grad: Any) -> Gradients:
-    """Run one step's backward for an upstream gradient, on what its forward stored; nothing else is touched."""
-    inputs, parameters = step.backward(grad)
+def pull_back(container: Container, step: Step, upstream: Sequence[Any]) -> Gradients:
+    """Run one step's backward for one gradient per output, on what its forward stored; nothing else is touched."""
+    inputs, parameters = step.backward(upstream, container.memories[step.writes[0]])
     return tuple([grad if needed else None for grad, needed in zip(inputs, step.needs_grad, strict=True)]), parameters

@@ -46,8 +46,8 @@ def _story(picture: Picture, container: Container) -> dict[str, Any]:
 def _chapter(item: Item, picture: Picture, container: Container) -> dict[str, Any]:
     gate, step = item.gate, step_of(item, container)
     assert gate is not None
-    value = container.values[step.writes] if picture.has_values else None
-    upstream = container.grads[step.writes] if picture.has_values else None
+    value = container.values[step.writes[0]] if picture.has_values else None
+    upstream = container.grads[step.writes[0]] if picture.has_values else None
     return {
         "key": item.key,
         "name": item.name,
@@ -55,7 +55,7 @@ def _chapter(item: Item, picture: Picture, container: Container) -> dict[str, An
         "formula": formula_of(gate),
         "local": local_gradient_of(gate),
         "inputs": [_entry(wire) for wire in picture.wires_into(item)],
-        "output": _words(value) or shape_text(container.shapes.get(step.writes, ())),
+        "output": _words(value) or shape_text(container.shapes.get(step.writes[0], ())),
         "upstream": _words(upstream),
         "chain": [_link(share) for share in shares(picture, item, container)] if picture.has_values else [],
     }

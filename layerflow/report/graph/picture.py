@@ -15,7 +15,7 @@ from layerflow.gate import Gate
 from layerflow.parameter import Parameter
 from layerflow.report.graph.flow import Flow, trace
 from layerflow.report.graph.words import is_generated, label_of, number
-from layerflow.step import AnyStep
+from layerflow.sweep import Step
 
 Kind = Literal["gate", "data", "parameter", "constant", "output"]
 
@@ -121,7 +121,7 @@ class _Drafter:
             self._connect(slot, item, "", self.container.grads[slot] if self.flow.ran_back else None)
         return self.picture
 
-    def _add_gate(self, position: int, index: int, step: AnyStep) -> None:
+    def _add_gate(self, position: int, index: int, step: Step) -> None:
         sources = [self._source(slot) for slot in step.reads]
         is_named = not is_generated(step.name, step.gate)
         item = Item(f"gate{index}", "gate", label_of(step.gate), step.name, is_named, step.gate, position)
@@ -136,7 +136,7 @@ class _Drafter:
             shape = None if value is None else np.shape(value)
             shown = value if self.picture.has_values else None
             self.picture.wires.append(Wire(source, item, name, shape, shown, grads.get(name)))
-        self.writers[step.writes] = self._add(item)
+        self.writers |= dict.fromkeys(step.writes, self._add(item))
 
     def _connect(self, slot: int, item: Item, port: str, grad: Any) -> None:
         self._wire(self._source(slot), item, port, slot, grad)
@@ -194,10 +194,10 @@ def find_gate(picture: Picture, name: str) -> Item:
     raise GateError(f"{problem}; the gates are {known}")
 
 
-def _needed_for(steps: Iterable[tuple[int, AnyStep]], wanted: set[int]) -> list[tuple[int, AnyStep]]:
+def _needed_for(steps: Iterable[tuple[int, Step]], wanted: set[int]) -> list[tuple[int, Step]]:
     kept = []
     for index, step in reversed(list(steps)):
-        if step.writes in wanted:
+        if not wanted.isdisjoint(step.writes):
             wanted.update(step.reads)
             kept.append((index, step))
     return kept[::-1]

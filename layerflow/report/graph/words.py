@@ -34,7 +34,7 @@ def label_of(gate: Gate) -> str:
     kind = type(gate).__name__
     defaults = inspect.signature(type(gate)).parameters
     chosen = {name: value for name, value in gate.arguments.items() if not _is_same(value, defaults[name].default)}
-    if kind == "Power":
+    if kind == "Power" and chosen:
         return f"^{chosen['exponent']}"
     if not chosen:
         return SIGNS.get(kind, kind)
