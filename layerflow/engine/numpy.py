@@ -16,17 +16,12 @@ Gates in `RULES` are written out, into arrays of their own where nothing outside
 A rule computes the same bits as its gate.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from layerflow.containers.container import Container
-from layerflow.engine.rules import RULES, Rule, Unrolled
+from layerflow.engine.rules import Unrolled
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
-
-Sweeps = Callable[..., tuple[Any, ...]]
 
 
 class NumpyEngine:
@@ -61,7 +56,9 @@ class NumpyEngine:
         if sweeps is None:
             found = self._ordinary(inputs)
             if key not in self.compiled:
+                grads = self.store.grads.copy()
                 self.compiled[key] = compile_sweeps(self.container, self.store, self.wanted)
+                self.store.grads[...] = grads  # looking at what backward returns may have changed them
             return found
         kept = [buffer.value.copy() for buffer in self.buffers]
         try:

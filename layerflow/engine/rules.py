@@ -5,6 +5,7 @@ parameter.
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from layerflow.parameter import Array, Parameter, as_input
 from layerflow.store import ParameterStore
 from layerflow.sweep import Step
 
+Sweeps = Callable[..., tuple[Any, ...]]
+UFUNCS = ("add", "divide", "exp", "greater", "log", "matmul", "maximum", "multiply", "subtract")
+
 
 class Unrolled:
     """The lines of a function, and the objects that they name."""
@@ -29,7 +33,11 @@ class Unrolled:
         self.arrived: set[int] = set()  # the slots that have a gradient
         self.learned: set[Parameter] = set()  # the parameters that have one
         self.numbers = itertools.count()
-        self.names: dict[str, Any] = {"as_input": as_input, "reduce_sum": np.add.reduce, "reduce_max": np.maximum.reduce}
+        self.names: dict[str, Any] = {
+            "as_input": as_input,
+            "reduce_sum": np.add.reduce,
+            "reduce_max": np.maximum.reduce,
+        }
         self.names |= {name: getattr(np, name) for name in ("add", "divide", "exp", "greater", "log", "matmul")}
         self.names |= {name: getattr(np, name) for name in ("maximum", "multiply", "subtract")}
         self.grad_of = {parameter: self.name("g", parameter.grad) for parameter in store.parameters}
@@ -44,13 +52,14 @@ class Unrolled:
             for slot in (*step.reads, *step.writes):
                 self.users.setdefault(slot, []).append(step)
 
-    def compiled(self) -> Any:
+    def compiled(self) -> Sweeps:
         """Return the function."""
         arguments = ", ".join(f"v{slot}" for slot in self.container.input_slots)
         body = [*self.lines, f"return ({', '.join(f'v{slot}' for slot in self.wanted)},)"]
         source = f"def sweeps({arguments}):\n" + "\n".join(f"    {line}" for line in body)
         exec(compile(source, "<the sweeps, unrolled>", "exec"), self.names)
-        return self.names["sweeps"]
+        sweeps: Sweeps = self.names["sweeps"]
+        return sweeps
 
     def name(self, kind: str, value: Any) -> str:
         """Return a new name for an object."""
@@ -74,7 +83,7 @@ class Unrolled:
         return all(type(self.rule(step)) not in (Rule, Shared) for step in users)
 
     def own_array(self, of: str, slot: int, like: int | None = None) -> str:
-        """Allocate the array for the value or the gradient of a slot, or share that of another slot; return its name."""
+        """Allocate an array for the value or the gradient of a slot, or take that of another slot; return its name."""
         name, other = f"{of}{slot}", f"{of}{like}"
         self.names[name] = self.names[other] if other in self.names else np.empty_like(self.values[slot])
         return name
@@ -87,7 +96,9 @@ class Unrolled:
     def learn(self, parameter: Parameter, gradient: str) -> None:
         """A gradient arrives at a parameter."""
         grad = self.grad_of[parameter]
-        self.lines.append(f"add({grad}, {gradient}, {grad})" if parameter in self.learned else f"{grad}[...] = {gradient}")
+        self.lines.append(
+            f"add({grad}, {gradient}, {grad})" if parameter in self.learned else f"{grad}[...] = {gradient}"
+        )
         self.learned.add(parameter)
 
 
@@ -105,7 +116,9 @@ class Rule:
         own, needs_grad = code.name("gate", step.gate), code.name("needs", step.needs_grad)
         outputs = [f"v{slot}" for slot in step.writes]
         code.lines.append(f"{own}.needs_grad = {needs_grad}")
-        code.lines.append(f"{', '.join(outputs)} = {code.name('forward', step.gate.bare_forward)}({_list('v', step.reads)})")
+        code.lines.append(
+            f"{', '.join(outputs)} = {code.name('forward', step.gate.bare_forward)}({_list('v', step.reads)})"
+        )
         code.lines += [f"if not hasattr({output}, 'shape'): {output} = as_input({output})" for output in outputs]
 
     def backward(self, code: Unrolled, step: Step) -> None:
@@ -116,8 +129,15 @@ class Rule:
         """Write what becomes of the results of a backward: they are checked, as far as that is quick, and handed on."""
         number = next(code.numbers)
         parameters = step.gate.named_parameters()
+        # The backward of a container inside writes the gradients of its parameters into the store.
+        overwritten = any(isinstance(gate, Container) for gate in step.gates)
+        kept = {p: f"kept{number}_{code.grad_of[p]}" for p in parameters.values() if overwritten and p in code.learned}
+        code.lines += [f"{copy} = {code.grad_of[parameter]}.copy()" for parameter, copy in kept.items()]
         code.lines.append(f"i{number}, p{number} = {call}")
-        code.lines.append(f"if len(i{number}) != {len(step.reads)} or len(p{number}) != {len(parameters)}: raise TypeError")
+        code.lines += [f"{code.grad_of[parameter]}[...] = {copy}" for parameter, copy in kept.items()]
+        code.lines.append(
+            f"if len(i{number}) != {len(step.reads)} or len(p{number}) != {len(parameters)}: raise TypeError"
+        )
         present = [gradient is not None for gradient in _input_gradients(code, step)]
         for index, slot in enumerate(step.reads):
             if step.needs_grad[index] and present[index]:
@@ -148,7 +168,7 @@ class LinearRule(Rule):
     def covers(self, code: Unrolled, step: Step) -> bool:
         gate: Any = step.gate
         x = code.values[step.reads[0]]
-        return x.ndim == 2 and x.dtype == gate.weight.value.dtype
+        return bool(x.ndim == 2 and x.dtype == gate.weight.value.dtype)
 
     def forward(self, code: Unrolled, step: Step) -> None:
         gate: Any = step.gate
@@ -227,7 +247,12 @@ class SoftmaxCERule(Rule):
         (s, t), (y,) = step.reads, step.writes
         scores = code.values[s]
         exps, sums = np.empty_like(scores), np.empty((len(scores), 1), scores.dtype)
-        code.names |= {f"exps{y}": exps, f"shifted{y}": np.empty_like(scores), f"sums{y}": sums, f"column{y}": sums[:, 0]}
+        code.names |= {
+            f"exps{y}": exps,
+            f"shifted{y}": np.empty_like(scores),
+            f"sums{y}": sums,
+            f"column{y}": sums[:, 0],
+        }
         code.names |= {f"rows{y}": np.arange(len(scores)), f"share{y}": scores.dtype.type(1 / len(scores))}
         code.lines += [
             f"{code.name('labels', gate.labels)}(v{s}, v{t})",

@@ -101,6 +101,12 @@ def tied_weight() -> lf.Gate:
     return lf.Sequential(first, lf.ReLU(), second, lf.ReLU(), lf.Linear(3))
 
 
+def weight_shared_with_the_inside() -> lf.Gate:
+    block, before, after = Block(6), lf.Linear(6, in_features=6), lf.Linear(6, in_features=6)
+    after.weight = before.weight = block.inner[0].weight
+    return lf.Sequential(before, block, lf.Tanh(), after, lf.Linear(3))
+
+
 MODELS: dict[str, Any] = {
     "linear": lambda: lf.Linear(3),
     "no bias": lambda: lf.Sequential(lf.Linear(4, bias=False), lf.ReLU(), lf.Linear(3, bias=False)),
@@ -108,7 +114,9 @@ MODELS: dict[str, Any] = {
     "two activations in a row": lambda: lf.Sequential(lf.Linear(8), lf.ReLU(), lf.ReLU(), lf.Linear(3)),
     "an activation at the start": lambda: lf.Sequential(lf.ReLU(), lf.Linear(3)),
     "an activation at the end": lambda: lf.Sequential(lf.Linear(3), lf.ReLU()),
-    "activations without a rule": lambda: lf.Sequential(lf.Linear(8), lf.Tanh(), lf.Linear(8), lf.Sigmoid(), lf.Linear(3)),
+    "activations without a rule": lambda: lf.Sequential(
+        lf.Linear(8), lf.Tanh(), lf.Linear(8), lf.Sigmoid(), lf.Linear(3)
+    ),
     "dropout": lambda: lf.Sequential(lf.Linear(8), lf.ReLU(), lf.Dropout(0.5, seed=3), lf.Linear(3)),
     "images": lambda: lf.Sequential(lf.Reshape([-1, 2, 3]), lf.Linear(4), lf.ReLU(), lf.Flatten(), lf.Linear(3)),
     "residual": residual,
@@ -117,6 +125,7 @@ MODELS: dict[str, Any] = {
     "a gate of one's own": lambda: lf.Sequential(lf.Linear(8), Scale(), lf.ReLU(), Scale(), lf.Linear(3)),
     "a buffer": lambda: lf.Sequential(lf.Linear(8), Centre(), lf.ReLU(), lf.Linear(3)),
     "two outputs": halves,
+    "a weight shared with a gate inside": weight_shared_with_the_inside,
     "a gate around gates": lambda: lf.Sequential(Block(8), lf.ReLU(), lf.Linear(3)),
 }
 LOSSES: dict[str, Any] = {
@@ -224,7 +233,9 @@ class Moody(lf.Gate):
 
 
 def test_an_error_is_raised_by_the_ordinary_sweep_with_its_notes() -> None:
-    objective, store = prepared(lf.Sequential(Moody(ValueError("no"), True), lf.Linear(3)), lf.SoftmaxCE(), np.zeros(4, int))
+    objective, store = prepared(
+        lf.Sequential(Moody(ValueError("no"), True), lf.Linear(3)), lf.SoftmaxCE(), np.zeros(4, int)
+    )
     engine = engine_for(objective, store)
     x, y = np.ones((4, 6), np.float32), np.zeros(4, int)
     engine.run(x, y)
