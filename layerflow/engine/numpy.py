@@ -19,7 +19,7 @@ A rule computes the same bits as its gate.
 from typing import Any
 
 from layerflow.containers.container import Container
-from layerflow.engine.rules import Unrolled
+from layerflow.engine.rules import Sweeps, Unrolled
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 
