@@ -1,0 +1,97 @@
+"""A training step in NumPy as one straight-line function: both sweeps of a container, unrolled.
+
+The loops of `layerflow.sweep` look up slots, keep what gates save and check what they return, anew for each step of
+each batch. All of it is the same from batch to batch. It is settled once, and what remains is a Python function that
+calls the gates' own `forward` and `backward`, one after the other:
+
+    def sweeps(v0, v1):
+        matmul(v0, weight0, v2)             # Linear, into an array that is allocated once
+        add(v2, bias0, v2)
+        v3 = forward1(v2)                   # any other gate
+        ...
+        d2 = result1[0][0]
+        matmul(d2.T, v0, g0)                # the gradient of a weight, straight into the ParameterStore
+
+Gates in `RULES` are written out, into arrays of their own where nothing outside the function can see the difference.
+A rule computes the same bits as its gate.
+"""
+
+from typing import Any
+
+from layerflow.containers.container import Container
+from layerflow.engine.rules import Sweeps, Unrolled
+from layerflow.parameter import Array
+from layerflow.store import ParameterStore
+
+
+class NumpyEngine:
+    """Runs the two sweeps of a container on batches; the gradients go into the store.
+
+    The first batch of each shape runs through the ordinary sweeps, which check everything that gates return, and a
+    function is compiled for the following ones. If that function raises, the generators and buffers are put back
+    and the ordinary sweeps run the batch again, so that errors are explained as well as ever.
+
+    Args:
+        container: the container, built, whose outputs are scalars.
+        store: holds all its parameters.
+        wanted: the slots whose values `run` returns.
+
+    Attributes:
+        draws: the states of the container's generators before the last batch.
+    """
+
+    def __init__(self, container: Container, store: ParameterStore, wanted: tuple[int, ...]) -> None:
+        self.container, self.store, self.wanted = container, store, wanted
+        self.generators = list(container.named_generators().values())
+        self.buffers = list(container.named_buffers().values())
+        self.draws: list[Any] = []
+        self.compiled: dict[tuple[Any, ...], Sweeps | None] = {}
+
+    def run(self, *inputs: Array) -> tuple[Any, ...]:
+        """Run forward and backward; return the values of the wanted slots."""
+        if self.generators:
+            self.draws = [generator.bit_generator.state for generator in self.generators]
+        key = tuple([(value.shape, value.dtype) for value in inputs])
+        sweeps = self.compiled.get(key)
+        if sweeps is None:
+            found = self._ordinary(inputs)
+            if key not in self.compiled:
+                grads = self.store.grads.copy()
+                self.compiled[key] = compile_sweeps(self.container, self.store, self.wanted)
+                self.store.grads[...] = grads  # looking at what backward returns may have changed them
+            return found
+        kept = [buffer.value.copy() for buffer in self.buffers]
+        try:
+            return sweeps(*inputs)
+        except Exception:
+            self.compiled[key] = None
+        for generator, state in zip(self.generators, self.draws, strict=True):
+            generator.bit_generator.state = state
+        for buffer, value in zip(self.buffers, kept, strict=True):
+            buffer.value = value
+        return self._ordinary(inputs)
+
+    def _ordinary(self, inputs: tuple[Array, ...]) -> tuple[Any, ...]:
+        self.container.forward(*inputs)
+        self.container.backward()
+        return tuple([self.container.values[slot] for slot in self.wanted])
+
+
+def compile_sweeps(container: Container, store: ParameterStore, wanted: tuple[int, ...]) -> Sweeps:
+    """Return both sweeps as one function of the inputs; an ordinary forward and backward have just run."""
+    code = Unrolled(container, store, wanted)
+    steps = [(step, code.rule(step)) for step in container.steps]
+    for step, rule in steps:
+        rule.forward(code, step)
+    for slot in container.output_slots:
+        code.arrive(slot, code.name("one", container.values[slot].dtype.type(1)))
+    for step, rule in reversed(steps):
+        if code.arrived.intersection(step.writes) and (step.parameters or True in step.needs_grad):
+            rule.backward(code, step)
+    for slot, parameter in container.sources.items():
+        if slot in code.arrived:
+            code.learn(parameter, f"d{slot}")
+    for parameter in store.parameters:
+        if parameter not in code.learned:
+            code.lines.append(f"{code.grad_of[parameter]}.fill(0)")
+    return code.compiled()
