@@ -1,4 +1,4 @@
-"""What the curves of a run suggest: rules of thumb, each of which gives its evidence or says nothing."""
+"""What the curves of a run suggest: rules of thumb, each of which states its evidence or says nothing."""
 
 import math
 from collections.abc import Sequence
@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
-from layerflow.parameter import Array
+import numpy as np
+
+from layerflow.report.assessment import Assessment
 from layerflow.training.history import Record
 from layerflow.training.metrics import higher_is_better
 
-# The changes that a sentence needs; smaller ones are noise as a rule.
+# The changes that a rule needs; smaller ones are usually noise.
 LOSS_RISE, LOSS_FALL = 1.1, 0.9
 SHARP_RISE, SHARP_SHARE = 0.05, 0.25
 STILL_GAINING = 0.02
-GAP, LEARNED_BY_HEART = 0.1, 0.98
+GAP, NEARLY_PERFECT = 0.1, 0.98
 LARGE_UPDATE, SMALL_UPDATE = 0.1, 1e-4
 CONFUSED_SHARE, CONFUSED_SAMPLES = 0.2, 3
 STANDARD_ERRORS = 2
@@ -23,46 +25,39 @@ TOO_HIGH = "the learning rate is probably too high"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a reading may rest on.
+    """What the rules look at.
 
     Attributes:
         records: one per finished epoch.
-        outcome, error: how the run ended, and what ended it.
-        watched: the metric that chose the kept weights.
-        part, samples: which part the results below were measured on, and its size.
-        results, baseline: metrics of the kept weights there, and those of the constant guess.
-        confusion: samples of class i (row) taken for class j (column), on the same part; classes: their names.
+        outcome, error: how the run ended, and the error that ended it.
+        watched: the metric used to pick the best epoch.
+        held_out: what the kept weights achieve on held-out data.
     """
 
     records: Sequence[Record]
     outcome: str = "finished"
     error: str = ""
     watched: str = "train_loss"
-    part: str = "test"
-    samples: int = 0
-    results: dict[str, float] = field(default_factory=dict)
-    baseline: dict[str, float] = field(default_factory=dict)
-    confusion: Array | None = None
-    classes: Sequence[str] = ()
+    held_out: Assessment = field(default_factory=Assessment)
 
     def column(self, name: str) -> list[float]:
-        """Return what was recorded under a name, or an empty list when some epoch lacks it or isn't finite."""
+        """Return what was recorded under a name, or an empty list if it is missing or not finite in some epoch."""
         values = [record.get(name, math.nan) for record in self.records]
         return values if all(map(math.isfinite, values)) else []
 
 
 def diverged(evidence: Evidence) -> str | None:
-    """Say it when the numbers left the finite ones."""
+    """The run ended because its numbers became NaN or infinite."""
     if evidence.outcome != "diverged":
         return None
     epochs = len(evidence.records)
     reason = "; ".join(line.strip() for line in evidence.error.splitlines())
-    told = f"The run diverged after {epochs} whole {'epoch' if epochs == 1 else 'epochs'}"
-    return f"{told}: {reason}." if reason else f"{told}."
+    when = f"The run diverged after {epochs} complete {'epoch' if epochs == 1 else 'epochs'}"
+    return f"{when}: {reason}." if reason else f"{when}."
 
 
 def overfitting(evidence: Evidence) -> str | None:
-    """Speak when the validation loss rises by a tenth over its lowest value while the training loss goes on falling."""
+    """The validation loss rises by a tenth above its lowest value while the training loss keeps falling."""
     validation, training = evidence.column("val_loss"), evidence.column("train_loss")
     epochs = len(validation)
     if epochs < 6:
@@ -74,26 +69,25 @@ def overfitting(evidence: Evidence) -> str | None:
     if not rises or training[-1] >= LOSS_FALL * training[lowest]:
         return None
     return (
-        f"Overfitting from about epoch {lowest + 1}: there the validation loss was lowest ({validation[lowest]:.3g}); "
-        f"it ended at {end:.3g}, while the training loss went on from {training[lowest]:.3g} to {training[-1]:.3g}."
-        f"{_meanwhile(evidence, lowest)}"
+        f"Overfitting from about epoch {lowest + 1}: the validation loss was lowest there ({validation[lowest]:.3g}) "
+        f"and ended at {end:.3g}, while the training loss kept falling from {training[lowest]:.3g} to "
+        f"{training[-1]:.3g}.{_meanwhile(evidence, lowest)}"
     )
 
 
-def learned_by_heart(evidence: Evidence) -> str | None:
-    """Speak when the training accuracy is all but perfect at the end, and the validation accuracy a tenth lower."""
+def accuracy_gap(evidence: Evidence) -> str | None:
+    """The training accuracy is nearly perfect at the end, and the validation accuracy lower by 0.1 or more."""
     training, validation = evidence.column("train_accuracy"), evidence.column("val_accuracy")
-    if not training or not validation or training[-1] < LEARNED_BY_HEART or training[-1] - validation[-1] < GAP:
+    if not training or not validation or training[-1] < NEARLY_PERFECT or training[-1] - validation[-1] < GAP:
         return None
     return (
-        f"The model knows its training samples by heart (accuracy {training[-1]:.3f}) and others much less well "
-        f"({validation[-1]:.3f} on the validation part): more data, stronger regularisation or a smaller model may "
-        "narrow the gap."
+        f"Training accuracy {training[-1]:.3f} against {validation[-1]:.3f} on validation data: the model overfits. "
+        "Try more data, stronger regularization or a smaller model."
     )
 
 
 def learning_rate_too_high(evidence: Evidence) -> str | None:
-    """Speak when the training loss ends above where it began, or jumps up again and again."""
+    """The training loss ends above where it began, or repeatedly jumps up."""
     loss = evidence.column("train_loss")
     if len(loss) < 4:
         return None
@@ -104,34 +98,34 @@ def learning_rate_too_high(evidence: Evidence) -> str | None:
         return None
     return (
         f"The training loss jumped up after {jumps} of {len(loss) - 1} epochs, each time by more than {SHARP_RISE:.0%} "
-        f"of what it began with: {TOO_HIGH}."
+        f"of its initial value: {TOO_HIGH}."
     )
 
 
 def large_updates(evidence: Evidence) -> str | None:
-    """Speak when a step typically changes the parameters by a tenth of their size or more."""
+    """A typical step changes the parameters by a tenth of their norm or more."""
     ratio = _update_ratio(evidence)
     if ratio is None or ratio < LARGE_UPDATE:
         return None
     return (
-        f"A step typically changed the parameters by {ratio:.2g} times their size, where about 0.001 is usual: "
-        "a smaller learning rate would be the first thing to try."
+        f"A typical step changed the parameters by {ratio:.2g} times their norm; about 0.001 is usual. "
+        "Try a smaller learning rate first."
     )
 
 
 def small_updates(evidence: Evidence) -> str | None:
-    """Speak when steps are tiny and the training loss hardly moved."""
+    """Steps are tiny and the training loss hardly changed."""
     ratio, loss = _update_ratio(evidence), evidence.column("train_loss")
     if ratio is None or len(loss) < 3 or ratio > SMALL_UPDATE or loss[-1] < 0.8 * loss[0]:
         return None
     return (
-        f"The training loss only went from {loss[0]:.3g} to {loss[-1]:.3g}, and a step typically changed the "
-        f"parameters by {ratio:.1g} times their size, where about 0.001 is usual: the learning rate may be too low."
+        f"The training loss only went from {loss[0]:.3g} to {loss[-1]:.3g}, and a typical step changed the parameters "
+        f"by {ratio:.1g} times their norm; about 0.001 is usual. The learning rate may be too low."
     )
 
 
 def still_improving(evidence: Evidence) -> str | None:
-    """Speak when the last tenth of the epochs brought the best value, and the last fifth a share of the whole gain."""
+    """The best value came in the last tenth of the epochs, and a share of the whole gain in the last fifth."""
     values = evidence.column(evidence.watched)
     epochs = len(values)
     if evidence.outcome != "finished" or epochs < 5:
@@ -144,15 +138,16 @@ def still_improving(evidence: Evidence) -> str | None:
         return None
     return (
         f"Still improving at the end: the {_words(evidence.watched)} was best in epoch {at + 1} of {epochs} "
-        f"({best:.3g}, after {before:.3g} a fifth of the epochs earlier); more epochs may help."
+        f"({best:.3g}, compared with {before:.3g} a fifth of the epochs earlier). More epochs may help."
     )
 
 
 def at_baseline(evidence: Evidence) -> str | None:
-    """Speak when the result can't be told from the constant guess's: within 2 standard errors, or 0.05 of an r2."""
-    results, guess = evidence.results, evidence.baseline
-    if "accuracy" in results and "accuracy" in guess and evidence.samples:
-        name, margin = "accuracy", STANDARD_ERRORS * standard_error(guess["accuracy"], evidence.samples)
+    """The result is no better than the constant guess: within 2 standard errors of accuracy, or 0.05 of r2."""
+    held_out = evidence.held_out
+    results, guess = held_out.results, held_out.baseline
+    if "accuracy" in results and "accuracy" in guess and held_out.size:
+        name, margin = "accuracy", STANDARD_ERRORS * standard_error(guess["accuracy"], held_out.size)
         is_no_better = results[name] <= guess[name] + margin
     elif "r2" in results and "r2" in guess:
         name, is_no_better = "r2", results["r2"] <= guess["r2"] + 0.05
@@ -161,59 +156,54 @@ def at_baseline(evidence: Evidence) -> str | None:
     if not is_no_better:
         return None
     return (
-        f"No better than a constant guess: {name} {results[name]:.3f} on the {evidence.samples} samples of the "
-        f"{evidence.part} part, where the guess has {guess[name]:.3f}. Either the model hasn't learned, or the "
-        "features don't tell."
+        f"No better than a constant guess: {name} {results[name]:.3f} on the {held_out.size:,} {held_out.part} "
+        f"samples, {guess[name]:.3f} for the guess. Either the model has not learned, or the features carry no signal."
     )
 
 
 def never_predicted(evidence: Evidence) -> str | None:
-    """Speak of classes that occur but were never predicted."""
-    if evidence.confusion is None:
+    """Some classes occur but were never predicted."""
+    held_out = evidence.held_out
+    if held_out.confusion is None:
         return None
-    occur, predicted = evidence.confusion.sum(axis=1), evidence.confusion.sum(axis=0)
-    missing = [index for index in range(len(occur)) if occur[index] and not predicted[index]]
-    if not missing:
+    occur, predicted = held_out.confusion.sum(axis=1), held_out.confusion.sum(axis=0)
+    missing = np.flatnonzero((occur > 0) & (predicted == 0))
+    if not len(missing):
         return None
-    named = ", ".join(f"{evidence.classes[index]} ({occur[index]} samples)" for index in missing[:5])
+    named = ", ".join(f"'{held_out.classes[index]}' ({occur[index]} samples)" for index in missing[:5])
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    return f"Never predicted on the {evidence.part} part: {'class' if len(missing) == 1 else 'classes'} {named}{more}."
+    return f"Never predicted on {held_out.part} data: {'class' if len(missing) == 1 else 'classes'} {named}{more}."
 
 
 def often_confused(evidence: Evidence) -> str | None:
-    """Speak of the class that most often passes for another one, when that is a fifth of its samples or more."""
-    if evidence.confusion is None:
+    """One class is predicted as another one for a fifth of its samples or more."""
+    held_out = evidence.held_out
+    if held_out.confusion is None:
         return None
-    wrong = evidence.confusion.copy()
-    for index in range(len(wrong)):
-        wrong[index, index] = 0
-    totals = evidence.confusion.sum(axis=1)
-    pairs = [
-        (wrong[i, j] / totals[i], i, j)
-        for i in range(len(wrong))
-        for j in range(len(wrong))
-        if wrong[i, j] >= CONFUSED_SAMPLES and wrong[i, j] >= CONFUSED_SHARE * totals[i]
-    ]
-    if not pairs:
+    wrong = held_out.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    totals = held_out.confusion.sum(axis=1)
+    enough = (wrong >= CONFUSED_SAMPLES) & (wrong >= CONFUSED_SHARE * totals[:, None])
+    if not enough.any():
         return None
-    _, i, j = max(pairs)
-    true, taken = evidence.classes[i], evidence.classes[j]
-    return f"Of the {totals[i]} samples of class {true}, {wrong[i, j]} were taken for {taken}."
+    _, i, j = max((wrong[i, j] / totals[i], i, j) for i, j in np.argwhere(enough))
+    share = f"All {totals[i]}" if wrong[i, j] == totals[i] else f"{wrong[i, j]} of {totals[i]}"
+    return f"{share} '{held_out.classes[i]}' samples were predicted '{held_out.classes[j]}'."
 
 
-READINGS = (
-    diverged, learning_rate_too_high, large_updates, small_updates, overfitting, learned_by_heart, still_improving,
+RULES = (
+    diverged, learning_rate_too_high, large_updates, small_updates, overfitting, accuracy_gap, still_improving,
     at_baseline, never_predicted, often_confused,
 )  # fmt: skip
 
 
-def read_curves(evidence: Evidence) -> list[str]:
-    """Return what there is to say, the gravest first."""
-    return [sentence for reading in READINGS if (sentence := reading(evidence))]
+def advise(evidence: Evidence) -> list[str]:
+    """Return what the rules say, the most serious first."""
+    return [sentence for rule in RULES if (sentence := rule(evidence))]
 
 
 def standard_error(share: float, samples: int) -> float:
-    """Return sqrt(p (1 - p) / n), by how much a share of n samples varies by chance."""
+    """Return sqrt(p (1 - p) / n), the standard error of a share measured on n samples."""
     return math.sqrt(max(share * (1 - share), 0.0) / samples)
 
 

@@ -1,8 +1,8 @@
-"""`report.html`: a whole run on one page, which needs nothing but itself."""
+"""What a run leaves to look at: `report.html`, which needs no other file, and its pictures as SVG files."""
 
-import re
-from html import escape
-from importlib.resources import files
+import math
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,84 +10,192 @@ import numpy as np
 
 from layerflow.config.experiment import Experiment
 from layerflow.containers.container import Container
-from layerflow.report import results, sections
-from layerflow.report.findings import Findings, find
-from layerflow.report.markup import panel, text
-from layerflow.report.reading import Evidence, read_curves
+from layerflow.report.advice import Evidence, advise, standard_error
+from layerflow.report.assessment import Assessment, assess
+from layerflow.report.charts import Chart, Curve, chart, confusion, most_confused, scatter
+from layerflow.report.pages import number, render
 from layerflow.report.runs import Run, read_run
+from layerflow.report.sample_images import as_images, png_url
 from layerflow.training.evaluation import predict_scores
 from layerflow.training.storage import write_atomically
 
 COMPLETE = ("finished", "stopped early")
+TONES = {"finished": "", "stopped early": "", "interrupted": "warn", "running": "warn"}
+ABBREVIATIONS = ("rmse", "mae", "r2", "f1")
+LARGEST_CONFUSION = 40
+MOST_CONFUSED, MOST_DOTS, MOST_ROWS, MOST_COLUMNS = 15, 2000, 10, 12
 
 
-def write_report(experiment: Experiment, folder: Path) -> None:
+def write_report(experiment: Experiment, folder: Path, pictures: bool = True) -> None:
     """Write the report of a run that ended, well or badly, into its folder.
 
-    Confusion and worst samples are part of it when training came to its end: they are those of the kept weights.
+    Results are part of it if training was completed: those of the kept weights.
+
+    Args:
+        experiment: the run's experiment, after training.
+        folder: the run folder.
+        pictures: whether to write the pictures as SVG files too: `curves.svg`, and `confusion.svg` for classification.
+
+    Raises:
+        StorageError: a file cannot be written.
     """
     run = read_run(folder)
-    findings = find(experiment) if run.outcome in COMPLETE else None
-    page = report(run, experiment, findings).encode()
-    write_atomically(folder / "report.html", lambda file: file.write(page))
+    held_out = assess(experiment) if run.outcome in COMPLETE else None
+    large, small = curves(run, held_out.baseline if held_out else {}) if run.records else ([], [])
+    files = {"report.html": render("run.html", **_page(run, experiment, held_out), large=large, small=small)}
+    title = experiment.config.name
+    if pictures and large:
+        files["curves.svg"] = render("curves.svg", title=title, charts=large)
+    if pictures and held_out and held_out.confusion is not None:
+        matrix = confusion(held_out.confusion, held_out.classes)
+        files["confusion.svg"] = render("confusion.svg", title=f"{title}: {_correct(held_out)}", matrix=matrix)
+    for name, text in files.items():
+        _write(folder / name, text.encode())
 
 
-def report(run: Run, experiment: Experiment, findings: Findings | None) -> str:
-    """Return the page."""
-    title = f"{experiment.config.name} / {run.folder.name}"
-    body = [
-        sections.header(run, title),
-        sections.cards(run, findings, experiment.trainer.epochs),
-        text("h2", "What the curves suggest"),
-        sections.reading(read_curves(evidence(run, findings))),
-    ]
-    if run.records:
-        body += [text("h2", "Curves"), sections.curves(run, findings.baseline if findings else {})]
-    if findings:
-        body += [results.results(findings), results.worst(findings, experiment.parts.preprocessing.features)]
-    body += [text("h2", "Model"), summary(experiment), text("h2", "Run it again"), sections.provenance(run)]
-    version = run.facts.get("versions", {}).get("layerflow", "")
-    body.append(text("footer", f"Written by layerflow {version}."))
-    page, style, script = (
-        files("layerflow.report").joinpath("page", f"report.{kind}").read_text("utf-8")
-        for kind in ("html", "css", "js")
-    )
-    parts = {"TITLE": escape(title), "STYLE": style, "SCRIPT": script, "BODY": "\n".join(body)}
-    return re.sub("<!--([A-Z]+)-->", lambda found: parts[found[1]], page)
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda file: file.write(content))
 
 
-def evidence(run: Run, findings: Findings | None) -> Evidence:
-    """Return what the readings look at."""
-    known = {
-        "records": run.records,
+def _page(run: Run, experiment: Experiment, held_out: Assessment | None) -> dict[str, Any]:
+    known = {"records": run.records, "outcome": run.outcome, "error": str(run.facts.get("error", ""))}
+    watched = str(run.best.get("metric", "train_loss"))
+    return {
+        "title": f"{experiment.config.name} / {run.folder.name}",
         "outcome": run.outcome,
-        "error": str(run.facts.get("error", "")),
-        "watched": str(run.best.get("metric", "train_loss")),
+        "tone": TONES.get(run.outcome, "bad"),
+        "started": str(run.facts.get("started", "")).replace("T", " ").replace("+00:00", " UTC"),
+        "cards": _cards(run, held_out, experiment.trainer.epochs),
+        "advice": advise(Evidence(**known, watched=watched, held_out=held_out or Assessment())),  # type: ignore[arg-type]
+        "best": run.best,
+        **_results(held_out),
+        "worst": _worst(held_out, experiment.parts.preprocessing.features) if held_out and held_out.worst else None,
+        "model": _model(experiment),
+        "again": _again(run),
+        "facts": _facts(run),
+        "config": run.config_text,
+        "version": run.facts.get("versions", {}).get("layerflow", ""),
     }
-    if findings is None:
-        return Evidence(**known)  # type: ignore[arg-type]
-    return Evidence(
-        **known,  # type: ignore[arg-type]
-        part=findings.part,
-        samples=findings.size,
-        results=findings.results,
-        baseline=findings.baseline,
-        confusion=findings.confusion,
-        classes=findings.classes,
-    )
 
 
-def summary(experiment: Experiment) -> str:
-    """Return the model's gates, shapes and numbers of parameters, with what is minimised and how."""
+def curves(run: Run, baseline: Mapping[str, float]) -> tuple[list[Chart], list[Chart]]:
+    """Return the charts of loss and metrics, and those of learning rate, gradient norm and relative update."""
+    first, epochs, marked = run.records[0], [record["epoch"] for record in run.records], run.best.get("epoch")
+
+    def column(name: str) -> list[float]:
+        return [float(record.get(name, math.nan)) for record in run.records]
+
+    def curves_of(name: str) -> list[Curve]:
+        known = [(role, role, f"{part}_{name}") for part, role in (("train", "training"), ("val", "validation"))]
+        known += [("with regularizers", "faint", "train_objective")] * (name == "loss")
+        return [Curve(label, role, column(key)) for label, role, key in known if key in first]
+
+    def single(title: str, label: str, values: list[float]) -> Chart:
+        return chart(title, epochs, [Curve(label, "plain", values)], marked)
+
+    names = [name.removeprefix("train_") for name in first if name.startswith("train_")]
+    names = [name for name in names if name != "objective"]
+    large = [chart(_title(name), epochs, curves_of(name), marked, baseline.get(name)) for name in names]
+    small = [single("Learning rate", "rate", column("lr"))]
+    if "gradient_norm" in first:
+        updates, parameters = column("update_norm"), column("parameter_norm")
+        ratio = [u / p if p else math.nan for u, p in zip(updates, parameters, strict=True)]
+        small.append(single("Gradient norm", "last step", column("gradient_norm")))
+        small.append(single("Relative update", "update norm / parameter norm, last step", ratio))
+    return large, small
+
+
+def _cards(run: Run, held_out: Assessment | None, epochs_planned: int) -> list[tuple[str, str, str]]:
+    """The numbers that one looks for first: label, value, and a line below."""
+    cards = []
+    for name, value in held_out.results.items() if held_out else ():
+        assert held_out is not None
+        guess = held_out.baseline.get(name)
+        below = f"{held_out.size:,} samples" if guess is None else f"constant guess {number(guess)}"
+        if name == "accuracy":
+            below += f" · standard error {standard_error(value, held_out.size):.3f}"
+        cards.append((f"{held_out.part} {_words(name)}", number(value), below))
+    if best := run.best:
+        cards.append(("best epoch", str(best["epoch"]), f"{_words(str(best['metric']))} {number(best['value'])}"))
+    seconds = sum(record.get("seconds", 0.0) for record in run.records)
+    cards.append(("epochs", str(len(run.records)), f"of {epochs_planned} · {seconds:.1f} s of training"))
+    return cards
+
+
+def _results(held_out: Assessment | None) -> dict[str, Any]:
+    """The confusion matrix of a classifier, or the predictions of a regression."""
+    shown: dict[str, Any] = {"matrix": None, "most_confused": [], "scatter": None, "caption": ""}
+    if held_out is None:
+        return shown
+    if held_out.confusion is not None:
+        if len(held_out.classes) <= LARGEST_CONFUSION:
+            shown["matrix"] = confusion(held_out.confusion, held_out.classes)
+        shown["most_confused"] = most_confused(held_out.confusion, held_out.classes, MOST_CONFUSED)
+        shown["caption"] = f"{_correct(held_out)}."
+    elif held_out.predictions is not None and np.all(np.isfinite(held_out.predictions[:MOST_DOTS])):
+        pairs = held_out.predictions[:MOST_DOTS]
+        shown["scatter"] = scatter(*pairs.T.tolist())
+        shown["caption"] = f"{len(pairs):,} of {held_out.size:,} {held_out.part} samples."
+    return shown
+
+
+def _correct(held_out: Assessment) -> str:
+    return f"{np.trace(held_out.confusion):,} of {held_out.size:,} {held_out.part} samples correct"  # type: ignore[arg-type]
+
+
+def _worst(held_out: Assessment, features: tuple[str, ...] | None) -> dict[str, Any]:
+    """The samples with the largest loss: as images, or as a table of their features."""
+    is_regression, samples = held_out.confusion is None, held_out.worst
+    is_wrong = is_regression or held_out.has_errors
+    heading = "Worst predictions" if is_wrong else "Least certain predictions"
+    values = np.stack([sample.values for sample in samples])
+    images = as_images(values, features)
+    values = values.reshape(len(values), -1)
+    return {
+        "heading": "Largest errors" if is_regression else heading,
+        "part": held_out.part,
+        "is_wrong": is_wrong,
+        "samples": samples if images is not None else samples[:MOST_ROWS],
+        "images": None if images is None else [png_url(image) for image in images],
+        "features": list(features or [f"x{i}" for i in range(values.shape[1])])[:MOST_COLUMNS],
+        "rows": values[:MOST_ROWS, :MOST_COLUMNS].tolist(),
+        "feature_count": values.shape[1],
+    }
+
+
+def _model(experiment: Experiment) -> str:
+    """The gates, shapes and numbers of parameters of the model, with the objective and the optimizer."""
     plain = experiment.config.resolve()
     batch, _ = next(experiment.trainer.batches.epoch(0))
-    with np.errstate(all="ignore"):  # weights of a run that diverged may be anything
-        predict_scores(experiment.model, batch, experiment.trainer.dtype)  # shapes are those of the batch last seen
+    with np.errstate(all="ignore"):  # the weights of a run that diverged may be anything
+        predict_scores(experiment.model, batch, experiment.trainer.dtype)  # shapes are those of the latest batch
     gates = experiment.model.summary() if isinstance(experiment.model, Container) else repr(experiment.model)
     parts = {"objective": [plain["loss"], *_listed(plain["regularizer"])]}
     parts |= {name: _listed(plain[name]) for name in ("optimizer", "schedule")}
-    told = "\n".join(f"{name}  {' + '.join(map(_call, given)) or 'none'}" for name, given in parts.items())
-    return panel(text("pre", f"{gates}\n\n{told}"))
+    return f"{gates}\n\n" + "\n".join(
+        f"{name}  {' + '.join(map(_call, given)) or 'none'}" for name, given in parts.items()
+    )
+
+
+def _again(run: Run) -> str:
+    """The command that repeats the run."""
+    imports = [word for file in run.facts.get("imports", ()) for word in ("--import", str(file))]
+    return shlex.join(
+        ["layerflow", "train", str(run.folder / "config.yaml"), "--name", run.folder.parent.name, *imports]
+    )
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    data = run.facts.get("data", {})
+    facts = {
+        "command": shlex.join(["layerflow", *map(str, run.facts.get("command", [])[1:])]),
+        "seed": run.facts.get("seed"),
+        "data": data.get("name"),
+        "checksum": data.get("checksum"),
+        "samples": ", ".join(f"{size:,} {part}" for part, size in data.get("samples", {}).items()),
+        **run.facts.get("versions", {}),
+    }
+    return {key: value for key, value in facts.items() if value not in (None, "")}
 
 
 def _listed(given: Any) -> list[Any]:
@@ -95,7 +203,7 @@ def _listed(given: Any) -> list[Any]:
 
 
 def _call(element: Any) -> str:
-    """Return an element of a configuration as Python would write it, without what is left at nothing."""
+    """An element of a configuration as a Python call, without empty arguments."""
     if not isinstance(element, dict):
         return f"{element}()"
     given = [f"{key}={_argument(value)}" for key, value in element.items() if key != "type" and value]
@@ -104,3 +212,11 @@ def _call(element: Any) -> str:
 
 def _argument(value: Any) -> str:
     return _call(value) if isinstance(value, dict) else repr(value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _title(name: str) -> str:
+    return name.upper() if name in ABBREVIATIONS else _words(name).capitalize()
