@@ -1,10 +1,15 @@
 """Pages and pictures from the files in `templates/`. Jinja escapes every value that a template is given."""
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+
+# Neither XML nor UTF-8 can hold them: control characters, surrogates.
+UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(template: str, **values: Any) -> str:
@@ -23,6 +28,7 @@ def environment() -> "Environment":
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_writable,
     )
     made.filters |= {"px": _px, "number": number, "tick": _tick}
     return made
@@ -31,6 +37,10 @@ def environment() -> "Environment":
 def number(value: float) -> str:
     """Return a measured number in four significant digits; a dash for NaN and infinity."""
     return f"{value:.4g}" if abs(value) < float("inf") else "–"
+
+
+def _writable(value: Any) -> Any:
+    return UNWRITABLE.sub("\ufffd", value) if type(value) is str else value
 
 
 def _px(value: float) -> str:
