@@ -56,17 +56,6 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A straight line between two points; `role` is its CSS class."""
-
-    role: str
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-
-
-@dataclass(frozen=True)
 class Curve:
     """One line of a chart; `role` gives its color: training, validation, plain, faint."""
 
@@ -80,8 +69,9 @@ class Plot:
     """Two axes and what is drawn between them; y grows downwards.
 
     Attributes:
-        paths: role and SVG path of each curve.
-        dots: role, center and radius of each point.
+        lines: CSS class and two end points of each straight line.
+        paths: CSS class and SVG path of each curve.
+        dots: CSS class, center and radius of each point.
     """
 
     label: str
@@ -90,7 +80,7 @@ class Plot:
     x: Scale
     y: Scale
     x_ticks: Sequence[float]
-    lines: Sequence[Line] = ()
+    lines: Sequence[tuple[str, float, float, float, float]] = ()
     paths: Sequence[tuple[str, str]] = ()
     dots: Sequence[tuple[str, float, float, float]] = ()
 
@@ -128,11 +118,11 @@ def chart(
     margin = 0.5 if len(epochs) == 1 else 0.0
     x = Scale(epochs[0] - margin, epochs[-1] + margin, LEFT, WIDTH - RIGHT)
     y = _vertical([value for curve in curves for value in curve.values], level)
-    lines = []
+    lines: list[tuple[str, float, float, float, float]] = []
     if level is not None and y.low <= level <= y.high:
-        lines.append(Line("level", LEFT, y(level), WIDTH - RIGHT, y(level)))
+        lines.append(("level", LEFT, y(level), WIDTH - RIGHT, y(level)))
     if marked is not None:
-        lines.append(Line("marked", x(marked), TOP, x(marked), HEIGHT - BOTTOM))
+        lines.append(("marked", x(marked), TOP, x(marked), HEIGHT - BOTTOM))
     paths = [(c.role, _path([(x(epochs[i]), c.values[i]) for i in chosen], y)) for c in curves]
     alone = [c for c in curves if len(epochs) == 1 and math.isfinite(c.values[0])]
     dots = [(f"dot {c.role}", x(epochs[0]), y(c.values[0]), 3.0) for c in alone]
@@ -159,7 +149,7 @@ def scatter(true: Sequence[float], predicted: Sequence[float]) -> Plot:
     margin = (high - low) * 0.04 or 0.5
     x = Scale(low - margin, high + margin, LEFT, SQUARE - RIGHT)
     y = Scale(low - margin, high + margin, SQUARE - BOTTOM, TOP)
-    line = Line("level", x(x.low), y(y.low), x(x.high), y(y.high))
+    line = ("level", x(x.low), y(y.low), x(x.high), y(y.high))
     dots = [("sample", x(t), y(p), 2.4) for t, p in zip(true, predicted, strict=True)]
     return Plot("predictions against targets", SQUARE, SQUARE, x, y, x.ticks, [line], dots=dots)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from layerflow.config.experiment import Experiment
 from layerflow.containers.container import Container
@@ -68,8 +69,7 @@ def _page(run: Run, experiment: Experiment, held_out: Assessment | None) -> dict
         "cards": _cards(run, held_out, experiment.trainer.epochs),
         "advice": advise(Evidence(**known, watched=watched, held_out=held_out or Assessment())),  # type: ignore[arg-type]
         "best": run.best,
-        **_results(held_out),
-        "worst": _worst(held_out, experiment.parts.preprocessing.features) if held_out and held_out.worst else None,
+        **_results(held_out, experiment.parts.preprocessing.features),
         "model": _model(experiment),
         "again": _again(run),
         "facts": _facts(run),
@@ -122,45 +122,31 @@ def _cards(run: Run, held_out: Assessment | None, epochs_planned: int) -> list[t
     return cards
 
 
-def _results(held_out: Assessment | None) -> dict[str, Any]:
-    """The confusion matrix of a classifier, or the predictions of a regression."""
-    shown: dict[str, Any] = {"matrix": None, "most_confused": [], "scatter": None, "caption": ""}
+def _results(held_out: Assessment | None, features: tuple[str, ...] | None) -> dict[str, Any]:
+    """What the page shows of the results: confusion matrix or predictions, and the worst samples as images or rows."""
+    names = ("correct", "matrix", "confused", "scatter", "images", "features", "rows")
+    shown: dict[str, Any] = {"held_out": held_out} | dict.fromkeys(names)
     if held_out is None:
         return shown
     if held_out.confusion is not None:
-        if len(held_out.classes) <= LARGEST_CONFUSION:
-            shown["matrix"] = confusion(held_out.confusion, held_out.classes)
-        shown["most_confused"] = most_confused(held_out.confusion, held_out.classes, MOST_CONFUSED)
-        shown["caption"] = f"{_correct(held_out)}."
+        few = len(held_out.classes) <= LARGEST_CONFUSION
+        shown["correct"] = _correct(held_out)
+        shown["matrix"] = confusion(held_out.confusion, held_out.classes) if few else None
+        shown["confused"] = most_confused(held_out.confusion, held_out.classes, MOST_CONFUSED)
     elif held_out.predictions is not None and np.all(np.isfinite(held_out.predictions[:MOST_DOTS])):
-        pairs = held_out.predictions[:MOST_DOTS]
-        shown["scatter"] = scatter(*pairs.T.tolist())
-        shown["caption"] = f"{len(pairs):,} of {held_out.size:,} {held_out.part} samples."
+        shown["scatter"] = scatter(*held_out.predictions[:MOST_DOTS].T.tolist())
+    if held_out.worst:
+        values = np.stack([sample.values for sample in held_out.worst])
+        images = as_images(values, features)
+        values = values.reshape(len(values), -1)
+        shown["images"] = None if images is None else [png_url(image) for image in images]
+        shown["features"] = list(features or [f"x{i}" for i in range(values.shape[1])])
+        shown["rows"] = values[:MOST_ROWS, :MOST_COLUMNS].tolist()
     return shown
 
 
 def _correct(held_out: Assessment) -> str:
     return f"{np.trace(held_out.confusion):,} of {held_out.size:,} {held_out.part} samples correct"  # type: ignore[arg-type]
-
-
-def _worst(held_out: Assessment, features: tuple[str, ...] | None) -> dict[str, Any]:
-    """The samples with the largest loss: as images, or as a table of their features."""
-    is_regression, samples = held_out.confusion is None, held_out.worst
-    is_wrong = is_regression or held_out.has_errors
-    heading = "Worst predictions" if is_wrong else "Least certain predictions"
-    values = np.stack([sample.values for sample in samples])
-    images = as_images(values, features)
-    values = values.reshape(len(values), -1)
-    return {
-        "heading": "Largest errors" if is_regression else heading,
-        "part": held_out.part,
-        "is_wrong": is_wrong,
-        "samples": samples if images is not None else samples[:MOST_ROWS],
-        "images": None if images is None else [png_url(image) for image in images],
-        "features": list(features or [f"x{i}" for i in range(values.shape[1])])[:MOST_COLUMNS],
-        "rows": values[:MOST_ROWS, :MOST_COLUMNS].tolist(),
-        "feature_count": values.shape[1],
-    }
 
 
 def _model(experiment: Experiment) -> str:
@@ -170,11 +156,8 @@ def _model(experiment: Experiment) -> str:
     with np.errstate(all="ignore"):  # the weights of a run that diverged may be anything
         predict_scores(experiment.model, batch, experiment.trainer.dtype)  # shapes are those of the latest batch
     gates = experiment.model.summary() if isinstance(experiment.model, Container) else repr(experiment.model)
-    parts = {"objective": [plain["loss"], *_listed(plain["regularizer"])]}
-    parts |= {name: _listed(plain[name]) for name in ("optimizer", "schedule")}
-    return f"{gates}\n\n" + "\n".join(
-        f"{name}  {' + '.join(map(_call, given)) or 'none'}" for name, given in parts.items()
-    )
+    chosen = {name: plain[name] for name in ("loss", "regularizer", "optimizer", "schedule") if plain[name]}
+    return f"{gates}\n\n{yaml.safe_dump(chosen, sort_keys=False)}"
 
 
 def _again(run: Run) -> str:
@@ -196,22 +179,6 @@ def _facts(run: Run) -> dict[str, Any]:
         **run.facts.get("versions", {}),
     }
     return {key: value for key, value in facts.items() if value not in (None, "")}
-
-
-def _listed(given: Any) -> list[Any]:
-    return given if isinstance(given, list) else [] if given is None else [given]
-
-
-def _call(element: Any) -> str:
-    """An element of a configuration as a Python call, without empty arguments."""
-    if not isinstance(element, dict):
-        return f"{element}()"
-    given = [f"{key}={_argument(value)}" for key, value in element.items() if key != "type" and value]
-    return f"{element.get('type', 'dict')}({', '.join(given)})"
-
-
-def _argument(value: Any) -> str:
-    return _call(value) if isinstance(value, dict) else repr(value)
 
 
 def _words(name: str) -> str:

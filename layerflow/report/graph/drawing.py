@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from layerflow.containers.container import Container
 from layerflow.containers.node import Node
 from layerflow.errors import LayerflowError, did_you_mean
 from layerflow.report.graph.explain import explain, story
 from layerflow.report.graph.layout import place
-from layerflow.report.graph.marks import FONTS, marks_of
+from layerflow.report.graph.marks import COLORS, FONTS, marks_of
 from layerflow.report.graph.notation import to_dot, to_mermaid, to_text
 from layerflow.report.graph.picture import Picture, find_gate, picture_of
 from layerflow.report.graph.png import write_png
@@ -72,14 +73,16 @@ def explain_gate(container: Container, name: str, values: bool = True) -> str:
 
 
 def _svg(picture: Picture) -> str:
-    placement = place(picture)
-    return render("graph.svg", placement=placement, groups=marks_of(placement), fonts=FONTS, background=True)
+    return render("graph.svg", **_drawing(picture), background=True)
 
 
 def _page(picture: Picture, title: str) -> str:
+    return render("graph.html", title=title, story=story(picture), **_drawing(picture), background=False)
+
+
+def _drawing(picture: Picture) -> dict[str, Any]:
     placement = place(picture)
-    drawing = {"placement": placement, "groups": marks_of(placement), "fonts": FONTS, "background": False}
-    return render("graph.html", title=title, story=story(picture), **drawing)
+    return {"placement": placement, "groups": marks_of(placement), "fonts": FONTS, "colors": COLORS}
 
 
 def _write(path: Path, text: str) -> None:

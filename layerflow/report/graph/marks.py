@@ -30,27 +30,8 @@ COLORS = {  # fill and stroke by role; the page has its own, for dark and light
 }
 
 
-class _Colored:
-    role: str
-
-    @property
-    def kind(self) -> str:
-        """The name of the type, for the template."""
-        return type(self).__name__
-
-    @property
-    def fill(self) -> str:
-        """The color inside."""
-        return COLORS[self.role][0]
-
-    @property
-    def stroke(self) -> str:
-        """The color of the line."""
-        return COLORS[self.role][1]
-
-
 @dataclass(frozen=True)
-class Outline(_Colored):
+class Outline:
     """A rounded rectangle around a center."""
 
     x: float
@@ -62,7 +43,7 @@ class Outline(_Colored):
 
 
 @dataclass(frozen=True)
-class Words(_Colored):
+class Words:
     """One line of text, centered on x or starting there; y is the baseline."""
 
     x: float
@@ -74,7 +55,7 @@ class Words(_Colored):
 
 
 @dataclass(frozen=True)
-class Curve(_Colored):
+class Curve:
     """A smooth line through points, horizontal at each of them, with an arrowhead at the end."""
 
     points: tuple[Point, ...]
@@ -100,7 +81,7 @@ class Curve(_Colored):
 
 
 @dataclass(frozen=True)
-class Blocks(_Colored):
+class Blocks:
     """Rectangles (left, top, width, height) of one color and opacity: a shade of a heat map, a histogram's bars."""
 
     rectangles: tuple[tuple[float, float, float, float], ...]

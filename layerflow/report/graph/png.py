@@ -66,7 +66,7 @@ def _draw_mark(axes: Any, mark: Outline | Words | Curve) -> None:
     from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
     from matplotlib.path import Path as Curves
 
-    fill, stroke = mark.fill, mark.stroke
+    fill, stroke = COLORS[mark.role]
     if isinstance(mark, Outline):
         corner = (mark.x - mark.width / 2, mark.y - mark.height / 2)
         radius = min(mark.radius, mark.width / 2, mark.height / 2)
