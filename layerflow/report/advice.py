@@ -69,9 +69,9 @@ def overfitting(evidence: Evidence) -> str | None:
     if not rises or training[-1] >= LOSS_FALL * training[lowest]:
         return None
     return (
-        f"Overfitting from about epoch {lowest + 1}: the validation loss was lowest there ({validation[lowest]:.3g}) "
-        f"and ended at {end:.3g}, while the training loss kept falling from {training[lowest]:.3g} to "
-        f"{training[-1]:.3g}.{_meanwhile(evidence, lowest)}"
+        f"Overfitting from about epoch {lowest + 1}: the validation loss was lowest there ({validation[lowest]:.4g}) "
+        f"and ended at {end:.4g}, while the training loss kept falling from {training[lowest]:.4g} to "
+        f"{training[-1]:.4g}.{_meanwhile(evidence, lowest)}"
     )
 
 
@@ -92,7 +92,7 @@ def learning_rate_too_high(evidence: Evidence) -> str | None:
     if len(loss) < 4:
         return None
     if (end := median(loss[-3:])) > LOSS_RISE * loss[0] > 0:
-        return f"The training loss rose from {loss[0]:.3g} in the first epoch to {end:.3g} at the end: {TOO_HIGH}."
+        return f"The training loss rose from {loss[0]:.4g} in the first epoch to {end:.4g} at the end: {TOO_HIGH}."
     jumps = sum(later - earlier > SHARP_RISE * loss[0] for earlier, later in pairwise(loss))
     if jumps < max(3, SHARP_SHARE * (len(loss) - 1)):
         return None
@@ -119,7 +119,7 @@ def small_updates(evidence: Evidence) -> str | None:
     if ratio is None or len(loss) < 3 or ratio > SMALL_UPDATE or loss[-1] < 0.8 * loss[0]:
         return None
     return (
-        f"The training loss only went from {loss[0]:.3g} to {loss[-1]:.3g}, and a typical step changed the parameters "
+        f"The training loss only went from {loss[0]:.4g} to {loss[-1]:.4g}, and a typical step changed the parameters "
         f"by {ratio:.1g} times their norm; about 0.001 is usual. The learning rate may be too low."
     )
 
@@ -138,7 +138,7 @@ def still_improving(evidence: Evidence) -> str | None:
         return None
     return (
         f"Still improving at the end: the {_words(evidence.watched)} was best in epoch {at + 1} of {epochs} "
-        f"({best:.3g}, compared with {before:.3g} a fifth of the epochs earlier). More epochs may help."
+        f"({best:.4g}, compared with {before:.4g} a fifth of the epochs earlier). More epochs may help."
     )
 
 

@@ -157,7 +157,7 @@ def _model(experiment: Experiment) -> str:
         predict_scores(experiment.model, batch, experiment.trainer.dtype)  # shapes are those of the latest batch
     gates = experiment.model.summary() if isinstance(experiment.model, Container) else repr(experiment.model)
     chosen = {name: plain[name] for name in ("loss", "regularizer", "optimizer", "schedule") if plain[name]}
-    return f"{gates}\n\n{yaml.safe_dump(chosen, sort_keys=False)}"
+    return f"{gates}\n\n{yaml.safe_dump(chosen, sort_keys=False, default_flow_style=None, width=100)}"
 
 
 def _again(run: Run) -> str:
