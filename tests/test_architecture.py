@@ -17,7 +17,7 @@ HEAVY = {"yaml", "tqdm", "pydantic", "matplotlib", "numpy.random"}
 GATE = {"gate", "contract", "parameter", "errors"}
 SWEEP = GATE | {"sweep", "store"}
 CORE = SWEEP | {"gates", "containers"}
-TRAINING = CORE | {"training", "data"}
+TRAINING = CORE | {"engine", "training", "data"}
 ALLOWED = {
     "errors": set(),
     "parameter": {"errors"},
@@ -27,6 +27,7 @@ ALLOWED = {
     "sweep": GATE,
     "store": GATE,
     "containers": CORE,
+    "engine": CORE | {"engine"},
     "data": {"data", "errors"},
     "gradcheck": CORE | {"gradcheck"},
     "testing": CORE | {"gradcheck"},

@@ -30,7 +30,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them such as runs/"
     )
     parser.add_argument(
-        "--by", metavar="METRIC", help="what to sort by, such as test_accuracy (default: what chose the best epoch)"
+        "--by", metavar="METRIC",
+        help="what to sort by, such as test_accuracy (default: the metric used to pick the best epoch)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="draw the curves of all runs into one picture")

@@ -1,4 +1,4 @@
-"""`layerflow graph`: the computation graph of a configuration's whole objective, as a picture or as text."""
+"""`layerflow graph`: the computation graph of a configuration's objective, as a picture or as text."""
 
 import argparse
 from pathlib import Path
@@ -25,19 +25,19 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     parser.add_argument(
         "-o", "--out", type=Path, metavar="FILE",
-        help="a picture: .svg, .png, .html (walks through both sweeps), .dot, .mmd or .txt; without it, print text",
+        help="a picture: .svg, .png, .html (steps through both sweeps), .dot, .mmd or .txt; without it, print text",
     )  # fmt: skip
     parser.add_argument(
         "--values", action="store_true", help="run the first training batch and show the values and gradients"
     )
-    parser.add_argument("--gate", metavar="NAME", help="explain one gate in the numbers of the first training batch")
+    parser.add_argument("--gate", metavar="NAME", help="explain one gate with the numbers of the first training batch")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw or print."""
     if arguments.gate and arguments.out:
-        raise ConfigError("--gate prints its text; leave out -o, or draw the whole graph without --gate")
+        raise ConfigError("--gate prints text and cannot be combined with -o")
     config, *others = load_configs(arguments)
     if others:
         raise ConfigError(f"graph draws one configuration at a time; {len(others) + 1} were given")
@@ -56,6 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def run_one_batch(trainer: Trainer, objective: Objective) -> None:
-    """Sweep forwards and backwards on the batch that training would begin with; take no step."""
+    """Run forward and backward on the first training batch, without an update."""
     objective.forward(*next(iter(trainer.batches.epoch(0))))
     objective.backward()

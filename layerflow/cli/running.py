@@ -37,7 +37,7 @@ class Options:
         on_divergence: as `Trainer` takes it; None for what it was before, or "stop".
         allow_change: whether a resumed training may differ from how it began.
         imports: the files with a person's own types.
-        pictures: whether PNG files are drawn; the report shows the same.
+        pictures: whether the pictures of the report are also written as SVG files.
         preflight: whether to look, before a new training, for what is likely to spoil it.
     """
 
@@ -210,7 +210,7 @@ class Run:
         with suppress(StorageError):
             self.recorder.write(outcome, error=str(error), epochs=len(self.experiment.trainer.history))
             if not isinstance(error, DataError):  # data that changed cannot be read again
-                write_page(self.experiment, self.folder)
+                write_page(self.experiment, self.folder, self.options.pictures)
         if self.checkpointer.last and not isinstance(error, DivergedError):
             epoch, step = self.checkpointer.last
             imports = "".join(f" --import {file}" for file in self.options.imports)
@@ -240,29 +240,17 @@ class Run:
             baseline=result.baseline,
             **({"failed_steps": self.failed_steps.count} if self.failed_steps.count else {}),
         )
-        if self.options.pictures:
-            draw(experiment, history, folder)
-        write_page(experiment, folder)
+        write_page(experiment, folder, self.options.pictures)
         if self.signals.stop:  # it came too late to end anything here, but whatever would follow must not begin
             result.exit_code = 128 + self.signals.stop
         return result
 
 
-def draw(experiment: Experiment, history: History, folder: Path) -> None:
-    """Draw the pictures, where matplotlib is installed."""
-    try:
-        from layerflow.report import plots
-    except ImportError:
-        print(f"{folder}: no pictures without matplotlib: pip install 'layerflow[plot]'", file=sys.stderr)
-        return
-    plots.draw_run(experiment, history, folder)
-
-
-def write_page(experiment: Experiment, folder: Path) -> None:
-    """Write `report.html`; what keeps it from being written doesn't spoil the run."""
-    from layerflow.report.run_report import write_report
+def write_page(experiment: Experiment, folder: Path, pictures: bool) -> None:
+    """Write the report and its pictures; an error in them does not fail the run."""
+    from layerflow.report.run_page import write_report
 
     try:
-        write_report(experiment, folder)
+        write_report(experiment, folder, pictures)
     except (OSError, LayerflowError) as error:
         print(f"{folder}: no report.html ({error})", file=sys.stderr)

@@ -17,9 +17,8 @@ from layerflow.cli.tables import as_table
 from layerflow.config import Config, Registry, load_config
 from layerflow.config.sections import RECORDED
 from layerflow.errors import ConfigError, DataError, did_you_mean
-from layerflow.report.comparison import default_metric
+from layerflow.report.comparison import Group, default_metric, figures_of, grouped
 from layerflow.report.runs import Run, read_run
-from layerflow.report.spread import Group, figures_of, grouped
 from layerflow.training.metrics import METRICS
 
 EXAMPLES = """\
@@ -46,7 +45,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--random", type=positive, metavar="K", help="K combinations, drawn at random; the same ones at every call"
     )
     parser.add_argument("-o", "--out", type=Path, help="where run folders are made (default: runs/<config>-search)")
-    parser.add_argument("--by", metavar="METRIC", help="what to sort by (default: what chose the best epochs)")
+    parser.add_argument(
+        "--by", metavar="METRIC", help="what to sort by (default: the metric used to pick the best epoch)"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     add_import_option(parser)

@@ -68,7 +68,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="learn the first N batches by heart, to see whether the model can; write nothing",
     )
     parser.add_argument("--no-preflight", action="store_true", help="don't look for likely mistakes before training")
-    parser.add_argument("--no-pictures", action="store_true", help="no PNG files; report.html has all the curves")
+    parser.add_argument("--no-pictures", action="store_true", help="write no SVG files; report.html shows the same")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no preflight")
     parser.add_argument("--dry-run", action="store_true", help="build, check, run one batch, and write nothing")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")

@@ -1,30 +1,31 @@
-"""Curves as inline SVG, in the colours of the page, with the numbers beside them that a pointer asks for."""
+"""The pictures of a run as geometry: curves over the epochs, predictions against targets, confusion matrices.
 
-import json
+`templates/charts.svg` draws them, in `report.html` and in SVG files of their own.
+"""
+
 import math
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
-from layerflow.report.markup import element, text
+import numpy as np
 
-WIDTH, HEIGHT = 460, 230
+from layerflow.parameter import Array
+from layerflow.report.pages import number
+from layerflow.training.metrics import precision_recall_f1
+
+WIDTH, HEIGHT, SQUARE = 460, 230, 340
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 28
 MOST_POINTS = 800
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One line of a chart; `role` gives its colour: training, validation, plain, faint."""
-
-    name: str
-    role: str
-    values: Sequence[float]
+CELL = 34
+LONGEST_NAME, LONGEST_ACROSS = 24, 5  # characters of a class name: shown at all, shown horizontally above a column
+CHARACTER = 7.0  # pixels
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A linear or logarithmic axis: from values to positions, and where its ticks are."""
+    """A linear or logarithmic axis: maps values to positions and places the ticks."""
 
     low: float
     high: float
@@ -41,7 +42,7 @@ class Scale:
 
     @property
     def ticks(self) -> list[float]:
-        """Return round numbers inside the axis: powers of ten, or steps of 1, 2 or 5 times one."""
+        """Return round numbers inside the axis: powers of ten, or multiples of 1, 2 or 5 times a power of ten."""
         if self.is_log:
             first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
             every = max(1, math.ceil((last - first + 1) / 6))
@@ -54,77 +55,181 @@ class Scale:
         return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
+@dataclass(frozen=True)
+class Curve:
+    """One line of a chart; `role` gives its color: training, validation, plain, faint."""
+
+    name: str
+    role: str
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Two axes and what is drawn between them; y grows downwards.
+
+    Attributes:
+        lines: CSS class and two end points of each straight line.
+        paths: CSS class and SVG path of each curve.
+        dots: CSS class, center and radius of each point.
+    """
+
+    label: str
+    width: int
+    height: int
+    x: Scale
+    y: Scale
+    x_ticks: Sequence[float]
+    lines: Sequence[tuple[str, float, float, float, float]] = ()
+    paths: Sequence[tuple[str, str]] = ()
+    dots: Sequence[tuple[str, float, float, float]] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over the epochs, with a legend, and the numbers that the page shows at the pointer."""
+
+    title: str
+    plot: Plot
+    epoch: float
+    legend: Sequence[tuple[str, str, str]]
+    level: str
+    numbers: dict[str, Any]
+
+
 def chart(
     title: str,
-    epochs: list[float],
+    epochs: Sequence[float],
     curves: Sequence[Curve],
     marked: float | None = None,
     level: float | None = None,
-) -> str:
-    """Return a figure: title and legend, and below them the curves over the epochs.
+) -> Chart:
+    """Return a chart of curves over the epochs.
 
     Args:
         title: what is shown.
         epochs: the numbers of the epochs.
         curves: lines as long as `epochs`; NaN leaves a gap.
         marked: the epoch whose weights were kept, as a vertical line.
-        level: the constant guess, as a horizontal line where it lies near the curves.
+        level: the constant guess, as a horizontal line if it lies near the curves.
     """
     every = math.ceil(len(epochs) / MOST_POINTS)
     chosen = sorted({*range(0, len(epochs), every), len(epochs) - 1})
     margin = 0.5 if len(epochs) == 1 else 0.0
     x = Scale(epochs[0] - margin, epochs[-1] + margin, LEFT, WIDTH - RIGHT)
     y = _vertical([value for curve in curves for value in curve.values], level)
-    parts = [_grid(x, y, len(epochs))]
+    lines: list[tuple[str, float, float, float, float]] = []
     if level is not None and y.low <= level <= y.high:
-        parts.append(_line("level", LEFT, y(level), WIDTH - RIGHT, y(level)))
+        lines.append(("level", LEFT, y(level), WIDTH - RIGHT, y(level)))
     if marked is not None:
-        parts.append(_line("marked", x(marked), TOP, x(marked), HEIGHT - BOTTOM))
-    parts += [_path(curve, [epochs[i] for i in chosen], [curve.values[i] for i in chosen], x, y) for curve in curves]
-    parts.append(f'<line class="pointer" x1="0" x2="0" y1="{TOP}" y2="{HEIGHT - BOTTOM}" visibility="hidden"/>')
+        lines.append(("marked", x(marked), TOP, x(marked), HEIGHT - BOTTOM))
+    paths = [(c.role, _path([(x(epochs[i]), c.values[i]) for i in chosen], y)) for c in curves]
+    alone = [c for c in curves if len(epochs) == 1 and math.isfinite(c.values[0])]
+    dots = [(f"dot {c.role}", x(epochs[0]), y(c.values[0]), 3.0) for c in alone]
     shown = epochs.index(marked) if marked in epochs else len(epochs) - 1
-    numbers = {
-        "epochs": [epochs[i] for i in chosen],
-        "x": [round(x(epochs[i]), 1) for i in chosen],
-        "values": [[_number(curve.values[i]) for i in chosen] for curve in curves],
-        "shown": shown // every,
-    }
-    legend = "".join(
-        element(
-            "span", f"{escape(curve.name)} {text('output', _number(curve.values[shown]))}", kind=f"key {curve.role}"
-        )
-        for curve in curves
+    return Chart(
+        title,
+        Plot(f"{title} over the epochs", WIDTH, HEIGHT, x, y, _epoch_ticks(x, len(epochs)), lines, paths, dots),
+        epochs[shown],
+        [(curve.name, curve.role, number(curve.values[shown])) for curve in curves],
+        "" if level is None else number(level),
+        {
+            "epochs": [epochs[i] for i in chosen],
+            "x": [round(x(epochs[i]), 1) for i in chosen],
+            "values": [[number(curve.values[i]) for i in chosen] for curve in curves],
+            "shown": shown // every,
+        },
     )
-    if level is not None:
-        legend += text("span", f"constant guess {_number(level)}", kind="key level")
-    epoch = element("span", f"epoch {text('output', f'{epochs[shown]:g}')}", kind="epoch")
-    drawing = element(
-        "svg", "".join(parts), viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", **{"aria-label": f"{title} over the epochs"}
-    )
-    content = element("figcaption", text("b", title) + epoch) + drawing + element("div", legend, kind="legend")
-    return element("figure", content, kind="chart", **{"data-numbers": json.dumps(numbers)})
 
 
-def scatter(true: Sequence[float], predicted: Sequence[float]) -> str:
-    """Return predictions against targets; the line is where they would be right."""
+def scatter(true: Sequence[float], predicted: Sequence[float]) -> Plot:
+    """Return predictions against targets, with the line on which they would be exact."""
     values = [*true, *predicted]
     low, high = min(values), max(values)
     margin = (high - low) * 0.04 or 0.5
-    size = 340
-    x = Scale(low - margin, high + margin, LEFT, size - RIGHT)
-    y = Scale(low - margin, high + margin, size - BOTTOM, TOP)
-    dots = "".join(f'<circle cx="{x(t):.1f}" cy="{y(p):.1f}" r="2.4"/>' for t, p in zip(true, predicted, strict=True))
-    ticks = "".join(_tick_x(x, tick, size) + _tick_y(y, tick, size) for tick in x.ticks)
-    return (
-        f'<svg class="scatter" viewBox="0 0 {size} {size}" role="img" aria-label="predictions against targets">{ticks}'
-        f'{_line("level", x(x.low), y(y.low), x(x.high), y(y.high))}<g class="dots">{dots}</g></svg>'
-    )
+    x = Scale(low - margin, high + margin, LEFT, SQUARE - RIGHT)
+    y = Scale(low - margin, high + margin, SQUARE - BOTTOM, TOP)
+    line = ("level", x(x.low), y(y.low), x(x.high), y(y.high))
+    dots = [("sample", x(t), y(p), 2.4) for t, p in zip(true, predicted, strict=True)]
+    return Plot("predictions against targets", SQUARE, SQUARE, x, y, x.ticks, [line], dots=dots)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a confusion matrix; `shade` is the opacity of its color."""
+
+    x: float
+    y: float
+    text: str
+    role: str
+    shade: float = 0.0
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix: rows are true classes, columns predicted ones; recall and precision at the ends.
+
+    Attributes:
+        names: of each class as shown, in full, and its position along the row or column.
+        is_tall: whether the names above the columns are written upwards.
+    """
+
+    width: float
+    height: float
+    left: float
+    top: float
+    names: Sequence[tuple[str, str, float]]
+    is_tall: bool
+    cells: Sequence[Cell]
+
+
+def confusion(matrix: Array, classes: Sequence[str]) -> Confusion:
+    """Return the picture of a confusion matrix; the shade is the share of the row."""
+    names = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in classes]
+    longest = max([*map(_extent, names), _extent("precision")])
+    is_tall = max(map(_extent, names)) > LONGEST_ACROSS * CHARACTER
+    left, top = longest + 12, (max(map(_extent, names)) if is_tall else 12) + 12
+    places = [CELL * (i + 0.5) for i in range(len(classes))]
+    count = range(len(classes))
+    cells = [_cell(matrix, classes, i, j, left + places[j], top + places[i]) for i in count for j in count]
+    precision, recall, _ = precision_recall_f1(matrix)
+    end = CELL * len(classes) + CELL / 2 + 4
+    cells += [Cell(left + end, top + at, f"{value:.2f}", "rate") for at, value in zip(places, recall, strict=True)]
+    cells += [Cell(left + at, top + end, f"{value:.2f}", "rate") for at, value in zip(places, precision, strict=True)]
+    names_at = list(zip(names, classes, places, strict=True))
+    return Confusion(left + end + CELL, top + end + CELL / 2, left, top, names_at, is_tall, cells)
+
+
+def most_confused(matrix: Array, classes: Sequence[str], most: int) -> list[tuple[str, str, int, int]]:
+    """Return the most frequent confusions: true class, predicted class, samples, samples of the true class."""
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(place), len(classes)) for place in order]
+    return [(classes[i], classes[j], int(wrong[i, j]), int(matrix[i].sum())) for i, j in pairs if wrong[i, j]]
+
+
+def _cell(matrix: Array, classes: Sequence[str], i: int, j: int, x: float, y: float) -> Cell:
+    count, total = int(matrix[i, j]), int(matrix[i].sum())
+    if not count:
+        return Cell(x, y, "·", "none")
+    # A confusion of one sample in thirty must still be visible, so its color starts from a visible share.
+    share = count / total
+    shade = share if i == j else min(0.25 + share, 0.9)
+    role = ("right" if i == j else "wrong") + (" strong" if shade > 0.6 else "")
+    return Cell(x, y, str(count), role, shade, f"{count} of {total} '{classes[i]}' samples predicted '{classes[j]}'")
+
+
+def _extent(text: str) -> float:
+    """Return about how many pixels wide a text is; East Asian characters are twice as wide as others."""
+    return CHARACTER * sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
 def _vertical(values: Sequence[float], level: float | None) -> Scale:
-    """A logarithmic axis where positive values span more than a factor of 50, else a linear one with a margin.
+    """Return a logarithmic axis if positive values span more than a factor of 50, else a linear one with a margin.
 
-    The level is taken in unless the curves would have to shrink by a third for it.
+    The level is included unless the curves would have to shrink by a third for it.
     """
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
@@ -137,46 +242,17 @@ def _vertical(values: Sequence[float], level: float | None) -> Scale:
     return Scale(bottom, high + margin, HEIGHT - BOTTOM, TOP)
 
 
-def _grid(x: Scale, y: Scale, epochs: int) -> str:
+def _epoch_ticks(x: Scale, epochs: int) -> list[float]:
     whole = [tick for tick in x.ticks if tick == round(tick) and x.low <= tick <= x.high]
-    # The first epoch is worth its number where the next tick leaves room for it.
-    columns = ([x.low] if epochs > 1 and (not whole or x(whole[0]) - LEFT > 30) else []) + whole
-    return "".join([_tick_y(y, tick, WIDTH) for tick in y.ticks] + [_tick_x(x, tick, HEIGHT) for tick in columns])
+    # The first epoch gets its number if the next tick leaves room for it.
+    return ([x.low] if epochs > 1 and (not whole or x(whole[0]) - LEFT > 30) else []) + whole
 
 
-def _tick_y(y: Scale, tick: float, width: int) -> str:
-    label = f'<text x="{LEFT - 7}" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_label(tick)}</text>'
-    return _line("grid", LEFT, y(tick), width - RIGHT, y(tick)) + label
-
-
-def _tick_x(x: Scale, tick: float, height: int) -> str:
-    return f'<text x="{x(tick):.1f}" y="{height - BOTTOM + 19}" text-anchor="middle">{_label(tick)}</text>'
-
-
-def _path(curve: Curve, epochs: Sequence[float], values: Sequence[float], x: Scale, y: Scale) -> str:
+def _path(points: Iterable[tuple[float, float]], y: Scale) -> str:
     commands, is_open = [], False
-    for epoch, value in zip(epochs, values, strict=True):
+    for at, value in points:
         is_drawn = math.isfinite(value)
         if is_drawn:
-            commands.append(f"{'L' if is_open else 'M'}{x(epoch):.1f} {y(value):.1f}")
+            commands.append(f"{'L' if is_open else 'M'}{at:.1f} {y(value):.1f}")
         is_open = is_drawn
-    dot = (
-        f'<circle class="dot {curve.role}" cx="{x(epochs[0]):.1f}" cy="{y(values[0]):.1f}" r="3"/>'
-        if len(epochs) == 1 and commands
-        else ""
-    )
-    return f'<path class="curve {curve.role}" d="{"".join(commands)}"/>{dot}'
-
-
-def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _label(value: float) -> str:
-    if 1000 <= abs(value) < 1e6:
-        return f"{value:,.0f}"
-    return f"{0 if abs(value) < 1e-12 else value:.4g}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "–"
+    return "".join(commands)

@@ -1,7 +1,7 @@
-"""Runs side by side: ranked by a metric; for two of them, what differs."""
+"""Runs compared: ranked by a metric, grouped by their settings, and for two of them, what differs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ ABSENT = "(absent)"
 
 
 def default_metric(runs: Sequence[Run]) -> str:
-    """Return what runs are ranked by unless somebody asks for more: the metric that chose the kept weights.
+    """Return what runs are ranked by unless a metric is given: the one used to pick the best epoch.
 
-    Ranking by the test part would choose a model by it, and its figures would then flatter.
+    Ranking by a test metric would select a model on the test data, whose results would then be too optimistic.
     """
     return next((str(run.best["metric"]) for run in runs if run.best.get("metric") in run.figures), "train_loss")
 
@@ -28,20 +28,14 @@ def ranked(runs: Sequence[Run], by: str) -> list[Run]:
     """Return the runs from best to worst; those without a finite value of the metric come last.
 
     Raises:
-        ConfigError: no run has such a metric.
+        ConfigError: no run recorded that metric.
     """
     known = list(dict.fromkeys(name for run in runs for name in run.figures))
     if by not in known:
         raise ConfigError(
             f"--by {by}: not recorded in any of these runs{did_you_mean(by, known)} Recorded: {', '.join(known)}"
         )
-    sign = -1 if higher_is_better(by) else 1
-
-    def place(run: Run) -> tuple[bool, float]:
-        value = run.figures.get(by, math.nan)
-        return (False, sign * value) if math.isfinite(value) else (True, 0.0)
-
-    return sorted(runs, key=place)
+    return sorted(runs, key=lambda run: _place(run.figures.get(by, math.nan), by))
 
 
 def varying_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
@@ -53,16 +47,54 @@ def varying_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 @dataclass(frozen=True)
+class Group:
+    """The runs that share all settings of a search but the seed; `None` stands for a run without results."""
+
+    settings: dict[str, Any]
+    runs: list[Run | None]
+
+    def values(self, name: str) -> list[float]:
+        """Return the finite values of a metric, one per run that has one."""
+        known = [run.figures.get(name, math.nan) for run in self.runs if run]
+        return [value for value in known if math.isfinite(value)]
+
+    def mean(self, name: str) -> float:
+        """Return the mean; NaN if no run has the metric."""
+        values = self.values(name)
+        return math.fsum(values) / len(values) if values else math.nan
+
+    def spread(self, name: str) -> float:
+        """Return the standard deviation over the repetitions, sqrt(sum((v - mean)^2) / (n - 1)); NaN for one."""
+        values, mean = self.values(name), self.mean(name)
+        if len(values) < 2:
+            return math.nan
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def grouped(members: Iterable[tuple[dict[str, Any], Run | None]], by: str) -> list[Group]:
+    """Return the groups from best to worst mean of a metric; those without a finite mean come last."""
+    groups: dict[str, Group] = {}
+    for settings, run in members:
+        groups.setdefault(repr(settings), Group(settings, [])).runs.append(run)
+    return sorted(groups.values(), key=lambda group: _place(group.mean(by), by))
+
+
+def figures_of(groups: Sequence[Group]) -> list[str]:
+    """Return the names of all losses and metrics of the runs."""
+    return list(dict.fromkeys(name for group in groups for run in group.runs if run for name in run.figures))
+
+
+@dataclass(frozen=True)
 class Difference:
     """What differs between two runs; each entry is a pair of values by name.
 
     Attributes:
-        settings, data, environment: what went in.
-        parting_step: the first step, from 1, whose loss is not bit for bit the same; `None` when all common ones are,
-            or steps are not recorded.
+        settings, data, environment: the inputs of the runs.
+        parting_step: the first step, from 1, whose losses are not bit-identical; `None` if all common ones are, or
+            steps are not recorded.
         parting_epoch: the same for the losses recorded at the end of each epoch.
         parting: the losses in that epoch.
-        common_epochs: how many epochs both have.
+        common_epochs: the number of epochs that both have.
         figures: losses and metrics of the kept weights, whether they differ or not.
     """
 
@@ -77,17 +109,17 @@ class Difference:
 
     @property
     def parts(self) -> bool:
-        """The losses are not the same."""
+        """Whether the losses differ."""
         return self.parting_step is not None or self.parting_epoch is not None
 
     @property
     def is_unexplained(self) -> bool:
-        """The losses part although everything that went in is the same."""
+        """Whether the losses differ although all inputs are the same."""
         return self.parts and not (self.settings or self.data or self.environment)
 
 
 def difference(first: Run, second: Run) -> Difference:
-    """Compare two runs, config key by config key and epoch by epoch."""
+    """Compare two runs: settings by key, losses by epoch and step."""
     varying = varying_settings([first, second])
     pairs = list(zip(first.records, second.records, strict=False))
     epoch, parting = next(
@@ -104,6 +136,12 @@ def difference(first: Run, second: Run) -> Difference:
         common_epochs=len(pairs),
         figures=figures,
     )
+
+
+def _place(value: float, by: str) -> tuple[bool, float]:
+    """Sort key of a metric's value: the best first, NaN and infinity last."""
+    sign = -1 if higher_is_better(by) else 1
+    return (False, sign * value) if math.isfinite(value) else (True, 0.0)
 
 
 def _losses(record: dict[str, float]) -> dict[str, Any]:
@@ -127,5 +165,5 @@ def _unequal(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[A
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equal, and of one type; NaN is the same as NaN."""
+    """Whether two values are equal and of the same type; NaN equals NaN."""
     return type(a) is type(b) and (a == b or (a != a and b != b))

@@ -22,17 +22,17 @@ NAMED = 10
 
 
 def draw_runs(runs: Sequence[Run], by: str, path: Path) -> None:
-    """Draw loss and ranking metric of all runs over the epochs; the training part dashed and fainter."""
+    """Draw the loss and the ranking metric of all runs over the epochs; training dashed and fainter."""
     metric = by.split("_", 1)[1]
     names = ["loss"] if metric in ("loss", "objective") else ["loss", metric]
     figure = Figure(figsize=(5.4 * len(names) + 2.6, 4.2), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
-    colours = _colours(len(runs))
+    colors = _colors(len(runs))
     for axes, name in zip(panels, names, strict=True):
         frame(axes)
         for place, run in reversed(list(enumerate(runs))):
             label = str(run.folder) if place < NAMED else None
-            _draw_run(axes, run, name, colours[place], label)
+            _draw_run(axes, run, name, colors[place], label)
         axes.set_title(name.replace("_", " "), loc="left", fontweight="bold", fontsize=10, color=INK)
         axes.set_xlabel("epoch   (solid: validation, dashed: training)", fontsize=8, color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -48,14 +48,14 @@ def draw_runs(runs: Sequence[Run], by: str, path: Path) -> None:
 
 
 def draw_search(settings: dict[str, list[Any]], values: Sequence[float], by: str, title: str, path: Path) -> None:
-    """Draw a metric against each swept setting: every run a dot, and the mean of each value.
+    """Draw a metric against each setting of a search: a dot for every run, and the mean for each value.
 
     Args:
-        settings: for each swept key its value in every run.
-        values: the metric of every run; runs whose metric isn't finite are left out.
-        by: the metric's name.
-        title: of the picture.
-        path: where to write it.
+        settings: the key of each setting, and its value in every run.
+        values: the metric of every run; runs whose metric is not finite are left out.
+        by: the name of the metric.
+        title: the title of the picture.
+        path: the file to write.
     """
     figure = Figure(figsize=(3.8 * len(settings) + 0.6, 3.6), layout="constrained")
     panels = figure.subplots(1, len(settings), squeeze=False, sharey=True)[0]
@@ -70,7 +70,7 @@ def draw_search(settings: dict[str, list[Any]], values: Sequence[float], by: str
 
 
 def frame(axes: Axes) -> None:
-    """Draw axes faintly."""
+    """Draw light axes and a grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.grid(color=FAINT, linewidth=0.6)
@@ -79,7 +79,7 @@ def frame(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture in the format that the file's name says."""
+    """Write a picture in the format given by the file name."""
     FigureCanvasAgg(figure)
     try:
         figure.savefig(path, dpi=130)
@@ -87,14 +87,14 @@ def save(figure: Figure, path: Path) -> None:
         raise ConfigError(f"{path}: the picture cannot be written ({error})") from error
 
 
-def _draw_run(axes: Axes, run: Run, name: str, colour: Any, label: str | None) -> None:
+def _draw_run(axes: Axes, run: Run, name: str, color: Any, label: str | None) -> None:
     epochs = [record["epoch"] for record in run.records]
     training, validation = (
         [record.get(f"{part}_{name}", math.nan) for record in run.records] for part in ("train", "val")
     )
     has_validation = any(value == value for value in validation)
-    axes.plot(epochs, training, color=colour, linewidth=1.0, linestyle="--", alpha=0.55)
-    axes.plot(epochs, validation if has_validation else training, color=colour, linewidth=1.7, label=label)
+    axes.plot(epochs, training, color=color, linewidth=1.0, linestyle="--", alpha=0.55)
+    axes.plot(epochs, validation if has_validation else training, color=color, linewidth=1.7, label=label)
 
 
 def _draw_setting(axes: Axes, points: Sequence[tuple[Any, float]]) -> None:
@@ -120,7 +120,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _colours(count: int) -> list[Any]:
+def _colors(count: int) -> list[Any]:
     if count <= NAMED:
         return [colormaps["tab10"](place) for place in range(count)]
     return [colormaps["viridis"](0.95 * place / (count - 1)) for place in range(count)]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import layerflow.report
 from layerflow.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -73,11 +72,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with `iris.yaml`, which trains in a moment; no pictures are drawn."""
+    """The current folder, with `iris.yaml`, which trains in a moment."""
     (tmp_path / "iris.yaml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "layerflow.report.plots", None)  # pictures take longer than the training
-    monkeypatch.delattr(layerflow.report, "plots", raising=False)
     return tmp_path
 
 

@@ -60,8 +60,8 @@ def test_one_gate_is_explained_in_the_numbers_of_a_batch(layerflow_command: Comm
     ("words", "message"),
     [
         (("--gate", "lss"), "there is no gate 'lss'; the gates are"),
-        (("--gate", "loss", "-o", "g.svg"), "--gate prints its text"),
-        (("-o", "g.jpg"), "no picture format ends in '.jpg'"),
+        (("--gate", "loss", "-o", "g.svg"), "--gate prints text and cannot be combined with -o"),
+        (("-o", "g.jpg"), "unsupported file type '.jpg'"),
         (("-o", "none/g.txt"), "cannot be written"),
     ],
 )

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import layerflow.report
 from layerflow.cli import main
 from layerflow.training.checkpoint import load_checkpoint
 
@@ -112,13 +111,11 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """A scratch folder, in which this process is for the length of a test; no pictures are drawn, which takes long."""
+    """A scratch folder, in which this process is for the length of a test."""
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "matplotlib.py").write_text("raise ImportError('not installed')")
     environment = os.environ | {"PYTHONPATH": f"{hidden}{os.pathsep}{ROOT}", "PYTHONUNBUFFERED": "1"}
-    monkeypatch.setitem(sys.modules, "layerflow.report.plots", None)
-    monkeypatch.delattr(layerflow.report, "plots", raising=False)
     monkeypatch.chdir(tmp_path)
     place = Place(tmp_path, environment, capsys.readouterr)  # type: ignore[arg-type]
     yield place

@@ -1,13 +1,42 @@
-"""Curves as SVG: positions, ticks, gaps, and what the pointer will show."""
+"""The pictures of a run as SVG: positions, ticks, gaps, names in any script, and what the pointer will show."""
 
 import json
 import math
 import re
-from html import unescape
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from layerflow.report.charts import HEIGHT, LEFT, WIDTH, Curve, Scale, chart, scatter
+from layerflow.report import charts
+from layerflow.report.charts import HEIGHT, LEFT, WIDTH, Curve, Scale
+from layerflow.report.pages import environment, render
+from layerflow.report.run_page import curves
+from layerflow.report.runs import Run
+
+SVG = "{http://www.w3.org/2000/svg}"
+DRAW: Any = environment().get_template("charts.svg").module
+
+
+def chart(*arguments: Any, **options: Any) -> str:
+    """Draw a chart as the page shows it."""
+    return str(DRAW.figure(charts.chart(*arguments, **options)))
+
+
+def run_of(epochs: int, validation: bool = True, names: Sequence[str] = ("loss", "accuracy")) -> Run:
+    """A run with falling losses and rising metrics."""
+    records = []
+    for epoch in range(1, epochs + 1):
+        record: dict[str, float] = {"epoch": epoch, "lr": 0.1}
+        for name in names:
+            value = 2.0 / epoch if name == "loss" else 1 - 0.5 / epoch
+            record |= {f"train_{name}": value} | ({f"val_{name}": value * 1.1} if validation else {})
+        records.append(record | {"train_objective": 3.0, "seconds": 0.1, "gradient_norm": math.nan})
+    best = {"best": {"metric": "val_loss", "value": 0.2, "epoch": epochs}} if validation else {}
+    return Run(Path(), best, records)
 
 
 def points(figure: str, role: str = "training") -> list[tuple[str, float, float]]:
@@ -19,9 +48,9 @@ def points(figure: str, role: str = "training") -> list[tuple[str, float, float]
 
 def numbers(figure: str) -> dict[str, list[object]]:
     """Return what the chart gives the script."""
-    data = re.search(r'data-numbers="([^"]*)"', figure)
+    data = re.search(r"data-numbers='([^']*)'", figure)
     assert data
-    return json.loads(unescape(data[1]))  # type: ignore[no-any-return]
+    return json.loads(data[1])  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -100,9 +129,59 @@ def test_words_are_escaped() -> None:
 
 
 def test_right_predictions_lie_on_the_line() -> None:
-    drawing = scatter([1.0, 3.0], [1.0, 3.0])
+    drawing = str(DRAW.plot(charts.scatter([1.0, 3.0], [1.0, 3.0])))
     dots = [tuple(map(float, pair)) for pair in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawing)]
     (ends,) = re.findall(r'class="level" x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"', drawing)
     x1, y1, x2, y2 = map(float, ends)
     for x, y in dots:
         assert y - y1 == pytest.approx((x - x1) * (y2 - y1) / (x2 - x1), abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("run", "panels"),
+    [
+        (run_of(1), 2),
+        (run_of(30, validation=False), 2),
+        (run_of(10, names=("loss", "rmse", "mae", "r2")), 4),
+        (run_of(10, names=("loss",)), 1),
+        (run_of(3000), 2),
+    ],
+    ids=["one epoch", "no validation", "regression", "loss alone", "long"],
+)
+def test_the_curves_file_has_a_panel_for_the_loss_and_each_metric(run: Run, panels: int) -> None:
+    large, _ = curves(run, {"accuracy": 0.3})
+    picture = ElementTree.fromstring(render("curves.svg", title="digits <&>", charts=large))
+    assert next(text.text for text in picture.iter(f"{SVG}text")) == "digits <&>"
+    drawn = [path.get("class") for path in picture.iter(f"{SVG}path")]
+    assert drawn.count("curve training") == panels
+    assert drawn.count("curve validation") == panels * ("val_loss" in run.records[0])
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ["no", "yes"],
+        [str(digit) for digit in range(10)],
+        [f"a rather long name of class {number}" for number in range(5)],
+        [str(number) for number in range(100)],
+        ["größer", "$a_b$", "中文", "<script>", "a&\"b'"],
+    ],
+    ids=["two", "digits", "long names", "a hundred", "any script"],
+)
+def test_a_confusion_matrix_names_every_class_in_full_and_counts_every_sample(classes: list[str]) -> None:
+    counts = np.random.default_rng(0).integers(0, 5, (len(classes), len(classes))) + 20 * np.eye(
+        len(classes), dtype=int
+    )
+    counts[0] = 0
+    matrix = charts.confusion(counts, classes)
+    picture = ElementTree.fromstring(render("confusion.svg", title="title", matrix=matrix))
+    names = [
+        text.find(f"{SVG}title").text for text in picture.iter(f"{SVG}text") if text.find(f"{SVG}title") is not None
+    ]  # type: ignore[union-attr]
+    assert names == [name for name in classes for _ in "xy"]
+    cells = [
+        group for group in picture.iter(f"{SVG}g") if (group.get("class") or "").split()[1:2] in (["right"], ["wrong"])
+    ]
+    shown = [int(cell.find(f"{SVG}text").text) for cell in cells]  # type: ignore[union-attr, arg-type]
+    assert shown == [int(count) for count in counts.reshape(-1) if count]
+    assert all(0 < cell.x < matrix.width and 0 < cell.y < matrix.height for cell in matrix.cells)

@@ -7,9 +7,16 @@ from pathlib import Path
 import pytest
 
 from layerflow.errors import ConfigError
-from layerflow.report.comparison import ABSENT, default_metric, difference, ranked, varying_settings
+from layerflow.report.comparison import (
+    ABSENT,
+    default_metric,
+    difference,
+    figures_of,
+    grouped,
+    ranked,
+    varying_settings,
+)
 from layerflow.report.runs import Run, read_run
-from layerflow.report.spread import figures_of, grouped
 
 RunFolder = Callable[..., Path]
 

@@ -1,21 +1,22 @@
-"""`draw(graph, path)`: the one entry to all pictures; the file's ending says the format."""
+"""`draw(graph, path)`: the entry to all pictures; the suffix of the file selects the format."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from layerflow.containers.container import Container
 from layerflow.containers.node import Node
 from layerflow.errors import LayerflowError, did_you_mean
-from layerflow.report.graph.explain import explain
-from layerflow.report.graph.html import to_html
+from layerflow.report.graph.explain import explain, story
 from layerflow.report.graph.layout import place
+from layerflow.report.graph.marks import COLORS, FONTS, marks_of
 from layerflow.report.graph.notation import to_dot, to_mermaid, to_text
 from layerflow.report.graph.picture import Picture, find_gate, picture_of
 from layerflow.report.graph.png import write_png
-from layerflow.report.graph.svg import to_svg
+from layerflow.report.pages import render
 
-Writer = Callable[[Picture, Container, Path], None]
+Writer = Callable[[Picture, Path], None]
 
 
 def draw(drawn: Container | Node, path: str | os.PathLike[str], values: bool = True) -> Path:
@@ -23,22 +24,20 @@ def draw(drawn: Container | Node, path: str | os.PathLike[str], values: bool = T
 
     Args:
         drawn: the container or node.
-        path: where to: `.svg`, `.png`, `.html` (a page that steps through the sweeps), `.dot` (graphviz), `.mmd`
-            (Mermaid) or `.txt`.
-        values: whether the wires show values above and gradients below, as far as there are any, or their shapes alone.
+        path: the file to write: `.svg`, `.png`, `.html` (a page that steps through the sweeps), `.dot` (graphviz),
+            `.mmd` (Mermaid) or `.txt`.
+        values: whether the wires show values above and gradients below, if there are any, or only their shapes.
 
     Raises:
-        LayerflowError: an unknown ending; what the format needs is not installed; the file cannot be written.
+        LayerflowError: unknown suffix; a program or package that the format needs is not installed; the file cannot be
+            written.
     """
     path = Path(path)
     if path.suffix not in WRITERS:
         guess = did_you_mean(path.suffix, WRITERS)
-        raise LayerflowError(
-            f"{path}: no picture format ends in {path.suffix!r}{guess}; there are {', '.join(WRITERS)}"
-        )
-    container = drawn.graph if isinstance(drawn, Node) else drawn
+        raise LayerflowError(f"{path}: unsupported file type {path.suffix!r}{guess}; supported: {', '.join(WRITERS)}")
     try:
-        WRITERS[path.suffix](picture_of(drawn, values), container, path)
+        WRITERS[path.suffix](picture_of(drawn, values), path)
     except OSError as error:
         raise LayerflowError(f"{path} cannot be written: {error.strerror}") from None
     return path
@@ -46,11 +45,11 @@ def draw(drawn: Container | Node, path: str | os.PathLike[str], values: bool = T
 
 def svg_text(drawn: Container | Node) -> str:
     """The picture of a container, or of what a node depends on, as SVG."""
-    return to_svg(place(picture_of(drawn)))
+    return _svg(picture_of(drawn))
 
 
 def bundle(drawn: Container | Node) -> dict[str, str]:
-    """What a notebook shows, by MIME type: the picture where there is a layout engine, and the table."""
+    """What a notebook shows, by MIME type: the table, and the picture if a layout engine is installed."""
     texts = {"text/plain": f"{drawn!r}\n{plain_text(drawn)}"}
     try:
         return texts | {"image/svg+xml": svg_text(drawn)}
@@ -70,11 +69,20 @@ def explain_gate(container: Container, name: str, values: bool = True) -> str:
         GateError: there is no gate of that name.
     """
     picture = picture_of(container, values)
-    return explain(picture, find_gate(picture, name), container)
+    return explain(picture, find_gate(picture, name))
 
 
-def _textual(write: Callable[[Picture], str]) -> Writer:
-    return lambda picture, container, path: _write(path, write(picture))
+def _svg(picture: Picture) -> str:
+    return render("graph.svg", **_drawing(picture), background=True)
+
+
+def _page(picture: Picture, title: str) -> str:
+    return render("graph.html", title=title, story=story(picture), **_drawing(picture), background=False)
+
+
+def _drawing(picture: Picture) -> dict[str, Any]:
+    placement = place(picture)
+    return {"placement": placement, "groups": marks_of(placement), "fonts": FONTS, "colors": COLORS}
 
 
 def _write(path: Path, text: str) -> None:
@@ -82,10 +90,10 @@ def _write(path: Path, text: str) -> None:
 
 
 WRITERS: dict[str, Writer] = {
-    ".svg": _textual(lambda picture: to_svg(place(picture))),
-    ".png": lambda picture, container, path: write_png(place(picture), path),
-    ".html": lambda picture, container, path: _write(path, to_html(picture, container, path.stem)),
-    ".dot": _textual(to_dot),
-    ".mmd": _textual(to_mermaid),
-    ".txt": _textual(to_text),
+    ".svg": lambda picture, path: _write(path, _svg(picture)),
+    ".png": lambda picture, path: write_png(place(picture), path),
+    ".html": lambda picture, path: _write(path, _page(picture, path.stem)),
+    ".dot": lambda picture, path: _write(path, to_dot(picture)),
+    ".mmd": lambda picture, path: _write(path, to_mermaid(picture)),
+    ".txt": lambda picture, path: _write(path, to_text(picture)),
 }

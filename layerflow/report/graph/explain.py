@@ -1,4 +1,7 @@
-"""One gate in numbers: what comes in and goes out, and upstream times local = downstream, element by element."""
+"""One gate in numbers: what goes in and out, and upstream times local = downstream, element by element.
+
+`explain` writes it as text, `story` as the data of the page that steps through the sweeps.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,13 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.containers.container import Container
 from layerflow.parameter import Array
-from layerflow.report.graph.flow import pull_back
-from layerflow.report.graph.picture import Item, Picture
-from layerflow.report.graph.reading import read
-from layerflow.report.graph.words import formula_of, local_gradient_of, number, shape_text
-from layerflow.sweep import Step
+from layerflow.report.graph.labels import formula_of, local_gradient_of, number, words_of
+from layerflow.report.graph.picture import GateItem, Item, Picture, Wire
 
 
 @dataclass(frozen=True)
@@ -50,65 +49,98 @@ class Share:
         return f"{product}, one term of {number(self.downstream)}, the sum over all elements of the output"
 
 
-def shares(picture: Picture, item: Item, container: Container) -> list[Share]:
+def shares(picture: Picture, item: GateItem) -> list[Share]:
     """The chain rule in numbers for every input and parameter of a gate that a gradient reached."""
-    step = step_of(item, container)
-    upstream = container.grads[step.writes[0]]
+    upstream = item.upstream
     if upstream is None or not np.size(upstream):
         return []
-    downstream = {wire.port: wire.grad for wire in picture.wires_into(item) if wire.grad is not None}
     at = _largest(upstream)
     unit = np.zeros_like(upstream)
     unit[at] = 1.0
-    others = step.upstream(container.values, container.grads) or ()
-    inputs, parameters = pull_back(container, step, [unit, *map(np.zeros_like, others[1:])])
-    ports = [wire.port for wire in picture.wires_into(item)]
     found = []
-    for port, local in [*zip(ports, inputs, strict=False), *parameters.items()]:
-        if local is None or port not in downstream or not np.size(local):
+    for wire, local in zip(picture.wires_into(item), item.pull_back(unit), strict=True):
+        if local is None or wire.grad is None or not np.size(local):
             continue
         where = _largest(local)
-        numbers = np.asarray(upstream)[at], np.asarray(local)[where], np.asarray(downstream[port])[where]
-        found.append(Share(port, _index(at), _index(where), *map(float, numbers)))
+        numbers = np.asarray(upstream)[at], np.asarray(local)[where], np.asarray(wire.grad)[where]
+        found.append(Share(wire.port, _index(at), _index(where), *map(float, numbers)))
     return found
 
 
-def step_of(item: Item, container: Container) -> Step:
-    """The step of a gate."""
-    return container.steps[int(item.key.removeprefix("gate"))]
-
-
-def explain(picture: Picture, item: Item, container: Container) -> str:
+def explain(picture: Picture, item: GateItem) -> str:
     """Everything about one gate, as text."""
-    return "\n".join(_lines(picture, item, container)) + "\n"
+    return "\n".join(_lines(picture, item)) + "\n"
 
 
-def _lines(picture: Picture, item: Item, container: Container) -> Iterator[str]:
-    gate = item.gate
-    yield f"{item.name}: {gate!r}"
-    if gate is not None and (formula := formula_of(gate)):
+def story(picture: Picture) -> dict[str, Any]:
+    """What the page shows: each gate with its numbers, and when the value and gradient of each wire appear."""
+    before, after = -1, len(picture.gates)
+
+    def position(item: Item, otherwise: int) -> int:
+        return item.position if isinstance(item, GateItem) else otherwise
+
+    return {
+        "hasValues": picture.has_values,
+        "ranBack": any(item.upstream is not None for item in picture.gates),
+        "gates": [_chapter(picture, item) for item in picture.gates],
+        "wires": [{"from": position(w.source, before), "to": position(w.target, after)} for w in picture.wires],
+    }
+
+
+def _chapter(picture: Picture, item: GateItem) -> dict[str, Any]:
+    return {
+        "key": item.key,
+        "name": item.name,
+        "gate": repr(item.gate),
+        "formula": formula_of(item.gate),
+        "local": local_gradient_of(item.gate),
+        "inputs": [_entry(wire) for wire in picture.wires_into(item)],
+        "output": words_of(item.output, item.shape),
+        "upstream": words_of(item.upstream),
+        "chain": [_link(share) for share in shares(picture, item)],
+    }
+
+
+def _entry(wire: Wire) -> dict[str, str]:
+    return {
+        "port": wire.port,
+        "source": wire.source.name,
+        "value": words_of(wire.value, wire.shape),
+        "grad": words_of(wire.grad),
+    }
+
+
+def _link(share: Share) -> dict[str, str]:
+    return {
+        "port": share.port,
+        "at": share.input_at,
+        "through": share.output_at,
+        "upstream": number(share.upstream),
+        "local": number(share.local),
+        "product": number(share.product),
+        "whole": "" if share.is_all else number(share.downstream),
+    }
+
+
+def _lines(picture: Picture, item: GateItem) -> Iterator[str]:
+    wires = picture.wires_into(item)
+    yield f"{item.name}: {item.gate!r}"
+    if formula := formula_of(item.gate):
         yield f"  {formula}"
-    if gate is not None and (local := local_gradient_of(gate)):
+    if local := local_gradient_of(item.gate):
         yield f"  local gradient: {local}"
     yield "forward"
-    step = step_of(item, container)
-    rows = [(f"{wire.port} = {wire.source.name}", _words(wire.value, wire.shape)) for wire in picture.wires_into(item)]
-    shape = container.shapes.get(step.writes[0])
-    value = container.values[step.writes[0]] if picture.has_values else None
-    rows.append(("output", _words(value, shape)))
-    yield from _table(rows)
+    rows = [(f"{wire.port} = {wire.source.name}", words_of(wire.value, wire.shape)) for wire in wires]
+    yield from _table([*rows, ("output", words_of(item.output, item.shape))])
     if not picture.has_values:
         return
     yield "backward"
-    upstream = container.grads[step.writes[0]]
-    if upstream is None:
+    if item.upstream is None:
         yield "  no gradient arrived"
         return
-    rows = [("upstream", _words(upstream, None))]
-    for wire in picture.wires_into(item):
-        rows.append((f"to {wire.port}", "no gradient wanted" if wire.grad is None else _words(wire.grad, None)))
-    yield from _table(rows)
-    chain = shares(picture, item, container)
+    rows = [(f"to {wire.port}", words_of(wire.grad) or "no gradient needed") for wire in wires]
+    yield from _table([("upstream", words_of(item.upstream)), *rows])
+    chain = shares(picture, item)
     if chain:
         yield f"upstream × local = downstream{f', through output{chain[0].output_at}' if chain[0].output_at else ''}"
         yield from _table([(f"{share.port}{share.input_at}", str(share)) for share in chain])
@@ -118,12 +150,6 @@ def _table(rows: list[tuple[str, str]]) -> Iterator[str]:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         yield f"  {name:<{width}}  {text}".rstrip()
-
-
-def _words(value: Any, shape: tuple[int, ...] | None) -> str:
-    if value is not None:
-        return " · ".join(read(value).lines)
-    return shape_text(shape) if shape else ""
 
 
 def _largest(array: Array) -> tuple[int, ...]:

@@ -1,19 +1,19 @@
-"""Where everything goes: a layered layout from left to right, values flowing with the reading direction.
+"""Where everything goes: a layered layout from left to right, the direction in which values flow.
 
-Every wire is cut into links of one layer each. Half-way, where its numbers are written, stands an invisible box as
-large as they are, so that nothing is ever drawn over a number. Which layer a box stands in is settled here (as far to
-the left as its inputs allow; what has no inputs stands right before its first reader); the order and the heights within
-the layers come from a layout engine.
+Every wire is cut into links of one layer each. Its numbers get an invisible box of their size, so that nothing is ever
+drawn over a number. The layers are assigned here (as far to the left as the inputs allow; items without inputs go right
+before their first reader); order and heights within the layers come from a layout engine: graphviz, or else igraph.
 """
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from layerflow.report.graph.engines import Box, Link, arrange
+from layerflow.errors import LayerflowError
+from layerflow.report.graph.labels import Summary, is_sign, shape_text, summarize
 from layerflow.report.graph.picture import Item, Picture, Wire
-from layerflow.report.graph.reading import Reading, read
-from layerflow.report.graph.words import is_sign, shape_text
 
 CHARACTER = 7.4
 NUMBER = 6.6
@@ -22,12 +22,34 @@ THUMBNAIL = (46.0, 24.0)
 BETWEEN_LAYERS = 22.0
 MARGIN = 18.0
 
+GAP = 10.0
+POINTS_PER_INCH = 72.0
+PATIENCE = 60.0  # seconds
+
 Point = tuple[float, float]
+Extent = tuple[float, float, tuple[str, ...]]  # width, height, lines of text
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in a layer."""
+
+    layer: int
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Link:
+    """A connection from a box to one in the next layer, both by index."""
+
+    source: int
+    target: int
 
 
 @dataclass
 class PlacedItem:
-    """An item with its centre and size, and the lines of text in it."""
+    """An item with its center, size and lines of text."""
 
     item: Item
     x: float
@@ -39,19 +61,19 @@ class PlacedItem:
 
 @dataclass
 class PlacedWire:
-    """A wire with the points that it passes through and the readings that are written on its middle one."""
+    """A wire with the points that it passes through, and what is written at its middle."""
 
     wire: Wire
     points: list[Point]
     middle: Point
     width: float
-    above: Reading | None
-    below: Reading | None
+    above: Summary | None
+    below: Summary | None
 
 
 @dataclass
 class Placement:
-    """Everything placed, in units of one screen pixel; the origin is the upper left corner."""
+    """Everything placed, in pixels; the origin is the upper left corner."""
 
     items: list[PlacedItem]
     wires: list[PlacedWire]
@@ -59,29 +81,57 @@ class Placement:
     height: float
 
 
+def arrange(boxes: list[Box], links: list[Link]) -> list[float]:
+    """The vertical center of every box, downwards; boxes of a layer never overlap.
+
+    Raises:
+        LayerflowError: neither graphviz nor igraph is installed.
+    """
+    if shutil.which("dot"):
+        return arrange_with_graphviz(boxes, links)
+    return arrange_with_igraph(boxes, links)
+
+
+def arrange_with_graphviz(boxes: list[Box], links: list[Link]) -> list[float]:
+    """Gansner et al. 1993, `A technique for drawing directed graphs`, by the program `dot`."""
+    lines = ['digraph { rankdir=LR; ordering=in; node [shape=box fixedsize=true label=""]']
+    lines.append(f"nodesep={GAP / POINTS_PER_INCH:.4f}; ranksep=0.2")
+    for index, box in enumerate(boxes):
+        width, height = max(box.width, 1.0) / POINTS_PER_INCH, box.height / POINTS_PER_INCH
+        lines.append(f"b{index} [width={width:.4f} height={height:.4f}]")
+    lines += [f"b{link.source} -> b{link.target}" for link in links]
+    answer = subprocess.run(
+        ["dot", "-Tplain"], input="\n".join([*lines, "}"]), capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    heights = [0.0] * len(boxes)
+    for line in answer.stdout.splitlines():
+        if line.startswith("node "):
+            _, name, _, y, *_ = line.split()
+            heights[int(name[1:])] = -float(y) * POINTS_PER_INCH
+    return heights
+
+
+def arrange_with_igraph(boxes: list[Box], links: list[Link]) -> list[float]:
+    """Sugiyama, Tagawa and Toda 1981, coordinates by Brandes and Köpf 2002, in igraph."""
+    try:
+        import igraph
+    except ImportError:
+        raise LayerflowError(
+            "this format needs a layout engine: install graphviz (the program `dot`), or pip install "
+            "'layerflow[graph]'; the formats .dot, .mmd (Mermaid) and .txt need neither"
+        ) from None
+    graph = igraph.Graph(n=len(boxes), edges=[(link.source, link.target) for link in links], directed=True)
+    step = max(box.height for box in boxes) + GAP
+    layout = graph.layout_sugiyama(layers=[box.layer for box in boxes], hgap=step, maxiter=200)
+    return [x for x, _ in layout.coords[: len(boxes)]]
+
+
 def place(picture: Picture, engine: Callable[[list[Box], list[Link]], list[float]] = arrange) -> Placement:
-    """Lay a picture out."""
-    layers = _layers(picture)
-    boxes: list[Box] = []
-    centres: dict[str, int] = {}
-    for item in picture.items:
-        width, height, _ = _extent(item, picture)
-        centres[item.key] = len(boxes)
-        boxes.append(Box(2 * layers[item.key], width, height))
-    links, chains, readings = [], [], []
-    for wire in picture.wires:
-        above, below = _readings(wire, picture)
-        first, last = 2 * layers[wire.source.key], 2 * layers[wire.target.key]
-        chain = []
-        for layer in range(first + 1, last):
-            width, height = _label_extent(above, below) if layer == last - 1 else (0.0, 0.0)
-            chain.append(len(boxes))
-            boxes.append(Box(layer, width, max(height, 10.0)))
-        stations = [centres[wire.source.key], *chain, centres[wire.target.key]]
-        links += [Link(a, b) for a, b in pairwise(stations)]
-        chains.append(stations)
-        readings.append((above, below))
-    heights = engine(boxes, links)
+    """Lay out a picture."""
+    extents = [_extent(item, picture) for item in picture.items]
+    summaries = [_summaries(wire, picture) for wire in picture.wires]
+    boxes, stations = _boxes(picture, extents, summaries)
+    heights = engine(boxes, [Link(a, b) for chain in stations for a, b in pairwise(chain)])
     columns, widths, total = _columns(boxes)
     top = min((y - box.height / 2 for y, box in zip(heights, boxes, strict=True)), default=0.0) - MARGIN
     bottom = max((y + box.height / 2 for y, box in zip(heights, boxes, strict=True)), default=0.0) + MARGIN
@@ -89,26 +139,40 @@ def place(picture: Picture, engine: Callable[[list[Box], list[Link]], list[float
     def point(index: int) -> Point:
         return columns[boxes[index].layer], heights[index] - top
 
-    items = []
-    for item in picture.items:
-        x, y = point(centres[item.key])
-        width, height, lines = _extent(item, picture)
-        items.append(PlacedItem(item, x, y, width, height, lines))
-    by_key = {placed.item.key: placed for placed in items}
+    by_key = {}
+    for index, (item, (width, height, lines)) in enumerate(zip(picture.items, extents, strict=True)):
+        by_key[item.key] = PlacedItem(item, *point(index), width, height, lines)
     wires = []
-    for wire, stations, (above, below) in zip(picture.wires, chains, readings, strict=True):
-        middle = point(stations[-2])
-        inner = [at for index in stations[1:-1] for at in _through(point(index), widths[boxes[index].layer])]
+    for wire, chain, (above, below) in zip(picture.wires, stations, summaries, strict=True):
+        inner = [at for index in chain[1:-1] for at in _through(point(index), widths[boxes[index].layer])]
         source, target = by_key[wire.source.key], by_key[wire.target.key]
-        start = (source.x + source.width / 2, source.y)
-        points = [start, *inner, (target.x - target.width / 2, target.y)]
-        wires.append(PlacedWire(wire, points, middle, boxes[stations[-2]].width, above, below))
+        points = [(source.x + source.width / 2, source.y), *inner, (target.x - target.width / 2, target.y)]
+        wires.append(PlacedWire(wire, points, point(chain[-2]), boxes[chain[-2]].width, above, below))
     _spread_ports(wires, by_key)
-    return Placement(items, wires, total, bottom - top)
+    return Placement(list(by_key.values()), wires, total, bottom - top)
+
+
+def _boxes(
+    picture: Picture, extents: list[Extent], summaries: list[tuple[Summary | None, Summary | None]]
+) -> tuple[list[Box], list[list[int]]]:
+    """A box for every item and for every layer that a wire passes; and the boxes of each wire, from end to end."""
+    layers = _layers(picture)
+    index = {item.key: place for place, item in enumerate(picture.items)}
+    sizes = zip(picture.items, extents, strict=True)
+    boxes = [Box(2 * layers[item.key], width, height) for item, (width, height, _) in sizes]
+    stations = []
+    for wire, (above, below) in zip(picture.wires, summaries, strict=True):
+        first, last = 2 * layers[wire.source.key], 2 * layers[wire.target.key]
+        chain = range(len(boxes), len(boxes) + last - first - 1)
+        for layer in range(first + 1, last):
+            width, height = _label_extent(above, below) if layer == last - 1 else (0.0, 0.0)
+            boxes.append(Box(layer, width, max(height, 10.0)))
+        stations.append([index[wire.source.key], *chain, index[wire.target.key]])
+    return boxes, stations
 
 
 def _layers(picture: Picture) -> dict[str, int]:
-    """The layer of each item: the longest path to it, and for what has no inputs, right before its first reader."""
+    """The layer of each item: the longest path to it; for items without inputs, right before their first reader."""
     layers = {item.key: 0 for item in picture.items}
     order = picture.gates + [item for item in picture.items if item.kind == "output"]
     into: dict[str, list[Wire]] = {item.key: [] for item in picture.items}
@@ -124,8 +188,8 @@ def _layers(picture: Picture) -> dict[str, int]:
     return layers
 
 
-def _extent(item: Item, picture: Picture) -> tuple[float, float, tuple[str, ...]]:
-    """Width, height and lines of an item's box; operator signs stand in a circle of their own."""
+def _extent(item: Item, picture: Picture) -> Extent:
+    """Width, height and lines of an item's box; operator signs get a circle."""
     if is_sign(item.label) and item.kind == "gate" and not item.is_named:
         ports = len(picture.wires_into(item))
         side = max(34.0, 12.0 * ports)
@@ -137,49 +201,49 @@ def _extent(item: Item, picture: Picture) -> tuple[float, float, tuple[str, ...]
     return max(width, 34.0), max(12.0 + 17.0 * len(lines), 10.0 * len(picture.wires_into(item))), lines
 
 
-def _readings(wire: Wire, picture: Picture) -> tuple[Reading | None, Reading | None]:
-    """What is written above and below a wire: value and gradient, or the shape alone where no values are wanted."""
+def _summaries(wire: Wire, picture: Picture) -> tuple[Summary | None, Summary | None]:
+    """What is written above and below a wire: value and gradient, or only the shape if no values are wanted."""
     if not picture.has_values:
-        return (Reading((shape_text(wire.shape),)) if wire.shape else None), None
+        return (Summary((shape_text(wire.shape),)) if wire.shape else None), None
     is_plain = wire.source.kind == "constant" and not wire.shape
-    above = None if wire.value is None or is_plain else read(wire.value)
-    return above, None if wire.grad is None else read(wire.grad)
+    above = None if wire.value is None or is_plain else summarize(wire.value)
+    return above, None if wire.grad is None else summarize(wire.grad)
 
 
-def _label_extent(above: Reading | None, below: Reading | None) -> tuple[float, float]:
-    extents = [_reading_extent(reading) for reading in (above, below) if reading is not None]
+def _label_extent(above: Summary | None, below: Summary | None) -> tuple[float, float]:
+    extents = [_summary_extent(summary) for summary in (above, below) if summary is not None]
     if not extents:
         return 12.0, 10.0
     return max(width for width, _ in extents) + 10, 2 * max(height for _, height in extents) + 8
 
 
-def _reading_extent(reading: Reading) -> tuple[float, float]:
-    text = NUMBER * max(len(line) for line in reading.lines)
-    if reading.is_scalar:
+def _summary_extent(summary: Summary) -> tuple[float, float]:
+    text = NUMBER * max(len(line) for line in summary.lines)
+    if summary.is_scalar:
         return text, LINE
     return text + THUMBNAIL[0] + 6, 2 * LINE
 
 
 def _columns(boxes: list[Box]) -> tuple[list[float], list[float], float]:
-    """The centre and the width of each layer, and the width of the whole."""
+    """The center and the width of each layer, and the width of the whole."""
     widths = [0.0] * (max((box.layer for box in boxes), default=-1) + 1)
     for box in boxes:
         widths[box.layer] = max(widths[box.layer], box.width)
-    centres, edge = [], MARGIN
+    centers, edge = [], MARGIN
     for width in widths:
-        centres.append(edge + width / 2)
+        centers.append(edge + width / 2)
         edge += width + BETWEEN_LAYERS
-    return centres, widths, edge - BETWEEN_LAYERS + MARGIN if widths else 2 * MARGIN
+    return centers, widths, edge - BETWEEN_LAYERS + MARGIN if widths else 2 * MARGIN
 
 
-def _through(centre: Point, width: float) -> list[Point]:
-    """Straight through a layer, so that wires bend between layers only, where no numbers are."""
-    x, y = centre
+def _through(center: Point, width: float) -> list[Point]:
+    """Straight through a layer, so that wires bend only between layers, where no numbers are."""
+    x, y = center
     return [(x - width / 2, y), (x + width / 2, y)]
 
 
 def _spread_ports(wires: list[PlacedWire], items: dict[str, PlacedItem]) -> None:
-    """Let the wires into an item end one below the other, in the order in which they arrive, so that none cross."""
+    """End the wires into an item one below the other, in the order in which they arrive, so that none cross."""
     arriving: dict[str, list[PlacedWire]] = {}
     for wire in wires:
         arriving.setdefault(wire.wire.target.key, []).append(wire)

@@ -1,11 +1,10 @@
-"""The forms that lay nothing out: DOT, Mermaid, and plain text for the terminal."""
+"""The formats without a layout: DOT, Mermaid, and plain text for the terminal."""
 
 from collections.abc import Iterator
 
-from layerflow.report.graph.colours import colours_of
-from layerflow.report.graph.picture import Item, Picture, Wire
-from layerflow.report.graph.reading import read
-from layerflow.report.graph.words import shape_text
+from layerflow.report.graph.labels import words_of
+from layerflow.report.graph.marks import COLORS
+from layerflow.report.graph.picture import GateItem, Item, Picture, Wire
 
 _DOT_SHAPES = {"gate": "box", "data": "ellipse", "parameter": "box", "constant": "box", "output": "ellipse"}
 _MERMAID_SHAPES = {
@@ -22,12 +21,12 @@ def to_dot(picture: Picture) -> str:
     lines = ["digraph layerflow {", "  rankdir=LR", '  node [fontname="Helvetica" fontsize=12 style="filled,rounded"]']
     lines.append('  edge [fontname="Helvetica" fontsize=10 color="#8d99a6"]')
     for item in picture.items:
-        fill, stroke = colours_of(item.kind)
+        fill, stroke = COLORS[item.kind]
         look = f'shape={_DOT_SHAPES[item.kind]} fillcolor="{fill}" color="{stroke}"'
         lines.append(f"  {item.key} [label={_quoted(_title(item))} {look}]")
     for wire in picture.wires:
         texts = zip(("value", "gradient"), _label(wire, picture), strict=True)
-        rows = [f'<font color="{colours_of(role)[0]}">{_entities(text)}</font>' for role, text in texts if text]
+        rows = [f'<font color="{COLORS[role][0]}">{_entities(text)}</font>' for role, text in texts if text]
         label = f" [label=<{'<br/>'.join(rows)}>]" if rows else ""
         lines.append(f"  {wire.source.key} -> {wire.target.key}{label}")
     return "\n".join([*lines, "}", ""])
@@ -44,7 +43,7 @@ def to_mermaid(picture: Picture) -> str:
         label = f'|"{_entities(text)}"|' if text else ""
         lines.append(f"  {wire.source.key} -->{label} {wire.target.key}")
     for kind in _MERMAID_SHAPES:
-        fill, stroke = colours_of(kind)
+        fill, stroke = COLORS[kind]
         lines.append(f"  classDef {kind} fill:{fill},stroke:{stroke},color:#212529")
     return "\n".join([*lines, ""])
 
@@ -58,7 +57,7 @@ def to_text(picture: Picture) -> str:
 
 
 def _rows(item: Item, picture: Picture) -> Iterator[tuple[str, str, str]]:
-    title = item.name if item.gate is None else f"{item.name}: {item.gate!r}"
+    title = f"{item.name}: {item.gate!r}" if isinstance(item, GateItem) else item.name
     yield title if item.kind == "gate" else f"{title} (output)", "", ""
     for wire in picture.wires_into(item):
         kind = "" if wire.source.kind == "gate" else f" ({wire.source.kind})"
@@ -73,10 +72,7 @@ def _title(item: Item) -> str:
 
 def _label(wire: Wire, picture: Picture) -> tuple[str, str]:
     """What is written above and below a wire."""
-    if not picture.has_values:
-        return shape_text(wire.shape or ()), ""
-    above = "" if wire.value is None else " · ".join(read(wire.value).lines)
-    return above, "" if wire.grad is None else " · ".join(read(wire.grad).lines)
+    return (words_of(wire.value), words_of(wire.grad)) if picture.has_values else (words_of(None, wire.shape), "")
 
 
 def _quoted(text: str) -> str:

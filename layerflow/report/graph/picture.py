@@ -1,6 +1,9 @@
-"""What is to be drawn, free of any format: items (gates, data, parameters, constants, outputs) and their wires."""
+"""What is to be drawn, in no particular format: items (gates, data, parameters, constants, outputs) and their wires.
 
-from collections.abc import Iterable
+This is the one place that reads steps, slots and nodes; everything else draws a `Picture`.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,23 +16,21 @@ from layerflow.contract import input_names
 from layerflow.errors import GateError
 from layerflow.gate import Gate
 from layerflow.parameter import Parameter
-from layerflow.report.graph.flow import Flow, trace
-from layerflow.report.graph.words import is_generated, label_of, number
+from layerflow.report.graph.labels import is_generated, label_of, number
 from layerflow.sweep import Step
 
 Kind = Literal["gate", "data", "parameter", "constant", "output"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Item:
     """A box of the picture.
 
     Attributes:
         key: unique in the picture, an identifier in every format.
         label: the one word that says what it is: `+`, `ReLU`, `Linear(64)`, `hidden.weight`.
-        name: the name it has in its graph, as error messages use it.
+        name: the name it has in its graph, as in error messages.
         is_named: whether a person chose that name.
-        step: for gates: the position in the forward sweep.
     """
 
     key: str
@@ -37,18 +38,36 @@ class Item:
     label: str
     name: str
     is_named: bool = True
-    gate: Gate | None = None
-    step: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class GateItem(Item):
+    """A gate of the picture, with what the last sweeps computed at it.
+
+    Attributes:
+        gate: the gate.
+        position: its position in the forward sweep.
+        shape: the shape of the output, if it is known.
+        output, upstream: the output, and the gradient that arrived at it.
+        pull_back: what the gate's backward returns for an upstream gradient: one gradient per wire into the gate.
+    """
+
+    gate: Gate = field(kw_only=True)
+    position: int = field(kw_only=True)
+    shape: tuple[int, ...] | None = field(kw_only=True)
+    output: Any = field(kw_only=True)
+    upstream: Any = field(kw_only=True)
+    pull_back: Callable[[Any], list[Any]] = field(kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
 class Wire:
     """A connection: `value` flows along it from `source` to `target`, `grad` flows back.
 
     Attributes:
-        port: which input (or parameter) of the target it is, by name.
-        shape: the shape of the value, where it is known.
-        grad: what the target alone sends back; at a fork the wires' gradients add up.
+        port: the name of the target's input or parameter.
+        shape: the shape of the value, if it is known.
+        grad: what this target alone sends back; at a fork the gradients of the wires add up.
     """
 
     source: Item
@@ -68,9 +87,9 @@ class Picture:
     has_values: bool = False
 
     @property
-    def gates(self) -> list[Item]:
+    def gates(self) -> list[GateItem]:
         """The gates in forward order."""
-        return [item for item in self.items if item.kind == "gate"]
+        return [item for item in self.items if isinstance(item, GateItem)]
 
     def wires_into(self, item: Item) -> list[Wire]:
         """The wires that end at an item, in the order of its inputs."""
@@ -82,25 +101,45 @@ class Picture:
 
 
 def picture_of(drawn: Container | Node, values: bool = True) -> Picture:
-    """Describe a container, or all that a node depends on.
+    """Describe a container, or everything that a node depends on.
 
     Args:
         drawn: what to describe.
-        values: whether the wires carry the values and gradients of the last sweeps, as far as there have been any.
+        values: whether the wires carry the values and gradients of the last sweeps, if there have been any.
     """
     container, ends = (drawn.graph, (drawn.slot,)) if isinstance(drawn, Node) else (drawn, None)
     container.finish()
     return _Drafter(container, values).draft(ends)
 
 
+def find_gate(picture: Picture, name: str) -> GateItem:
+    """The gate of that name; else the only one whose name ends so (`0` for `model.0`), or that is of that type.
+
+    Raises:
+        GateError: there is no such gate, or more than one; the message lists the gates.
+    """
+    laws = (
+        lambda item: item.name == name,
+        lambda item: item.name.endswith(f".{name}"),
+        lambda item: type(item.gate).__name__ == name,
+    )
+    named = next(filter(None, ([item for item in picture.gates if law(item)] for law in laws)), [])
+    if len(named) == 1:
+        return named[0]
+    known = ", ".join(f"{item.name} ({type(item.gate).__name__})" for item in picture.gates)
+    problem = f"{name!r} matches {len(named)} gates" if named else f"there is no gate {name!r}"
+    raise GateError(f"{problem}; the gates are {known}")
+
+
 class _Drafter:
-    """Follows the slots of a container: an item for whatever writes one, a wire for whoever reads it."""
+    """Follows the slots of a container: an item for whatever writes one, a wire for whatever reads it."""
 
     def __init__(self, container: Container, values: bool) -> None:
         self.container = container
-        self.flow = trace(container) if values else Flow()
-        self.values = container.values if values else [None] * len(container.values)
-        self.picture = Picture(has_values=any(self.values[slot] is not None for slot in container.output_slots))
+        nothing: list[Any] = [None] * len(container.values)
+        self.values: list[Any] = container.values if values else nothing
+        self.grads: list[Any] = container.grads if values else nothing
+        self.picture = Picture()
         self.writers: dict[int, Item] = {}
         self.parameters: dict[int, Item] = {}
         self.names = container.parameter_names()
@@ -111,35 +150,46 @@ class _Drafter:
     def draft(self, ends: tuple[int, ...] | None) -> Picture:
         steps = list(enumerate(self.container.steps))
         if ends is not None:
-            steps = _needed_for(steps, set(ends))
-            self.picture.has_values = any(self.values[slot] is not None for slot in ends)
+            steps = _ancestors(steps, set(ends))
+        ends = ends or self.container.output_slots
+        self.picture.has_values = any(self.values[slot] is not None for slot in ends)
         for position, (index, step) in enumerate(steps):
             self._add_gate(position, index, step)
-        for slot in ends or self.container.output_slots:
+        for slot in ends:
             name = self.slot_names.get(slot, "output")
-            item = self._add(Item(f"out{slot}", "output", "output" if name == self._source(slot).name else name, name))
-            self._connect(slot, item, "", self.container.grads[slot] if self.flow.ran_back else None)
+            source = self._source(slot)
+            item = self._add(Item(f"out{slot}", "output", "output" if name == source.name else name, name))
+            self._wire(source, item, "", slot, self.grads[slot])
         return self.picture
 
     def _add_gate(self, position: int, index: int, step: Step) -> None:
         sources = [self._source(slot) for slot in step.reads]
-        is_named = not is_generated(step.name, step.gate)
-        item = Item(f"gate{index}", "gate", label_of(step.gate), step.name, is_named, step.gate, position)
-        count = len(step.reads)
-        inputs = zip(step.reads, sources, input_names(step.gate, count), self.flow.inputs_of(index, count), strict=True)
-        for slot, source, port, grad in inputs:
-            self._wire(source, item, port, slot, grad)
-        grads = self.flow.parameters.get(index, {})
-        for name, parameter in step.gate.named_parameters().items():
-            source = self._parameter(parameter)
+        parameters = step.gate.named_parameters()
+        first = step.writes[0]
+        upstream = step.upstream(self.values, self.grads)
+
+        def pull_back(*grads: Any) -> list[Any]:
+            # A sweep keeps sums only, so the gate is asked again what it sends back, on what its forward saved.
+            others = [np.zeros_like(self.values[slot]) for slot in step.writes[len(grads) :]]
+            inputs, learned = step.backward([*grads, *others], self.container.memories[first])
+            wanted = [grad if needed else None for grad, needed in zip(inputs, step.needs_grad, strict=True)]
+            return wanted + [learned.get(name) for name in parameters]
+
+        item = GateItem(
+            f"gate{index}", "gate", label_of(step.gate), step.name, not is_generated(step.name, step.gate),
+            gate=step.gate, position=position, shape=self.container.shapes.get(first),
+            output=self.values[first], upstream=upstream and upstream[0], pull_back=pull_back,
+        )  # fmt: skip
+        has_gradients = upstream is not None and (step.parameters or True in step.needs_grad)
+        grads = iter(pull_back(*upstream or ()) if has_gradients else [None] * (len(sources) + len(parameters)))
+        for slot, source, port in zip(step.reads, sources, input_names(step.gate, len(sources)), strict=True):
+            self._wire(source, item, port, slot, next(grads))
+        for name, parameter in parameters.items():
             value = parameter.value if parameter.has_value else None
             shape = None if value is None else np.shape(value)
             shown = value if self.picture.has_values else None
-            self.picture.wires.append(Wire(source, item, name, shape, shown, grads.get(name)))
+            self.picture.wires.append(Wire(self._parameter(parameter), item, name, shape, shown, next(grads)))
         self.writers |= dict.fromkeys(step.writes, self._add(item))
-
-    def _connect(self, slot: int, item: Item, port: str, grad: Any) -> None:
-        self._wire(self._source(slot), item, port, slot, grad)
 
     def _wire(self, source: Item, target: Item, port: str, slot: int, grad: Any) -> None:
         value = self.container.values[slot]
@@ -175,28 +225,9 @@ class _Drafter:
         return item
 
 
-def find_gate(picture: Picture, name: str) -> Item:
-    """The gate of that name; else the only one whose name ends so (`0` for `model.0`), or that is of that type.
-
-    Raises:
-        GateError: there is no such gate; the message lists those there are.
-    """
-    laws = (
-        lambda item: item.name == name,
-        lambda item: item.name.endswith(f".{name}"),
-        lambda item: type(item.gate).__name__ == name,
-    )
-    named = next(filter(None, ([item for item in picture.gates if law(item)] for law in laws)), [])
-    if len(named) == 1:
-        return named[0]
-    known = ", ".join(f"{item.name} ({type(item.gate).__name__})" for item in picture.gates)
-    problem = f"{name!r} stands for {len(named)} gates" if named else f"there is no gate {name!r}"
-    raise GateError(f"{problem}; the gates are {known}")
-
-
-def _needed_for(steps: Iterable[tuple[int, Step]], wanted: set[int]) -> list[tuple[int, Step]]:
+def _ancestors(steps: Sequence[tuple[int, Step]], wanted: set[int]) -> list[tuple[int, Step]]:
     kept = []
-    for index, step in reversed(list(steps)):
+    for index, step in reversed(steps):
         if not wanted.isdisjoint(step.writes):
             wanted.update(step.reads)
             kept.append((index, step))

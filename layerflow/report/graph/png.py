@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from layerflow.errors import LayerflowError
-from layerflow.report.graph.colours import colours_of
 from layerflow.report.graph.layout import Placement
-from layerflow.report.graph.marks import Blocks, Curve, Group, Mark, Outline, Words, marks_of
+from layerflow.report.graph.marks import COLORS, Blocks, Curve, Group, Mark, Outline, Words, marks_of
 
 PIXELS_PER_UNIT = 2.0
 LARGEST_SIDE = 16_000.0
@@ -16,7 +15,7 @@ UNITS_PER_INCH = 72.0
 
 
 def write_png(placement: Placement, path: Path) -> None:
-    """Draw a placed picture into a PNG file, at twice the size of a screen unless that would be enormous.
+    """Draw a placed picture into a PNG file, two pixels per unit unless that would be enormous.
 
     Raises:
         LayerflowError: matplotlib is not installed.
@@ -25,9 +24,7 @@ def write_png(placement: Placement, path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise LayerflowError(
-            "a .png picture needs matplotlib: pip install 'layerflow[plot]'; .svg does without"
-        ) from None
+        raise LayerflowError("a .png picture needs matplotlib: pip install 'layerflow[plot]'; .svg does not") from None
     figure = Figure(figsize=(placement.width / UNITS_PER_INCH, placement.height / UNITS_PER_INCH), facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -52,7 +49,7 @@ def _all_marks(groups: list[Group]) -> Iterator[Mark]:
 
 
 def _draw_blocks(axes: Any, role: str, opacity: float, alike: list[Blocks]) -> None:
-    """Draw all blocks of one colour at once: thousands of single ones would take matplotlib a minute."""
+    """Draw all blocks of one color at once; thousands of single ones would take matplotlib a minute."""
     from matplotlib.collections import PolyCollection
 
     corners = [
@@ -60,9 +57,8 @@ def _draw_blocks(axes: Any, role: str, opacity: float, alike: list[Blocks]) -> N
         for blocks in alike
         for x, y, width, height in blocks.rectangles
     ]
-    fill, _ = colours_of(role)
     axes.add_collection(
-        PolyCollection(corners, facecolor=fill, edgecolor="none", alpha=opacity, zorder=1), autolim=False
+        PolyCollection(corners, facecolor=COLORS[role][0], edgecolor="none", alpha=opacity, zorder=1), autolim=False
     )
 
 
@@ -70,7 +66,7 @@ def _draw_mark(axes: Any, mark: Outline | Words | Curve) -> None:
     from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
     from matplotlib.path import Path as Curves
 
-    fill, stroke = colours_of(mark.role)
+    fill, stroke = COLORS[mark.role]
     if isinstance(mark, Outline):
         corner = (mark.x - mark.width / 2, mark.y - mark.height / 2)
         radius = min(mark.radius, mark.width / 2, mark.height / 2)
@@ -92,6 +88,4 @@ def _draw_mark(axes: Any, mark: Outline | Words | Curve) -> None:
             points += [(half, y0), (half, y1), (x1, y1)]
             codes += [Curves.CURVE4] * 3
         axes.add_patch(PathPatch(Curves(points, codes), fc="none", ec=stroke, lw=1.4, zorder=1))
-        x, y = mark.points[-1]
-        head = [(x - 7, y - 3.5), (x, y), (x - 7, y + 3.5)]
-        axes.add_patch(Polygon(head, closed=True, fc=stroke, ec="none", zorder=1))
+        axes.add_patch(Polygon(mark.head, closed=True, fc=stroke, ec="none", zorder=1))

@@ -20,7 +20,7 @@ def test_a_scalar_gate_shows_upstream_times_local(lecture):
 def test_the_local_gradient_of_a_linear_gate_is_its_weight_and_its_input(forked):
     graph = forked.graph
     picture = picture_of(forked)
-    for share in shares(picture, find_gate(picture, "linear"), graph):
+    for share in shares(picture, find_gate(picture, "linear")):
         upstream = graph["linear"].grad
         row, column = np.unravel_index(np.argmax(np.abs(upstream)), upstream.shape)
         assert share.upstream == upstream[row, column]

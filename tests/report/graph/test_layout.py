@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import layerflow as lf
-from layerflow.report.graph.engines import arrange_with_graphviz, arrange_with_igraph
-from layerflow.report.graph.layout import place
+from layerflow.report.graph.layout import arrange_with_graphviz, arrange_with_igraph, place
 from layerflow.report.graph.picture import picture_of
 
 ENGINES = [

@@ -101,5 +101,5 @@ def test_a_gate_is_found_by_name_or_by_a_type_that_is_the_only_one(forked):
     assert find_gate(picture, "Mean").name == "mean"
     with pytest.raises(lf.GateError, match=r"no gate 'lineer'.*linear \(Linear\)"):
         find_gate(picture, "lineer")
-    with pytest.raises(lf.GateError, match="'Linear' stands for 2 gates"):
+    with pytest.raises(lf.GateError, match="'Linear' matches 2 gates"):
         find_gate(picture, "Linear")

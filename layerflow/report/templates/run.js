@@ -1,4 +1,4 @@
-// Where the pointer is over one chart, every chart shows its numbers of that epoch.
+// While the pointer is over one chart, every chart shows its values in that epoch.
 const charts = [...document.querySelectorAll(".chart")].map((figure) => ({
   ...JSON.parse(figure.dataset.numbers),
   svg: figure.querySelector("svg"),

@@ -1,4 +1,4 @@
-"""Samples as small pictures: which ones are images, and PNG files of them without any library."""
+"""Samples as small images: which ones are images, and PNG data of them."""
 
 import base64
 import math
@@ -16,7 +16,7 @@ SMALLEST, SMALLEST_UNNAMED = 16, 64
 
 
 def as_images(x: Array, features: Sequence[str] | None) -> Array | None:
-    """Return samples as (n, height, width) or (n, height, width, 3) in 0 ... 255, or `None` when they are no images.
+    """Return samples as (n, height, width) or (n, height, width, 3) in 0 ... 255, or `None` if they are not images.
 
     Images are samples of shape (channels, height, width), or a square number of columns that are named like pixels
     (p00, pixel12, 3x7) or, from 8 x 8 on, not named at all. Black and white are the lowest and highest values among the
@@ -45,16 +45,16 @@ def _are_pixels(count: int, features: Sequence[str] | None) -> bool:
     return count >= SMALLEST and all(PIXEL_NAME.fullmatch(name) for name in features)
 
 
-def png_address(image: Array) -> str:
-    """Return a PNG file of (height, width) or (height, width, 3) bytes as a data: address.
+def png_url(image: Array) -> str:
+    """Return (height, width) or (height, width, 3) bytes as a PNG file in a data: URL.
 
-    The format is that of the PNG specification (W3C, third edition): signature, IHDR, IDAT, IEND; no filter.
+    PNG specification (W3C, third edition): signature, IHDR, IDAT, IEND; no filter.
     """
     height, width = image.shape[:2]
     rows = image.reshape(height, -1)
     raw = np.hstack([np.zeros((height, 1), np.uint8), rows]).tobytes()
-    colour = 2 if image.ndim == 3 else 0
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    color = 2 if image.ndim == 3 else 0
+    header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
     parts = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(raw, 9)), _chunk(b"IEND", b"")]
     return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(parts)).decode()
 

@@ -1,4 +1,4 @@
-"""What a trained model does on data held back from it: results, confusion, and the samples it gets most wrong."""
+"""How a trained model does on held-out data: results, confusion matrix, and its worst predictions."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,43 +19,43 @@ SHOWN = 24
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample of the part: its number there, target and answer as texts, its own loss, and its values."""
+    """A sample: its index in the part, target and prediction as text, its loss, and its features."""
 
-    number: int
+    index: int
     target: str
-    answer: str
+    prediction: str
     loss: float
     values: Array
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What was measured on a part.
+class Assessment:
+    """What was measured on one part of the data.
 
     Attributes:
-        part, size: its name and number of samples.
-        results, baseline: loss and metrics, and those of the constant guess.
-        confusion, classes: of a classifier.
-        predictions: (samples, 2) of a regression with one target: target and prediction.
-        worst: the samples with the largest loss, wrong ones only if there are any.
-        are_wrong: whether they are.
+        part, size: name of the part ("test" or "validation") and number of samples.
+        results, baseline: loss and metrics of the model, and those of the constant guess.
+        confusion, classes: for classification: samples of class i (row) predicted as class j (column), and their names.
+        predictions: for regression with one target: (samples, 2), target and prediction.
+        worst: the samples with the largest loss, only misclassified ones if there are any.
+        has_errors: whether `worst` are misclassified.
     """
 
-    part: str
-    size: int
-    results: dict[str, float]
-    baseline: dict[str, float]
+    part: str = "test"
+    size: int = 0
+    results: dict[str, float] = field(default_factory=dict)
+    baseline: dict[str, float] = field(default_factory=dict)
     confusion: Array | None = None
     classes: tuple[str, ...] = ()
     predictions: Array | None = None
     worst: list[Sample] = field(default_factory=list)
-    are_wrong: bool = False
+    has_errors: bool = False
 
 
-def find(experiment: Experiment) -> Findings | None:
-    """Look at the test part, or at the validation part where there is no test part."""
+def assess(experiment: Experiment) -> Assessment | None:
+    """Measure a trained model on the test part, or on the validation part if there is no test part."""
     parts, trainer = experiment.parts, experiment.trainer
-    part, word = (parts.test, "test") if parts.test is not None else (parts.validation, "validation")
+    part, name = (parts.test, "test") if parts.test is not None else (parts.validation, "validation")
     if part is None or part.y is None:
         return None
     x, y = parts.arrays(part, experiment.config.dtype)
@@ -68,26 +68,17 @@ def find(experiment: Experiment) -> Findings | None:
     if classes is None:
         pairs = np.column_stack([y.reshape(-1), scores.reshape(-1)]) if scores.size == y.size == len(y) else None
         worst = [_sample(part, i, losses, _text(y[i]), _text(scores[i])) for i in _largest(losses)]
-        return Findings(word, len(part), results, guess, predictions=pairs, worst=worst)
-    answers = predicted_labels(scores)
-    wrong = np.flatnonzero(answers[:MOST_SAMPLES] != y[:MOST_SAMPLES])
+        return Assessment(name, len(part), results, guess, predictions=pairs, worst=worst)
+    labels = predicted_labels(scores)
+    wrong = np.flatnonzero(labels[:MOST_SAMPLES] != y[:MOST_SAMPLES])
     chosen = _largest(losses, wrong if len(wrong) else None)
-    worst = [_sample(part, i, losses, classes[y[i]], classes[answers[i]]) for i in chosen]
-    return Findings(
-        word,
-        len(part),
-        results,
-        guess,
-        confusion_matrix(y, answers, len(classes)),
-        classes,
-        None,
-        worst,
-        len(wrong) > 0,
-    )
+    worst = [_sample(part, i, losses, classes[y[i]], classes[labels[i]]) for i in chosen]
+    confusion = confusion_matrix(y, labels, len(classes))
+    return Assessment(name, len(part), results, guess, confusion, classes, None, worst, len(wrong) > 0)
 
 
 def sample_losses(loss: Gate, scores: Array, y: Array) -> Array:
-    """Return the loss of each sample by itself."""
+    """Return the loss of each sample on its own."""
     return np.array([float(loss.forward(scores[i : i + 1], y[i : i + 1])) for i in range(len(scores))])
 
 
@@ -97,9 +88,9 @@ def _largest(losses: Array, among: Array | None = None) -> list[int]:
     return [int(index) for index in among[order]]
 
 
-def _sample(part: Dataset, index: int, losses: Array, target: str, answer: str) -> Sample:
+def _sample(part: Dataset, index: int, losses: Array, target: str, prediction: str) -> Sample:
     values = np.asarray(part.x.take(np.array([index]), axis=0))[0]
-    return Sample(index, target, answer, float(losses[index]), values)
+    return Sample(index, target, prediction, float(losses[index]), values)
 
 
 def _text(value: Any) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import layerflow.report
 from layerflow.cli import main
+from layerflow.report.pages import environment
 
 ROOT = Path(__file__).parents[2]
 EVIL = ["<script>alert(1)</script>", "a&b", '"onclick="x']
@@ -41,8 +41,7 @@ class Page(HTMLParser):
 def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Page]:
     """Train what a configuration says, and return its report."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "layerflow.report.plots", None)  # pictures take longer than the training
-    monkeypatch.delattr(layerflow.report, "plots", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # no picture of a run needs it
 
     def make(config: str, *overrides: str, name: str = "c") -> Page:
         Path(f"{name}.yaml").write_text(config)
@@ -96,16 +95,14 @@ def test_the_page_loads_nothing(report: Callable[..., Page]) -> None:
         "content",
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:",
     ) in page.attributes
-    for file in ("report.css", "report.js"):
-        assert not re.search(
-            r"url\(|@import|https?:|fetch\(|import\(",
-            (Path(layerflow.report.__file__).parent / "page" / file).read_text(),
-        )
+    for file in ("run.css", "charts.css", "run.js"):
+        source, _, _ = environment().loader.get_source(environment(), file)  # type: ignore[union-attr]
+        assert not re.search(r"url\(|@import|https?:|fetch\(|import\(", source)
 
 
 def test_digits_are_drawn_and_counted(report: Callable[..., Page]) -> None:
     page = report((ROOT / "configs/digits_mlp.yaml").read_text().replace("../data", f"{ROOT}/data"), "train.epochs=1")
-    right, samples = map(int, re.search(r"(\d+) of (\d+) test samples right", page.text).groups())  # type: ignore[union-attr]
+    right, samples = map(int, re.search(r"(\d+) of (\d+) test samples correct", page.text).groups())  # type: ignore[union-attr]
     assert samples == 359
     assert page.tags.count("img") == min(24, samples - right)
     accuracy = float(re.search(r"test accuracy ([\d.]+)", page.text)[1])  # type: ignore[index]
@@ -117,7 +114,7 @@ def test_digits_are_drawn_and_counted(report: Callable[..., Page]) -> None:
         "Gradient norm",
         "Relative update",
         "Confusion",
-        "Most wrong",
+        "Worst predictions",
         "Linear(out_features=256) (64, 256) 16,640",
         "sha256:",
     ):
@@ -146,27 +143,27 @@ def test_two_classes_with_one_score_work(report: Callable[..., Page]) -> None:
     table(["no", "yes"])
     page = report(CLASSES.replace("SoftmaxCE", "SigmoidCE"), "train.epochs=2")
     assert "recall" in page.text
-    assert "Most wrong" in page.text
+    assert "Worst predictions" in page.text
 
 
-def test_a_model_that_is_always_right_shows_its_closest_calls(report: Callable[..., Page]) -> None:
+def test_a_model_that_is_always_right_shows_its_least_certain_predictions(report: Callable[..., Page]) -> None:
     Path("t.csv").write_text("x,z,kind\n" + "".join(f"{n % 2 * 2 - 1},0.{n},{'ab'[n % 2]}\n" for n in range(60)))
     page = report(CLASSES, "train.epochs=20")
-    assert "Closest calls" in page.text
-    assert "Every sample is right" in page.text
+    assert "Least certain predictions" in page.text
+    assert "Every prediction is correct" in page.text
 
 
 def test_a_run_that_diverged_says_why(report: Callable[..., Page]) -> None:
     with np.errstate(all="ignore"):
         page = report(NUMBERS, "optimizer.lr=1e30")
-    assert "The run diverged after 0 whole epochs" in page.text
+    assert "The run diverged after 0 complete epochs" in page.text
     assert "Curves" not in page.text
 
 
 def test_without_a_test_part_the_validation_part_is_shown(report: Callable[..., Page]) -> None:
     table(["a", "b"])
     page = report(CLASSES, "data.test=null", "train.epochs=1")
-    assert "validation samples right" in page.text
+    assert "validation samples correct" in page.text
 
 
 def test_without_held_back_data_there_are_curves_only(report: Callable[..., Page]) -> None:
@@ -179,5 +176,5 @@ def test_without_held_back_data_there_are_curves_only(report: Callable[..., Page
 def test_many_classes_become_a_list_of_confusions(report: Callable[..., Page]) -> None:
     table([f"class{n}" for n in range(50)], rows=500)
     page = report(CLASSES, "train.epochs=1")
-    assert "taken for" in page.text
+    assert "The most frequent confusions" in page.text
     assert "precision" not in page.text

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from layerflow.report.pictures import as_images, png_address
+from layerflow.report.sample_images import as_images, png_url
 
 RNG = np.random.default_rng(0)
 
@@ -58,7 +58,7 @@ def test_equal_values_are_no_division_by_zero() -> None:
 @pytest.mark.parametrize("shape", [(8, 8), (1, 1), (5, 7), (4, 6, 3)])
 def test_a_png_reader_sees_the_same_pixels(shape: tuple[int, ...]) -> None:
     image = RNG.integers(0, 256, shape, np.uint8)
-    address = png_address(image)
+    address = png_url(image)
     assert address.startswith("data:image/png;base64,")
     read = imread(io.BytesIO(base64.b64decode(address.split(",")[1])), format="png")
     np.testing.assert_array_equal(np.round(read * 255), image)

@@ -54,12 +54,12 @@ function table(rows) {
 function aboutGate(gate, back) {
   const parts = [element("h2", gate.name), element("p", "", "", element("code", gate.gate))];
   if (gate.formula) parts.push(element("p", gate.formula));
-  parts.push(element("h3", "local gradient"), element("p", gate.local || "not written in the gate's docstring", gate.local ? "" : "small"));
+  parts.push(element("h3", "local gradient"), element("p", gate.local || "not given in the docstring of the gate", gate.local ? "" : "small"));
   parts.push(element("h3", "forward"), table([
     ...gate.inputs.map(input => [`${input.port} ← ${input.source}`, input.value, "v"]), ["output", gate.output, "v"]]));
   if (!back) return parts;
   parts.push(element("h3", "backward"), table([
-    ["upstream", gate.upstream, "g"], ...gate.inputs.map(input => [`to ${input.port}`, input.grad || "none wanted", input.grad ? "g" : "small"])]));
+    ["upstream", gate.upstream, "g"], ...gate.inputs.map(input => [`to ${input.port}`, input.grad || "no gradient needed", input.grad ? "g" : "small"])]));
   if (gate.chain.length) parts.push(element("h3", "upstream × local = downstream"));
   gate.chain.forEach(link => parts.push(aboutLink(link)));
   return parts;
@@ -74,9 +74,9 @@ function aboutLink(link) {
 }
 
 function aboutPage() {
-  const keys = [["→ ←", "next gate, one back"], ["Home End", "whole picture, end"], ["b", "to the backward sweep"], ["+ − 0", "larger, smaller, whole graph"], ["d", "dark or light"]];
-  const legend = element("p", "", "", element("span", "values", "v"), " stand above the wires", ...(story.ranBack ? [", ", element("span", "gradients", "g"), " below"] : []), ".");
-  return [element("h2", "The whole graph"), element("p", `${count} gates. Walk through the sweep with the arrow keys, or click a gate.`),
+  const keys = [["→ ←", "next, previous gate"], ["Home End", "start, end"], ["b", "backward sweep"], ["+ − 0", "zoom in, zoom out, fit"], ["d", "dark or light"]];
+  const legend = element("p", "", "", element("span", "Values", "v"), " are above the wires", ...(story.ranBack ? [", ", element("span", "gradients", "g"), " below"] : []), ".");
+  return [element("h2", "The whole graph"), element("p", `${count} gates. Step through the sweeps with the arrow keys, or click a gate.`),
     ...(story.hasValues ? [legend] : []), element("h3", "keys"),
     element("table", "", "", ...keys.map(([key, text]) => element("tr", "", "", element("td", "", "", element("kbd", key)), element("td", text))))];
 }
@@ -97,7 +97,7 @@ function fit() {
   centre(size.width / 2, size.height / 2);
 }
 
-// A long graph would be unreadable as a whole: it begins at its left end.
+// A long graph would be unreadable as a whole, so it opens at its left end.
 function open() {
   fit();
   if (view.scale >= SMALLEST_READABLE) return;
@@ -158,7 +158,7 @@ function drawMap() {
   pen.strokeRect(view.x * across, view.y * down, width / view.scale * across, height / view.scale * down);
 }
 
-// Hands ----------------------------------------------------------------------------------------------------------
+// Input ----------------------------------------------------------------------------------------------------------
 
 function toBackward() { if (backwards.length) show(count + 1); }
 function toggleTheme() { root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark"; drawMap(); }
@@ -204,7 +204,7 @@ map.addEventListener("pointerdown", event => {
 });
 window.addEventListener("resize", apply);
 root.dataset.theme = window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-// The address may open a position and a theme: page.html#5, page.html#5,dark
+// The fragment of the URL may select a position and a theme: page.html#5, page.html#5,dark
 const [start, theme] = location.hash.slice(1).split(",");
 if (theme) root.dataset.theme = theme;
 open();

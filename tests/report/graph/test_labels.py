@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import layerflow as lf
-from layerflow.report.graph.reading import read
-from layerflow.report.graph.words import formula_of, label_of, local_gradient_of, number
+from layerflow.report.graph.labels import formula_of, label_of, local_gradient_of, number, summarize
 
 
 @pytest.mark.parametrize(
@@ -36,26 +35,26 @@ def test_numbers_have_three_digits(value, text):
         (2.5, ("2.5",)),
         (np.array([[1.0, 3.0]]), ("1 × 2", "2 ± 1")),
         (np.array([3, 0, 9]), ("3", "0 to 9")),
-        (np.array([1.0, np.nan, np.inf]), ("3", "2 not finite")),
-        (np.array([np.nan]), ("1", "nothing finite")),
+        (np.array([1.0, np.nan, np.inf]), ("3", "2 non-finite")),
+        (np.array([np.nan]), ("1", "no finite value")),
         (np.zeros((0, 4)), ("0 × 4", "empty")),
         (np.array([True, False]), ("2", "0.5 ± 0.5")),
     ],
 )
 def test_values_are_summed_up(value, lines):
-    assert read(value).lines == lines
+    assert summarize(value).lines == lines
 
 
 def test_small_arrays_are_heat_maps_of_their_signed_size():
-    np.testing.assert_array_equal(read(np.array([[2.0, -4.0], [0.0, np.nan]])).cells, [[0.5, -1.0], [0.0, 0.0]])
-    np.testing.assert_array_equal(read(np.zeros(3)).cells, [[0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(summarize(np.array([[2.0, -4.0], [0.0, np.nan]])).cells, [[0.5, -1.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(summarize(np.zeros(3)).cells, [[0.0, 0.0, 0.0]])
 
 
 def test_large_arrays_are_histograms():
-    reading = read(np.linspace(0.0, 1.0, 1000).reshape(10, 100))
-    assert reading.cells is None
-    assert len(reading.bars) == 14
-    assert reading.bars.max() == 1.0
+    summary = summarize(np.linspace(0.0, 1.0, 1000).reshape(10, 100))
+    assert summary.cells is None
+    assert len(summary.bars) == 14
+    assert summary.bars.max() == 1.0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the report says of a run's curves: each reading speaks where it should, and is silent where it must be."""
+"""What the report says about the curves of a run: each rule speaks when it should, and is silent otherwise."""
 
 import math
 from collections.abc import Callable
@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from layerflow.report import reading
-from layerflow.report.reading import Evidence, read_curves
+from layerflow.report import advice
+from layerflow.report.advice import Evidence, advise
+from layerflow.report.assessment import Assessment
 
 
 def records(**columns: list[float]) -> list[dict[str, float]]:
@@ -35,7 +36,7 @@ def accuracies(training: float, validation: float) -> Evidence:
 
 def measured(value: float, guess: float, name: str = "accuracy") -> Evidence:
     """Return evidence of one result on 100 samples."""
-    return Evidence([], samples=100, results={name: value}, baseline={name: guess})
+    return Evidence([], held_out=Assessment(size=100, results={name: value}, baseline={name: guess}))
 
 
 def updates(ratio: float, loss: list[float]) -> Evidence:
@@ -45,29 +46,35 @@ def updates(ratio: float, loss: list[float]) -> Evidence:
 
 def confused(*rows: list[int]) -> Evidence:
     """Return evidence with a confusion matrix of classes a, b, c."""
-    return Evidence([], confusion=np.array(rows), classes=("a", "b", "c"))
+    return Evidence([], held_out=Assessment(confusion=np.array(rows), classes=("a", "b", "c")))
 
 
 SPEAKS = {
-    "diverged": (Evidence(records(train_loss=[1.0]), "diverged", "loss is nan"), "after 1 whole epoch: loss is nan"),
+    "diverged": (Evidence(records(train_loss=[1.0]), "diverged", "loss is nan"), "after 1 complete epoch: loss is nan"),
     "overfitting": (
         losses(FALLING, RISING_AGAIN),
-        "from about epoch 4: there the validation loss was lowest (0.7); it ended at 1.1",
+        "from about epoch 4: the validation loss was lowest there (0.7) and ended at 1.1",
     ),
-    "learned_by_heart": (accuracies(1.0, 0.8), "accuracy 1.000) and others much less well (0.800"),
+    "accuracy_gap": (
+        accuracies(1.0, 0.8),
+        "Training accuracy 1.000 against 0.800 on validation data: the model overfits.",
+    ),
     "learning_rate_too_high": (losses(ZIGZAG, LEVELLED), "jumped up after 4 of 9 epochs"),
-    "large_updates": (updates(0.3, LEVELLED), "by 0.3 times their size"),
+    "large_updates": (updates(0.3, LEVELLED), "by 0.3 times their norm"),
     "small_updates": (updates(1e-6, [2.3, 2.29, 2.28]), "went from 2.3 to 2.28"),
     "still_improving": (
         losses(FALLING, [2 - 0.1 * place for place in range(10)]),
-        "was best in epoch 10 of 10 (1.1, after 1.3",
+        "was best in epoch 10 of 10 (1.1, compared with 1.3",
     ),
     "at_baseline": (
         measured(0.15, 0.1),
-        "accuracy 0.150 on the 100 samples of the test part, where the guess has 0.100",
+        "accuracy 0.150 on the 100 test samples, 0.100 for the guess",
     ),
-    "never_predicted": (confused([9, 1, 0], [0, 9, 0], [2, 2, 0]), "class c (4 samples)"),
-    "often_confused": (confused([10, 0, 0], [0, 6, 4], [0, 0, 10]), "Of the 10 samples of class b, 4 were taken for c"),
+    "never_predicted": (
+        confused([9, 1, 0], [0, 9, 0], [2, 2, 0]),
+        "Never predicted on test data: class 'c' (4 samples).",
+    ),
+    "often_confused": (confused([10, 0, 0], [0, 6, 4], [0, 0, 10]), "4 of 10 'b' samples were predicted 'c'."),
 }
 SILENT = {
     "diverged": [Evidence(records(train_loss=[1.0]), "finished", "left over")],
@@ -79,7 +86,7 @@ SILENT = {
         losses(FALLING, [*FALLING[:8], 3.0, math.nan]),
         Evidence(records(train_loss=FALLING)),
     ],
-    "learned_by_heart": [accuracies(1.0, 0.95), accuracies(0.9, 0.7)],
+    "accuracy_gap": [accuracies(1.0, 0.95), accuracies(0.9, 0.7)],
     "learning_rate_too_high": [
         losses(FALLING, ZIGZAG),
         losses(LEVELLED, LEVELLED),
@@ -102,50 +109,57 @@ SILENT = {
 }
 
 
-def test_every_reading_has_cases() -> None:
-    assert {function.__name__ for function in reading.READINGS} == SPEAKS.keys() == SILENT.keys()
+def test_every_rule_has_cases() -> None:
+    assert {function.__name__ for function in advice.RULES} == SPEAKS.keys() == SILENT.keys()
 
 
 @pytest.mark.parametrize("name", SPEAKS)
-def test_a_reading_speaks_with_its_evidence(name: str) -> None:
+def test_a_rule_speaks_with_its_evidence(name: str) -> None:
     evidence, words = SPEAKS[name]
-    function: Callable[[Evidence], str | None] = getattr(reading, name)
+    function: Callable[[Evidence], str | None] = getattr(advice, name)
     assert words in (function(evidence) or "silence")
-    assert words in " ".join(read_curves(evidence))
+    assert words in " ".join(advise(evidence))
 
 
 @pytest.mark.parametrize(
     ("name", "place"), [(name, place) for name, cases in SILENT.items() for place in range(len(cases))]
 )
-def test_a_reading_is_silent_without_evidence(name: str, place: int) -> None:
-    assert getattr(reading, name)(SILENT[name][place]) is None
+def test_a_rule_is_silent_without_evidence(name: str, place: int) -> None:
+    assert getattr(advice, name)(SILENT[name][place]) is None
 
 
 def test_the_loss_that_ends_above_its_beginning_is_a_rate_too_high() -> None:
     assert "rose from 1 in the first epoch to 3 at the end" in (
-        reading.learning_rate_too_high(losses([1, 2, 3, 3, 3], [1] * 5)) or ""
+        advice.learning_rate_too_high(losses([1, 2, 3, 3, 3], [1] * 5)) or ""
     )
 
 
-def test_overfitting_tells_what_the_metric_did_meanwhile() -> None:
+def test_overfitting_says_what_the_metric_did_meanwhile() -> None:
     columns = {"train_loss": FALLING, "val_loss": RISING_AGAIN, "val_accuracy": [0.5] * 4 + [0.75] * 6}
     assert "The validation accuracy went from 0.500 to 0.750." in (
-        reading.overfitting(Evidence(records(**columns))) or ""
+        advice.overfitting(Evidence(records(**columns))) or ""
     )
+
+
+def test_a_class_that_is_always_wrong_is_said_to_be() -> None:
+    sentence = advice.often_confused(confused([10, 0, 0], [0, 0, 64], [0, 0, 10]))
+    assert sentence == "All 64 'b' samples were predicted 'c'."
 
 
 def test_nothing_is_said_of_a_run_without_epochs() -> None:
-    assert read_curves(Evidence([])) == []
+    assert advise(Evidence([])) == []
 
 
 def test_a_good_run_gets_no_warnings() -> None:
     quiet = losses(
         LEVELLED,
         LEVELLED,
-        samples=100,
-        results={"accuracy": 0.9},
-        baseline={"accuracy": 0.3},
-        confusion=np.diag([5, 5, 5]),
-        classes="abc",
+        held_out=Assessment(
+            size=100,
+            results={"accuracy": 0.9},
+            baseline={"accuracy": 0.3},
+            confusion=np.diag([5, 5, 5]),
+            classes=("a", "b", "c"),
+        ),
     )
-    assert read_curves(quiet) == []
+    assert advise(quiet) == []

@@ -1,0 +1,189 @@
+"""What a run leaves to look at: `report.html`, which needs no other file, and its pictures as SVG files."""
+
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from layerflow.config.experiment import Experiment
+from layerflow.containers.container import Container
+from layerflow.report.advice import Evidence, advise, standard_error
+from layerflow.report.assessment import Assessment, assess
+from layerflow.report.charts import Chart, Curve, chart, confusion, most_confused, scatter
+from layerflow.report.pages import number, render
+from layerflow.report.runs import Run, read_run
+from layerflow.report.sample_images import as_images, png_url
+from layerflow.training.evaluation import predict_scores
+from layerflow.training.storage import write_atomically
+
+COMPLETE = ("finished", "stopped early")
+TONES = {"finished": "", "stopped early": "", "interrupted": "warn", "running": "warn"}
+ABBREVIATIONS = ("rmse", "mae", "r2", "f1")
+LARGEST_CONFUSION = 40
+MOST_CONFUSED, MOST_DOTS, MOST_ROWS, MOST_COLUMNS = 15, 2000, 10, 12
+
+
+def write_report(experiment: Experiment, folder: Path, pictures: bool = True) -> None:
+    """Write the report of a run that ended, well or badly, into its folder.
+
+    Results are part of it if training was completed: those of the kept weights.
+
+    Args:
+        experiment: the run's experiment, after training.
+        folder: the run folder.
+        pictures: whether to write the pictures as SVG files too: `curves.svg`, and `confusion.svg` for classification.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    run = read_run(folder)
+    held_out = assess(experiment) if run.outcome in COMPLETE else None
+    large, small = curves(run, held_out.baseline if held_out else {}) if run.records else ([], [])
+    files = {"report.html": render("run.html", **_page(run, experiment, held_out), large=large, small=small)}
+    title = experiment.config.name
+    if pictures and large:
+        files["curves.svg"] = render("curves.svg", title=title, charts=large)
+    if pictures and held_out and held_out.confusion is not None:
+        matrix = confusion(held_out.confusion, held_out.classes)
+        files["confusion.svg"] = render("confusion.svg", title=f"{title}: {_correct(held_out)}", matrix=matrix)
+    for name, text in files.items():
+        _write(folder / name, text.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda file: file.write(content))
+
+
+def _page(run: Run, experiment: Experiment, held_out: Assessment | None) -> dict[str, Any]:
+    known = {"records": run.records, "outcome": run.outcome, "error": str(run.facts.get("error", ""))}
+    watched = str(run.best.get("metric", "train_loss"))
+    return {
+        "title": f"{experiment.config.name} / {run.folder.name}",
+        "outcome": run.outcome,
+        "tone": TONES.get(run.outcome, "bad"),
+        "started": str(run.facts.get("started", "")).replace("T", " ").replace("+00:00", " UTC"),
+        "cards": _cards(run, held_out, experiment.trainer.epochs),
+        "advice": advise(Evidence(**known, watched=watched, held_out=held_out or Assessment())),  # type: ignore[arg-type]
+        "best": run.best,
+        **_results(held_out, experiment.parts.preprocessing.features),
+        "model": _model(experiment),
+        "again": _again(run),
+        "facts": _facts(run),
+        "config": run.config_text,
+        "version": run.facts.get("versions", {}).get("layerflow", ""),
+    }
+
+
+def curves(run: Run, baseline: Mapping[str, float]) -> tuple[list[Chart], list[Chart]]:
+    """Return the charts of loss and metrics, and those of learning rate, gradient norm and relative update."""
+    first, epochs, marked = run.records[0], [record["epoch"] for record in run.records], run.best.get("epoch")
+
+    def column(name: str) -> list[float]:
+        return [float(record.get(name, math.nan)) for record in run.records]
+
+    def curves_of(name: str) -> list[Curve]:
+        known = [(role, role, f"{part}_{name}") for part, role in (("train", "training"), ("val", "validation"))]
+        known += [("with regularizers", "faint", "train_objective")] * (name == "loss")
+        return [Curve(label, role, column(key)) for label, role, key in known if key in first]
+
+    def single(title: str, label: str, values: list[float]) -> Chart:
+        return chart(title, epochs, [Curve(label, "plain", values)], marked)
+
+    names = [name.removeprefix("train_") for name in first if name.startswith("train_")]
+    names = [name for name in names if name != "objective"]
+    large = [chart(_title(name), epochs, curves_of(name), marked, baseline.get(name)) for name in names]
+    small = [single("Learning rate", "rate", column("lr"))]
+    if "gradient_norm" in first:
+        updates, parameters = column("update_norm"), column("parameter_norm")
+        ratio = [u / p if p else math.nan for u, p in zip(updates, parameters, strict=True)]
+        small.append(single("Gradient norm", "last step", column("gradient_norm")))
+        small.append(single("Relative update", "update norm / parameter norm, last step", ratio))
+    return large, small
+
+
+def _cards(run: Run, held_out: Assessment | None, epochs_planned: int) -> list[tuple[str, str, str]]:
+    """The numbers that one looks for first: label, value, and a line below."""
+    cards = []
+    for name, value in held_out.results.items() if held_out else ():
+        assert held_out is not None
+        guess = held_out.baseline.get(name)
+        below = f"{held_out.size:,} samples" if guess is None else f"constant guess {number(guess)}"
+        if name == "accuracy":
+            below += f" · standard error {standard_error(value, held_out.size):.3f}"
+        cards.append((f"{held_out.part} {_words(name)}", number(value), below))
+    if best := run.best:
+        cards.append(("best epoch", str(best["epoch"]), f"{_words(str(best['metric']))} {number(best['value'])}"))
+    seconds = sum(record.get("seconds", 0.0) for record in run.records)
+    cards.append(("epochs", str(len(run.records)), f"of {epochs_planned} · {seconds:.1f} s of training"))
+    return cards
+
+
+def _results(held_out: Assessment | None, features: tuple[str, ...] | None) -> dict[str, Any]:
+    """What the page shows of the results: confusion matrix or predictions, and the worst samples as images or rows."""
+    names = ("correct", "matrix", "confused", "scatter", "images", "features", "rows")
+    shown: dict[str, Any] = {"held_out": held_out} | dict.fromkeys(names)
+    if held_out is None:
+        return shown
+    if held_out.confusion is not None:
+        few = len(held_out.classes) <= LARGEST_CONFUSION
+        shown["correct"] = _correct(held_out)
+        shown["matrix"] = confusion(held_out.confusion, held_out.classes) if few else None
+        shown["confused"] = most_confused(held_out.confusion, held_out.classes, MOST_CONFUSED)
+    elif held_out.predictions is not None and np.all(np.isfinite(held_out.predictions[:MOST_DOTS])):
+        shown["scatter"] = scatter(*held_out.predictions[:MOST_DOTS].T.tolist())
+    if held_out.worst:
+        values = np.stack([sample.values for sample in held_out.worst])
+        images = as_images(values, features)
+        values = values.reshape(len(values), -1)
+        shown["images"] = None if images is None else [png_url(image) for image in images]
+        shown["features"] = list(features or [f"x{i}" for i in range(values.shape[1])])
+        shown["rows"] = values[:MOST_ROWS, :MOST_COLUMNS].tolist()
+    return shown
+
+
+def _correct(held_out: Assessment) -> str:
+    return f"{np.trace(held_out.confusion):,} of {held_out.size:,} {held_out.part} samples correct"  # type: ignore[arg-type]
+
+
+def _model(experiment: Experiment) -> str:
+    """The gates, shapes and numbers of parameters of the model, with the objective and the optimizer."""
+    plain = experiment.config.resolve()
+    batch, _ = next(experiment.trainer.batches.epoch(0))
+    with np.errstate(all="ignore"):  # the weights of a run that diverged may be anything
+        predict_scores(experiment.model, batch, experiment.trainer.dtype)  # shapes are those of the latest batch
+    gates = experiment.model.summary() if isinstance(experiment.model, Container) else repr(experiment.model)
+    chosen = {name: plain[name] for name in ("loss", "regularizer", "optimizer", "schedule") if plain[name]}
+    return f"{gates}\n\n{yaml.safe_dump(chosen, sort_keys=False, default_flow_style=None, width=100)}"
+
+
+def _again(run: Run) -> str:
+    """The command that repeats the run."""
+    imports = [word for file in run.facts.get("imports", ()) for word in ("--import", str(file))]
+    return shlex.join(
+        ["layerflow", "train", str(run.folder / "config.yaml"), "--name", run.folder.parent.name, *imports]
+    )
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    data = run.facts.get("data", {})
+    facts = {
+        "command": shlex.join(["layerflow", *map(str, run.facts.get("command", [])[1:])]),
+        "seed": run.facts.get("seed"),
+        "data": data.get("name"),
+        "checksum": data.get("checksum"),
+        "samples": ", ".join(f"{size:,} {part}" for part, size in data.get("samples", {}).items()),
+        **run.facts.get("versions", {}),
+    }
+    return {key: value for key, value in facts.items() if value not in (None, "")}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _title(name: str) -> str:
+    return name.upper() if name in ABBREVIATIONS else _words(name).capitalize()
