@@ -110,7 +110,10 @@ BROKEN: dict[str, tuple[Callable[[], str], str]] = {
     ),
     "empty NPZ": (npz(x=np.zeros((0, 3)), y=np.zeros(0, int)), "the array is empty, shape (0, 3)"),
     "IDX cut short": (idx(IMAGES[:-1], LABELS), "declares shape (60, 2, 2)"),
-    "IDX that lies": (idx(struct.pack(">4B3I", 0, 0, 8, 3, 2**31, 2**20, 2**20) + bytes(9), LABELS), "fetch it again"),
+    "IDX that lies": (
+        idx(struct.pack(">4B3I", 0, 0, 8, 3, 2**31, 2**20, 2**20) + bytes(9), LABELS),
+        "download it again",
+    ),
     "no IDX": (idx(b"hello world", LABELS), "not an IDX file"),
     "too few labels": (idx(IMAGES, struct.pack(">4BI", 0, 0, 8, 1, 4) + bytes([0, 1, 0, 1])), "4 labels for 60 images"),
 }
