@@ -85,12 +85,12 @@ def look_at(experiment: Experiment) -> dict[str, Any]:
         if classes is None
         else dict(zip(classes, np.bincount(parts.train.y, minlength=len(classes)).tolist(), strict=True)),  # type: ignore[arg-type]
         "model": one_line(experiment.model),
-        "parameters": trainer.store.values.size,
+        "parameters": trainer.state.store.values.size,
         "loss": type(experiment.loss).__name__,
         "loss_at_start": experiment.evaluate(parts.train.take(rows))["loss"],
         "optimizer": config.resolve()["optimizer"],
         "epochs": trainer.epochs,
-        "steps_per_epoch": len(trainer.batches),
+        "steps_per_epoch": len(trainer.state.batches),
         "batch_size": trainer.batch_size,
     }
 

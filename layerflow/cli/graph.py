@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"graph draws one configuration at a time; {len(others) + 1} were given")
     experiment = Experiment(config)
     experiment.prepare()
-    objective = experiment.trainer.objective
+    objective = experiment.trainer.state.objective
     if arguments.values or arguments.gate:
         run_one_batch(experiment.trainer, objective)
     if arguments.gate:
@@ -58,5 +58,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_one_batch(trainer: Trainer, objective: Objective) -> None:
     """Sweep forwards and backwards on the batch that training would begin with; take no step."""
-    objective.forward(*next(iter(trainer.batches.epoch(0))))
+    objective.forward(*next(iter(trainer.state.batches.epoch(0))))
     objective.backward()

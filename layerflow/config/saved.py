@@ -16,9 +16,8 @@ from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.training.evaluation import class_probabilities, evaluate_scores, predict_scores
-from layerflow.training.metrics import baseline, find_metric
+from layerflow.training.metrics import baseline, find_metric, predicted_labels
 from layerflow.training.model_file import load_model as read_model_file
-from layerflow.training.tallies import predicted_labels
 
 MOST_TARGETS = 1 << 30
 MODEL_FILE, CONFIG_FILE = "model.npz", "config.yaml"

@@ -11,7 +11,6 @@ from layerflow.data import Dataset
 from layerflow.parameter import Array
 from layerflow.step import AnyStep
 from layerflow.training.objective import Objective
-from layerflow.training.schedules import Constant
 from layerflow.training.trainer import Trainer
 
 SAMPLE_VALUES = 1 << 20  # numbers in the sample of the training part; small sets are looked at whole
@@ -37,12 +36,13 @@ class Context:
 
     def fresh_trainer(self, regularized: bool = True) -> Trainer:
         """Return a prepared trainer on the sample; its model is its own, with the weights that training starts from."""
-        trainer = Experiment(self.config, self.parts).trainer
-        if not regularized:
-            trainer.regularizers, trainer.optimizer.weight_decay = [], 0.0
         # They may watch what is not measured here; without a schedule the learning rate is the one that is written.
-        trainer.early_stopping = trainer.best = trainer.metrics = None
-        trainer.fresh = trainer.optimizer, Constant()
+        settings: dict[str, Any] = {"early_stopping": None, "best": None, "metrics": None, "schedule": None}
+        if not regularized:
+            optimizer = self.config.build_optimizer()
+            optimizer.weight_decay = 0.0
+            settings |= {"regularizer": (), "optimizer": optimizer}
+        trainer = Experiment(self.config, self.parts, **settings).trainer
         trainer.prepare(self.x, self.y)
         return trainer
 
@@ -93,7 +93,7 @@ def drawn(part: Dataset, seed: int, at_least: int = 1) -> Dataset:
 
 def swept(trainer: Trainer, x: Array, y: Array) -> Objective:
     """Run a trainer's objective forwards and backwards in evaluation mode, and return it."""
-    objective = trainer.objective
+    objective = trainer.state.objective
     objective.training = False
     objective.forward(x, y)
     objective.backward()

@@ -13,12 +13,14 @@ def gradient_check(context: Context) -> Finding | None:
     from layerflow.gradcheck import check_gradients  # which takes longer to import than the short preflight to run
 
     trainer = context.fresh_trainer()
-    if not trainer.store.size:
+    if not trainer.state.store.size:
         return None
     rng = np.random.default_rng(context.config.seed)
     x = context.x[:SAMPLES].astype(np.float64)
     x *= 1 + 1e-9 * rng.random(x.shape)  # numbers that float32 can hold hide a gate that computes in float32
-    report = check_gradients(trainer.objective, x, context.y[:SAMPLES], seed=context.config.seed, samples=ELEMENTS)
+    report = check_gradients(
+        trainer.state.objective, x, context.y[:SAMPLES], seed=context.config.seed, samples=ELEMENTS
+    )
     compared = sum(tensor.checked + tensor.directions for tensor in report.tensors)
     worst = report.worst.relative_error if report.worst else None
     if report.ok:

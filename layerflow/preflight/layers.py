@@ -68,7 +68,7 @@ def gradients_by_depth(context: Context) -> Finding | None:
         return None
     if min(size for _, size in sizes) == 0.0:  # as behind a last layer of zeros, which the first step mends
         trainer = context.fresh_trainer()
-        for x, y in list(trainer.batches.epoch(0))[:WARM_UP]:
+        for x, y in list(trainer.state.batches.epoch(0))[:WARM_UP]:
             trainer.train_step(x, y)
         objective, when = swept(trainer, context.x[:64], context.y[:64]), f"after {WARM_UP} steps"
         sizes = _sizes(objective, objective.grads)

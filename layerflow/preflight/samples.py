@@ -43,7 +43,7 @@ def samples_are_independent(context: Context) -> Finding | None:
 
 def a_batch_is_its_samples(context: Context) -> Finding | None:
     """The scores of a batch are those of its samples one by one, and its loss is the mean of theirs."""
-    objective = context.fresh_trainer().objective
+    objective = context.fresh_trainer().state.objective
     x, y = context.x[:BATCH], context.y[:BATCH]
     objective.training = False
     objective.forward(x, y)
@@ -82,7 +82,7 @@ def _first_mixing(
     """Return the first gate whose output for the others depends on the sample that changed, and by how much."""
     before = _outputs(trainer, x, y, training)
     after = _outputs(trainer, changed, y, training)
-    for (name, step), one, two in zip(model_steps(trainer.objective), before, after, strict=True):
+    for (name, step), one, two in zip(model_steps(trainer.state.objective), before, after, strict=True):
         if one.ndim and len(one) == len(x):
             change = _difference(two[others], one[others])
             if change > _tolerance(one):
@@ -92,17 +92,20 @@ def _first_mixing(
 
 def _outputs(trainer: Trainer, x: Array, y: Array, training: bool) -> list[Array]:
     """Return what every gate of the model returns; generators and running statistics are then as they were."""
-    generators, buffers = trainer.objective.named_generators().values(), trainer.objective.named_buffers().values()
+    generators, buffers = (
+        trainer.state.objective.named_generators().values(),
+        trainer.state.objective.named_buffers().values(),
+    )
     states: list[Any] = [generator.bit_generator.state for generator in generators]
     values = [buffer.value.copy() for buffer in buffers]
     np.random.seed(0)  # for a gate that draws from the global generator
-    trainer.objective.training = training
-    trainer.objective.forward(x, y)
+    trainer.state.objective.training = training
+    trainer.state.objective.forward(x, y)
     for generator, state in zip(generators, states, strict=True):
         generator.bit_generator.state = state
     for buffer, value in zip(buffers, values, strict=True):
         buffer.value = value
-    return [np.array(trainer.objective.values[step.writes]) for _, step in model_steps(trainer.objective)]
+    return [np.array(trainer.state.objective.values[step.writes]) for _, step in model_steps(trainer.state.objective)]
 
 
 def _another(context: Context, x: Array) -> Array:

@@ -20,7 +20,7 @@ def initial_loss(context: Context) -> Finding:
     evidence = f"{value:.4g}; a model that knows nothing has {expected:.4g}, {formula}"
     if not math.isfinite(value):
         return judge("initial loss", value, evidence, "scale the features, or start from smaller weights", bad=True)
-    if context.trainer.task == "regression":
+    if context.trainer.state.task == "regression":
         remedy = (
             "the targets lie far from the scores at the start; shift and scale the target column, or expect many epochs"
         )
@@ -39,16 +39,21 @@ def regularizer_raises_the_loss(context: Context) -> Finding | None:
         return None
     trainer = context.fresh_trainer()
     x, y = context.x[:1], context.y[:1]
-    trainer.objective.forward(x, y)
-    share = float(trainer.objective.values[trainer.objective.output_slots[0]]) - trainer.objective.data_loss
+    trainer.state.objective.forward(x, y)
+    share = (
+        float(trainer.state.objective.values[trainer.state.objective.output_slots[0]])
+        - trainer.state.objective.data_loss
+    )
     rng = np.random.default_rng(context.config.seed)
-    trainer.store.values[...] += 0.1 * rng.standard_normal(trainer.store.values.shape)  # weights of 0 have no penalty
-    trainer.objective.training = False
-    before = float(trainer.objective.forward(x, y))
+    trainer.state.store.values[...] += 0.1 * rng.standard_normal(
+        trainer.state.store.values.shape
+    )  # weights of 0 have no penalty
+    trainer.state.objective.training = False
+    before = float(trainer.state.objective.forward(x, y))
     scaled = [gate for gate in trainer.regularizers if isinstance(getattr(gate, "strength", None), float)]
     for gate in scaled:
         gate.strength *= FACTOR  # type: ignore[attr-defined]
-    after = float(trainer.objective.forward(x, y))
+    after = float(trainer.state.objective.forward(x, y))
     loss = context.swept.data_loss
     names = ", ".join(type(gate).__name__ for gate in trainer.regularizers)
     evidence = f"{names} adds {share:.3g} to a loss of {loss:.3g}; "
@@ -72,7 +77,7 @@ def _knowing_nothing(context: Context) -> tuple[float, str]:
         return outputs * math.log(2), "ln(2)"
     if isinstance(loss, LogisticLikelihood):
         return outputs / 2, "1/2"
-    if context.trainer.task == "regression":
+    if context.trainer.state.task == "regression":
         return _constant(context, scores, float(np.mean(targets))), "by always guessing the mean of the targets"
     return _constant(context, scores, 0.0), "by a score of 0 everywhere"
 

@@ -5,11 +5,8 @@ import numpy as np
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, swept
 from layerflow.preflight.finding import Finding, judge, listed
-from layerflow.training.clipping import global_norm
-from layerflow.training.metrics import r2
-from layerflow.training.optimizer import Optimizer
-from layerflow.training.optimizers import Adam
-from layerflow.training.tallies import predicted_labels
+from layerflow.training.metrics import predicted_labels, r2
+from layerflow.training.optimizers import Adam, Optimizer, global_norm
 from layerflow.training.trainer import Trainer
 
 STEPS = 10  # of which the second half is typical: momentum has built up
@@ -40,19 +37,19 @@ def update_ratio(context: Context) -> Finding | None:
     remedy = "the weights don't move: is lr 0, or the gradient?"
     if size > 0:
         high_or_low = "high" if size > 1e-3 else "low"
-        better = trainer.base_lr * 1e-3 / size
-        remedy = f"lr {trainer.base_lr:g} looks too {high_or_low}; about {better:.0e} would give 0.001"
+        better = trainer.state.base_lr * 1e-3 / size
+        remedy = f"lr {trainer.state.base_lr:g} looks too {high_or_low}; about {better:.0e} would give 0.001"
     return judge("update size", size, evidence, remedy, look=not 1e-5 < size < 0.2, bad=peak > 1)
 
 
 def a_few_samples_can_be_learned(context: Context) -> Finding | None:
     """A model that cannot even learn a handful of samples by heart has a mistake in it."""
     own = context.fresh_trainer(regularized=False)
-    if not own.store.size:
+    if not own.state.store.size:
         return None
     rows = _few(context)
     x, y = context.x[rows], context.y[rows]
-    left, steps = _fit(own, own.optimizer, x, y)
+    left, steps = _fit(own, own.state.optimizer, x, y)
     evidence = f"{len(rows)} samples, no dropout and no regularizer: {left:.0%} of the loss is left after {steps} steps"
     if left <= FITTED:
         return judge("overfitting a few", left, evidence)
@@ -60,9 +57,8 @@ def a_few_samples_can_be_learned(context: Context) -> Finding | None:
         other_left, other_steps = _fit(context.fresh_trainer(regularized=False), Adam(lr=lr), x, y)
         if other_left <= FITTED:
             evidence += f"; Adam with lr {lr:g} needs {other_steps} steps"
-            remedy = (
-                f"{type(own.optimizer).__name__} with lr {own.base_lr:g} does not get there: try other learning rates"
-            )
+            optimizer = own.optimizer
+            remedy = f"{type(optimizer).__name__} with lr {optimizer.lr:g} does not get there: try other learning rates"
             return judge("overfitting a few", left, evidence, remedy, look=True)
     evidence += ", and Adam gets no further"
     remedy = (
@@ -75,12 +71,12 @@ def _fit(trainer: Trainer, optimizer: Optimizer, x: Array, y: Array) -> tuple[fl
     """Train on a few samples and return which part of the loss is left, and after how many steps."""
     objective = swept(trainer, x, y)
     start = objective.data_loss
-    if trainer.task == "regression":
+    if trainer.state.task == "regression":
         guess = np.full_like(objective.scores, y.mean())
         start = float(trainer.loss.forward(guess, y))
     left = 1.0
     for step in range(1, MOST_STEPS + 1):
-        optimizer.step(trainer.store)
+        optimizer.step(trainer.state.store)
         objective = swept(trainer, x, y)
         left = objective.data_loss / start if start else 0.0
         if not np.isfinite(left):
@@ -93,7 +89,7 @@ def _fit(trainer: Trainer, optimizer: Optimizer, x: Array, y: Array) -> tuple[fl
 def _is_fitted(trainer: Trainer, scores: Array, y: Array, left: float) -> bool:
     """Whether targets are met; the least value of a loss of one's own need not be 0, so that it says nothing."""
     is_own = not type(trainer.loss).__module__.startswith("layerflow.")
-    if trainer.task == "classification":
+    if trainer.state.task == "classification":
         return (is_own or left <= FITTED) and bool((predicted_labels(scores) == y).all())
     return left <= FITTED or (is_own and scores.size == len(y) and r2(scores.ravel(), y) >= 1 - FITTED)
 
@@ -102,7 +98,7 @@ def _few(context: Context) -> Array:
     """Return the rows of a few different samples, whose targets are spread, and no more than the model has room for."""
     trainer = context.trainer
     width = max(1, int(np.prod(context.swept.scores.shape[1:])))
-    count = min(max(2, min(FEW, trainer.store.size // (4 * width))), len(context.y))
+    count = min(max(2, min(FEW, trainer.state.store.size // (4 * width))), len(context.y))
     order = np.argsort(context.y, kind="stable")
     rows = np.unique(order[np.linspace(0, len(order) - 1, count).astype(int)])
     _, first = np.unique(context.x[rows].reshape(len(rows), -1), axis=0, return_index=True)
@@ -115,6 +111,6 @@ def _batches(trainer: Trainer, count: int) -> list[tuple[Array, Array]]:
     found: list[tuple[Array, Array]] = []
     epoch = 0
     while len(found) < count:
-        found += list(trainer.batches.epoch(epoch))[: count - len(found)]
+        found += list(trainer.state.batches.epoch(epoch))[: count - len(found)]
         epoch += 1
     return found

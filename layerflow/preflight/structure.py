@@ -31,7 +31,7 @@ SPOILED: tuple[tuple[type[Gate], tuple[type[Gate], ...], str, bool], ...] = (
 
 def last_gate(context: Context) -> Finding | None:
     """The loss gets what it expects: scores, not probabilities."""
-    steps = model_steps(context.trainer.objective)
+    steps = model_steps(context.trainer.state.objective)
     if not steps:
         return None
     name, step = steps[-1]

@@ -89,14 +89,14 @@ def measure(experiment: Experiment, seconds: float = SECONDS) -> Timing:
     """Take real steps with an experiment (whose weights then have changed), and return medians over them."""
     experiment.prepare()
     trainer = experiment.trainer
-    objective, optimizer = trainer.objective, trainer.optimizer
+    objective, optimizer = trainer.state.objective, trainer.state.optimizer
     forward: list[list[float]] = [[] for _ in objective.steps]
     backward: list[list[float]] = [[] for _ in objective.steps]
     data: list[float] = []
     updates: list[float] = []
     whole: list[float] = []
     start = time.perf_counter()
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), trainer.limited_threads():
         for number, (making, x, y) in enumerate(_batches(trainer)):
             spent = time.perf_counter() - start
             if number == WARM_UP:
@@ -106,14 +106,12 @@ def measure(experiment: Experiment, seconds: float = SECONDS) -> Timing:
                 break
             data.append(making)
             whole.append(_milliseconds(lambda x=x, y=y: trainer.train_step(x, y)))  # type: ignore[misc]
-            updates.append(_milliseconds(lambda: optimizer.step(trainer.store)))
+            updates.append(_milliseconds(lambda: optimizer.step(trainer.state.store)))
             _sweep(trainer, x, y, forward, backward)
-            trainer.losses.clear()
-            trainer.gathered.clear()
         memory = _memory(trainer)
         validation = 0.0
-        if trainer.validation is not None:
-            x_held, y_held = trainer.validation
+        if trainer.state.validation is not None:
+            x_held, y_held = trainer.state.validation
             validation = median(_milliseconds(lambda: trainer.evaluate(x_held, y_held)) for _ in range(3))
     total = median(data) + median(whole)
     gates = [
@@ -131,8 +129,8 @@ def measure(experiment: Experiment, seconds: float = SECONDS) -> Timing:
     ]
     return Timing(
         len(whole),
-        trainer.batch_size,
-        len(trainer.batches),
+        trainer.state.batches.batch_size,
+        len(trainer.state.batches),
         trainer.epochs,
         gates,
         median(data),
@@ -140,7 +138,7 @@ def measure(experiment: Experiment, seconds: float = SECONDS) -> Timing:
         median(whole),
         fmean(data) + fmean(whole),
         validation,
-        trainer.store.values.nbytes + trainer.store.grads.nbytes,
+        trainer.state.store.values.nbytes + trainer.state.store.grads.nbytes,
         sum(array.nbytes for name, array in optimizer.state().items() if name.startswith("slot.")),
         sum(memory),
     )
@@ -151,7 +149,7 @@ def _batches(trainer: Trainer) -> Iterator[tuple[float, Array, Array]]:
     epoch = 0
     while True:
         begin = time.perf_counter()
-        for x, y in trainer.batches.epoch(epoch):
+        for x, y in trainer.state.batches.epoch(epoch):
             yield (time.perf_counter() - begin) * 1000, x, y
             begin = time.perf_counter()
         epoch += 1
@@ -159,7 +157,7 @@ def _batches(trainer: Trainer) -> Iterator[tuple[float, Array, Array]]:
 
 def _sweep(trainer: Trainer, x: Array, y: Array, forward: list[list[float]], backward: list[list[float]]) -> None:
     """Run the objective's two sweeps gate by gate, and note how long each took."""
-    objective = trainer.objective
+    objective = trainer.state.objective
     values = objective.values
     for slot, value in zip(objective.input_slots, (x, y), strict=True):
         values[slot] = value
@@ -175,8 +173,12 @@ def _sweep(trainer: Trainer, x: Array, y: Array, forward: list[list[float]], bac
 
 def _memory(trainer: Trainer) -> list[int]:
     """Return the bytes that each gate adds: arrays that neither batch, parameters nor a gate before it holds."""
-    objective = trainer.objective
-    held = [*(objective.values[slot] for slot in objective.input_slots), trainer.store.values, trainer.store.grads]
+    objective = trainer.state.objective
+    held = [
+        *(objective.values[slot] for slot in objective.input_slots),
+        trainer.state.store.values,
+        trainer.state.store.grads,
+    ]
     seen = {id(_owner(array)) for array in held}
     sizes = []
     for step in objective.steps:

@@ -14,7 +14,7 @@ from layerflow.config.experiment import Experiment
 from layerflow.parameter import Array
 from layerflow.training.evaluation import predict_scores
 from layerflow.training.history import History
-from layerflow.training.tallies import confusion_matrix, predicted_labels
+from layerflow.training.metrics import confusion_matrix, predicted_labels
 
 TRAINING, VALIDATION, INK, FAINT = "#2a6f97", "#e07a1f", "#2b2d33", "#d9dce1"
 STYLE: dict[str, Any] = {"fontsize": 9, "color": INK}

@@ -80,7 +80,7 @@ def evidence(run: Run, findings: Findings | None) -> Evidence:
 def summary(experiment: Experiment) -> str:
     """Return the model's gates, shapes and numbers of parameters, with what is minimised and how."""
     plain = experiment.config.resolve()
-    batch, _ = next(experiment.trainer.batches.epoch(0))
+    batch, _ = next(experiment.trainer.state.batches.epoch(0))
     with np.errstate(all="ignore"):  # weights of a run that diverged may be anything
         predict_scores(experiment.model, batch, experiment.trainer.dtype)  # shapes are those of the batch last seen
     gates = experiment.model.summary() if isinstance(experiment.model, Container) else repr(experiment.model)

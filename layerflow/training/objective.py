@@ -40,6 +40,11 @@ class Objective(ComputationalGraph, checked=False):
         return scores
 
     @property
+    def value(self) -> float:
+        """The loss with the regularizers, of the last forward sweep."""
+        return float(self.values[self.output_slots[0]])
+
+    @property
     def data_loss(self) -> float:
         """The loss without the regularizers, of the last forward sweep."""
         return float(self.values[self._data_loss_slot])

@@ -10,8 +10,7 @@ import pytest
 from layerflow.errors import ConfigError
 from layerflow.parameter import Parameter
 from layerflow.store import ParameterStore
-from layerflow.training.optimizer import BLOCK
-from layerflow.training.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from layerflow.training.optimizers import BLOCK, OPTIMIZERS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 ROOT = Path(__file__).parents[2]
 RECORDED = np.load(ROOT / "tests" / "recorded" / "optimizers.npz")
@@ -122,7 +121,7 @@ def test_a_step_keeps_the_type_and_the_gradients(kind):
 def test_blocks_change_nothing(kind, monkeypatch):
     store, blocked = store_of(1000, np.float32, decay_share=0.37), store_of(1000, np.float32, decay_share=0.37)
     walk(fresh(kind), store, 3)
-    monkeypatch.setattr("layerflow.training.optimizer.BLOCK", 64)
+    monkeypatch.setattr("layerflow.training.optimizers.BLOCK", 64)
     walk(fresh(kind), blocked, 3)
     assert blocked.values.tobytes() == store.values.tobytes()
 

@@ -1,0 +1,158 @@
+"""Callbacks: code that is called while a model trains, and the ones that show its progress."""
+
+import json
+import math
+import os
+import sys
+import time
+from contextlib import suppress
+
+from layerflow.errors import DivergedError
+from layerflow.parameter import Array
+from layerflow.training.history import Record
+from layerflow.training.state import State
+
+LINES = 10
+MESSAGES = "LAYERFLOW_PROGRESS"  # the environment variable that asks for messages, and the first word of each of them
+MESSAGE_SECONDS = 0.1
+
+
+class Callback:
+    """Base class of all callbacks. Override the methods you need:
+
+        class Printer(lf.Callback):
+            def epoch_ended(self, state, record):
+                print(state.epoch, record["train_loss"])
+
+        lf.Trainer(model, loss, optimizer, callbacks=[Printer()])
+
+    `state` is the `State` of the training: the position (`state.epoch` finished epochs and `state.step` steps of the
+    next one), the settings, the history, weights and gradients (`state.store`), and the values of the last step
+    (`state.objective`). A callback reads it. An exception raised in a callback ends the training and reaches the caller
+    of `fit`.
+    """
+
+    def training_started(self, state: State) -> None:
+        """Everything is built; no step has been taken yet."""
+
+    def step_ended(self, state: State) -> None:
+        """A step has been taken (or skipped, with `on_divergence="skip"`)."""
+
+    def step_failed(self, state: State, x: Array, y: Array, error: DivergedError) -> None:
+        """The step on the batch (x, y) produced NaN or infinity and was not taken.
+
+        `state.draws` are the states of the random generators before it.
+        """
+
+    def epoch_ended(self, state: State, record: Record) -> None:
+        """An epoch has ended; `record` has its losses, metrics, learning rate, norms and seconds."""
+
+    def training_ended(self, state: State) -> None:
+        """The last epoch has ended, and the model has its best weights."""
+
+
+class ProgressBar(Callback):
+    """A tqdm bar over the steps of the whole training, with the losses of the last epoch behind it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def training_started(self, state: State) -> None:
+        """Open the bar."""
+        from tqdm import tqdm
+
+        total, done = state.settings.epochs * len(state.batches), state.epoch * len(state.batches) + state.step
+        self.bar = tqdm(
+            total=total, initial=done, desc=self.name, unit="step", file=sys.stderr, dynamic_ncols=True, leave=False
+        )
+
+    def step_ended(self, state: State) -> None:
+        """Move on."""
+        self.bar.update()
+
+    def epoch_ended(self, state: State, record: Record) -> None:
+        """Show the losses."""
+        self.bar.set_postfix_str(f"epoch {state.epoch}/{state.settings.epochs} {brief(record)}", refresh=False)
+
+    def training_ended(self, state: State) -> None:
+        """Clear the bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Clear the bar away, also after an error."""
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+class ProgressLines(Callback):
+    """Plain lines, at most about ten per run, so that a log file stays readable."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def epoch_ended(self, state: State, record: Record) -> None:
+        """Print the epochs that are worth a line."""
+        if is_worth_a_line(state):
+            print(
+                f"{self.name}: epoch {state.epoch}/{state.settings.epochs} {brief(record)}", file=sys.stderr, flush=True
+            )
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class ProgressMessages(Callback):
+    """JSON lines on stderr, a few per second, for the process that runs this one beside others and draws the bars."""
+
+    def __init__(self) -> None:
+        self.sent = 0.0
+
+    def training_started(self, state: State) -> None:
+        """Say how much there is to do."""
+        self._send(state)
+
+    def step_ended(self, state: State) -> None:
+        """Say how far it is, from time to time."""
+        if time.monotonic() - self.sent > MESSAGE_SECONDS:
+            self._send(state)
+
+    def epoch_ended(self, state: State, record: Record) -> None:
+        """Say how the epoch went."""
+        self._send(state, brief(record), is_worth_a_line(state))
+
+    def _send(self, state: State, text: str = "", line: bool = False) -> None:
+        self.sent = time.monotonic()
+        steps = len(state.batches)
+        done, total = state.epoch * steps + state.step, state.settings.epochs * steps
+        message = {
+            "done": done,
+            "total": total,
+            "epoch": state.epoch,
+            "epochs": state.settings.epochs,
+            "text": text,
+            "line": line,
+        }
+        with suppress(BrokenPipeError):  # nobody looks on any more, which is no reason to fail
+            print(MESSAGES, json.dumps(message), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def make_progress(name: str) -> ProgressBar | ProgressLines | ProgressMessages:
+    """Return what suits where stderr goes."""
+    if MESSAGES in os.environ:
+        return ProgressMessages()
+    return ProgressBar(name) if sys.stderr.isatty() else ProgressLines(name)
+
+
+def is_worth_a_line(state: State) -> bool:
+    """Say whether the epoch that ended is one of about ten to be printed."""
+    interval = math.ceil(state.settings.epochs / LINES)
+    is_last: bool = state.epoch == state.settings.epochs or state.history.outcome != "finished"
+    return is_last or state.epoch % interval == 0
+
+
+def brief(record: Record) -> str:
+    """Return the losses and metrics of an epoch on one line."""
+    return " ".join(f"{name}={value:.4g}" for name, value in record.items() if name.startswith(("train_", "val_")))
