@@ -10,38 +10,37 @@ import numpy as np
 
 from layerflow.config import Config
 from layerflow.config.experiment import Parts
-from layerflow.preflight import data_parts, features, gradients, layers, samples, start, steps, structure
-from layerflow.preflight.context import Context
-from layerflow.preflight.finding import Finding
+from layerflow.preflight import data, model, start, steps
+from layerflow.preflight.context import Context, Finding
 
 __all__ = ["CHECKS", "SHORT", "Context", "Finding", "preflight"]
 
 Check = Callable[[Context], Finding | None]
 
 SHORT: tuple[Check, ...] = (
-    structure.last_gate,
-    structure.l2_given_twice,
-    data_parts.targets,
-    data_parts.duplicates,
-    features.constant_features,
-    features.feature_scale,
-    features.leaking_features,
-    structure.last_width,
+    model.last_gate,
+    model.l2_given_twice,
+    data.targets,
+    data.duplicates,
+    data.constant_features,
+    data.feature_scale,
+    data.leaking_features,
+    model.last_width,
     start.initial_loss,
-    layers.dead_relus,
-    layers.saturation,
-    layers.activations_by_depth,
-    layers.gradients_by_depth,
-    samples.samples_are_independent,
+    start.dead_relus,
+    start.saturation,
+    start.activations_by_depth,
+    start.gradients_by_depth,
+    model.samples_are_independent,
 )
 """What costs no more than a few sweeps: runs before every training."""
 
 CHECKS: tuple[Check, ...] = (
     *SHORT,
-    samples.a_batch_is_its_samples,
+    model.a_batch_is_its_samples,
     start.regularizer_raises_the_loss,
     steps.update_ratio,
-    gradients.gradient_check,
+    model.gradient_check,
     steps.a_few_samples_can_be_learned,
 )
 

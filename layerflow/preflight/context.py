@@ -1,7 +1,9 @@
-"""What the checks look at: a sample of the training part, and trainers of their own that start as the training will."""
+"""What checks work with: a sample of the training data, prepared trainers of their own, and findings to return."""
 
+import math
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,8 +15,46 @@ from layerflow.step import AnyStep
 from layerflow.training.objective import Objective
 from layerflow.training.trainer import Trainer
 
+Verdict = Literal["ok", "look", "bad"]
+
 SAMPLE_VALUES = 1 << 20  # numbers in the sample of the training part; small sets are looked at whole
 SWEPT = 512  # samples in the sweep whose activations and gradients are looked at
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the preflight.
+
+    Attributes:
+        check: what was looked at, in two or three words; the same for the same check.
+        verdict: "ok"; "look", a hint that may have its reasons; or "bad", which will spoil the training or its result.
+        number: the number that the verdict rests on; None where there is none, or it is not finite.
+        evidence: what was seen, with the numbers it is compared to.
+        remedy: what to do about it; empty when nothing is to be done.
+    """
+
+    check: str
+    verdict: Verdict
+    number: float | None
+    evidence: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.check}: {self.evidence}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+def judge(
+    check: str, number: float | None, evidence: str, remedy: str = "", *, look: bool = False, bad: bool = False
+) -> Finding:
+    """Return a finding that is bad, worth a look, or (without a remedy then) ok."""
+    verdict: Verdict = "bad" if bad else "look" if look else "ok"
+    finite = number if number is None or math.isfinite(number) else None
+    return Finding(check, verdict, finite, evidence, "" if verdict == "ok" else remedy)
+
+
+def listed(items: list[str], most: int = 5) -> str:
+    """Return the first few items, and how many there are when those are not all."""
+    return ", ".join(items[:most]) + (f", ... ({len(items)} in all)" if len(items) > most else "")
 
 
 class Context:

@@ -3,8 +3,7 @@
 import numpy as np
 
 from layerflow.parameter import Array
-from layerflow.preflight.context import Context, swept
-from layerflow.preflight.finding import Finding, judge, listed
+from layerflow.preflight.context import Context, Finding, judge, listed, swept
 from layerflow.training.metrics import predicted_labels, r2
 from layerflow.training.optimizers import Adam, Optimizer, global_norm
 from layerflow.training.trainer import Trainer

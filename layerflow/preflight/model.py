@@ -1,16 +1,83 @@
-"""Each sample for itself: what the model says of one must not depend on which others are in the batch."""
+"""The model: gates that suit the loss, samples that do not influence each other, and correct gradients."""
 
 from typing import Any
 
 import numpy as np
 
 from layerflow.errors import LayerflowError
+from layerflow.gate import Gate
+from layerflow.gates import (
+    Dropout,
+    L2Regularizer,
+    LogSoftmax,
+    MulticlassSVM,
+    ReLU,
+    Sigmoid,
+    SigmoidCE,
+    Softmax,
+    SoftmaxCE,
+)
 from layerflow.parameter import Array
-from layerflow.preflight.context import Context, model_steps
-from layerflow.preflight.finding import Finding, judge
+from layerflow.preflight.context import Context, Finding, judge, model_steps
 from layerflow.training.trainer import Trainer
 
 BATCH = 6
+SAMPLES, ELEMENTS = 4, 64
+
+TAKES_SCORES = (SoftmaxCE, SigmoidCE, MulticlassSVM)
+
+# The last gate, the losses it spoils, what then happens, and whether that is more than a hint.
+SPOILED: tuple[tuple[type[Gate], tuple[type[Gate], ...], str, bool], ...] = (
+    (Softmax, (SoftmaxCE,), "takes the softmax itself: of probabilities it cannot get below ln(1 + (C - 1) / e)", True),
+    (LogSoftmax, (SoftmaxCE,), "takes the softmax itself: it changes nothing and costs time", False),
+    (Sigmoid, (SigmoidCE, SoftmaxCE), "takes scores: of numbers between 0 and 1 it can never be small", True),
+    (Softmax, (SigmoidCE, MulticlassSVM), "takes scores: of probabilities it can never be small", True),
+    (Sigmoid, (MulticlassSVM,), "takes scores: numbers between 0 and 1 can just reach a margin of 1", True),
+    (ReLU, TAKES_SCORES, "takes scores, which cannot be negative here; where all are 0, nothing is learned", False),
+    (Dropout, TAKES_SCORES, "sees scores of which some are set to 0", False),
+)
+
+
+def last_gate(context: Context) -> Finding | None:
+    """The loss gets what it expects: scores, not probabilities."""
+    steps = model_steps(context.trainer.state.objective)
+    if not steps:
+        return None
+    name, step = steps[-1]
+    loss, gate = type(context.trainer.loss).__name__, type(step.gate).__name__
+    for kind, losses, consequence, is_bad in SPOILED:
+        if isinstance(step.gate, kind) and isinstance(context.trainer.loss, losses):
+            evidence = f"the model ends with {gate} ({name!r}); {loss} {consequence}"
+            return judge("last gate", None, evidence, f"leave out {gate}", look=True, bad=is_bad)
+    return judge("last gate", None, f"{gate} feeds {loss}")
+
+
+def last_width(context: Context) -> Finding | None:
+    """A classifier has as many scores as there are classes."""
+    if context.classes is None or getattr(context.trainer.loss, "is_binary", False):
+        return None
+    width, count = int(context.swept.scores.shape[-1]), len(context.classes)
+    remedy = "leave `out_features` of the last Linear out: it is inferred"
+    evidence = f"{width} scores for {count} classes"
+    return judge("last width", width, evidence, remedy, look=width > count, bad=width < count)
+
+
+def l2_given_twice(context: Context) -> Finding | None:
+    """Weights are drawn to zero in one place only."""
+    trainer = context.trainer
+    strength = sum(gate.strength for gate in trainer.regularizers if isinstance(gate, L2Regularizer))
+    if not strength and not trainer.optimizer.weight_decay:
+        return None
+    optimizer = type(trainer.optimizer).__name__
+    is_twice = bool(strength and trainer.optimizer.weight_decay)
+    parts = [f"L2Regularizer {strength:g} (gradient {2 * strength:g} W)"] if strength else []
+    parts += (
+        [f"weight_decay {trainer.optimizer.weight_decay:g} in {optimizer}"] if trainer.optimizer.weight_decay else []
+    )
+    remedy = "the weights are drawn to zero twice; keep one of them"
+    return judge(
+        "weight decay", float(2 * strength + trainer.optimizer.weight_decay), " and ".join(parts), remedy, look=is_twice
+    )
 
 
 def samples_are_independent(context: Context) -> Finding | None:
@@ -74,6 +141,40 @@ def a_batch_is_its_samples(context: Context) -> Finding | None:
     evidence = f"the scores of a batch are those of its samples; its loss is {ratio:.4g} times the mean of theirs"
     remedy = "a loss is a mean over the batch; with a sum, the learning rate depends on the batch size"
     return judge("batch", ratio, evidence, remedy, look=abs(ratio - 1) > 1e-3)
+
+
+def gradient_check(context: Context) -> Finding | None:
+    """The gradient of the objective with respect to all parameters agrees with differences."""
+    from layerflow.gradcheck import check_gradients  # which takes longer to import than the short preflight to run
+
+    trainer = context.fresh_trainer()
+    if not trainer.state.store.size:
+        return None
+    rng = np.random.default_rng(context.config.seed)
+    x = context.x[:SAMPLES].astype(np.float64)
+    x *= 1 + 1e-9 * rng.random(x.shape)  # numbers that float32 can hold hide a gate that computes in float32
+    report = check_gradients(
+        trainer.state.objective, x, context.y[:SAMPLES], seed=context.config.seed, samples=ELEMENTS
+    )
+    compared = sum(tensor.checked + tensor.directions for tensor in report.tensors)
+    worst = report.worst.relative_error if report.worst else None
+    if report.ok:
+        return judge("gradient check", worst, f"{compared} derivatives of the objective agree with differences")
+    if report.guilty is not None:
+        name, inner = report.guilty
+        said = [str(item) for item in (*inner.faults, *inner.diagnoses)]
+        wrong = ", ".join(tensor.name for tensor in inner.tensors if tensor.verdict == "wrong")
+        evidence = f"gate {name.removeprefix('model.')!r} ({inner.gate}) has a wrong gradient" + (
+            f" ({wrong})" if wrong else ""
+        )
+        remedy = said[0] if said else "`lf.check_gradients(gate, x)` shows every element"
+        return judge("gradient check", worst, evidence, remedy, bad=True)
+    wrong = ", ".join(tensor.name for tensor in report.tensors if tensor.verdict == "wrong")
+    if wrong or report.faults:
+        evidence = f"the gradient of {wrong} differs from differences" if wrong else str(report.faults[0])
+        return judge("gradient check", worst, evidence, "`lf.check_gradients(model, x)` shows every element", bad=True)
+    evidence = f"{compared} derivatives were compared, but rounding or kinks leave some undecided"
+    return judge("gradient check", worst, evidence, "check the gates one by one with `lf.check_gradients`", look=True)
 
 
 def _first_mixing(
