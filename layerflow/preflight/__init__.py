@@ -1,7 +1,8 @@
-"""Before training: is what the configuration describes likely to learn, and will its result mean something?
+"""The preflight: checks before training that find common mistakes in the data, the model and the settings.
 
-Each check is a function of a `Context` that returns a `Finding`, or None where it does not apply. Everything runs on
-models, optimizers and generators of its own: nothing of the caller's changes, and the same seed finds the same.
+Each check is a function that takes a `Context` and returns a `Finding`, or None if it does not apply. Checks run on
+models, optimizers and generators of their own, so the training that follows does not change, and their result depends
+on the seed alone.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ SHORT: tuple[Check, ...] = (
     start.gradients_by_depth,
     model.samples_are_independent,
 )
-"""What costs no more than a few sweeps: runs before every training."""
+"""The checks that cost a few sweeps at most; they run before every training."""
 
 CHECKS: tuple[Check, ...] = (
     *SHORT,
@@ -46,17 +47,17 @@ CHECKS: tuple[Check, ...] = (
 
 
 def preflight(config: Config, parts: Parts, short: bool = False) -> list[Finding]:
-    """Make all checks, or the short ones, and return what they found, in their order.
+    """Run all checks, or only the short ones, and return their findings in order.
 
-    A check that cannot be made, because a gate raises or the numbers leave the finite range, is a bad finding itself.
+    A check that fails itself, because a gate raises or a step produces NaN or infinity, is a bad finding.
     """
-    drawn_so_far = np.random.get_state()  # a person's own gate may draw from the global generator
+    drawn_so_far = np.random.get_state()  # a custom gate may draw from the global generator
     found: list[Finding] = []
     try:
         with np.errstate(all="ignore"):
             context = Context(config, parts)
             for check in SHORT if short else CHECKS:
-                finding = _made(check, context)
+                finding = _run(check, context)
                 if finding is not None and finding.evidence not in [other.evidence for other in found]:
                     found.append(finding)
     finally:
@@ -64,7 +65,7 @@ def preflight(config: Config, parts: Parts, short: bool = False) -> list[Finding
     return found
 
 
-def _made(check: Check, context: Context) -> Finding | None:
+def _run(check: Check, context: Context) -> Finding | None:
     try:
         return check(context)
     except Exception as error:
@@ -74,6 +75,6 @@ def _made(check: Check, context: Context) -> Finding | None:
             name,
             "bad",
             None,
-            f"cannot be looked at: {' '.join(f'{type(error).__name__}: {error}{notes}'.split())}",
-            "training may fail likewise",
+            f"the check failed: {' '.join(f'{type(error).__name__}: {error}{notes}'.split())}",
+            "training is likely to fail as well",
         )

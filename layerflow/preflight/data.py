@@ -11,14 +11,14 @@ from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, drawn, judge, listed, rms
 from layerflow.training.metrics import baseline
 
-MOST_BYTES = 1 << 27  # of both parts together that are compared; of more, a sample
-MOST_FEATURES = 512  # looked at one by one; of more, as many evenly chosen ones
+MOST_BYTES = 1 << 27  # of both parts together that are compared; larger parts are sampled
+MOST_FEATURES = 512  # checked one by one; if there are more, evenly spaced ones
 MOST_BINS = 64
-ENOUGH = 50  # samples from which on a feature's verdict on the target means anything
+ENOUGH = 50  # samples below which no feature is judged
 
 
 def duplicates(context: Context) -> Finding | None:
-    """No sample of the test part stands in the training part, too."""
+    """No sample of the test part is in the training part."""
     train, test = context.parts.train, context.parts.test
     if test is None:
         return None
@@ -31,76 +31,80 @@ def duplicates(context: Context) -> Finding | None:
     again = [fingerprint in seen for fingerprint in asked]
     share = sum(again) / len(asked)
     is_discrete = len(seen) < len(known) / 2
-    of_both = " (samples of both)" if is_large else ""
+    of_both = " (of random samples of both)" if is_large else ""
     evidence = f"{sum(again)} of {len(asked)} test samples are also in the training part{of_both}"
     if test.lines is not None and any(again):
         lines = test.lines[np.flatnonzero(again)].tolist()
         evidence += f": lines {listed([str(line) for line in lines])}"
     if is_discrete:
-        evidence += f"; its {len(known)} samples have {len(seen)} different inputs"
-    remedy = "take repeated rows out of the file before it is split: the model has seen their answers"
-    return judge("duplicates", share, evidence, remedy, look=share > 0, bad=share > 0.2 and not is_discrete)
+        evidence += f"; its {len(known)} samples have only {len(seen)} different inputs"
+    remedy = "remove repeated rows from the file before splitting it: the model is tested on samples it was trained on"
+    return judge("duplicates", share, evidence, remedy, warn=share > 0, bad=share > 0.2 and not is_discrete)
 
 
 def targets(context: Context) -> Finding:
-    """Every class has samples, and the constant guess is known that the model has to beat."""
+    """Every class has enough samples; also the result of the best constant guess, which the model must beat."""
     y, test = context.parts.train.y, context.parts.test or context.parts.validation
     assert y is not None
     held = y if test is None or test.y is None else test.y
     if context.classes is None:
         spread = float(np.std(y))
         guess = baseline("regression", y, held, ["rmse"])["rmse"]
-        evidence = f"{y.mean():.4g} +- {spread:.3g}; always guessing the mean: rmse {guess:.4g}"
-        return judge("targets", spread, evidence, "all targets are equal: there is nothing to learn", bad=spread == 0)
+        evidence = f"mean {y.mean():.4g}, standard deviation {spread:.3g}; always guessing the mean: rmse {guess:.4g}"
+        return judge(
+            "targets", spread, evidence, "all targets are equal, so there is nothing to learn", bad=spread == 0
+        )
     counts = np.bincount(y, minlength=len(context.classes))
     guess = baseline("classification", y, held, ["accuracy"])["accuracy"]
     evidence = f"{_sizes(counts)}; always guessing {context.classes[int(counts.argmax())]!r}: accuracy {guess:.3f}"
     missing = [repr(name) for name, count in zip(context.classes, counts, strict=True) if count == 0]
     if missing:
-        evidence += f"; no sample of {listed(missing)}"
-    remedy = "`class_weight` in the loss, f1 among train.metrics, or more samples of the rare classes"
+        evidence += f"; no samples of {listed(missing)}"
+    remedy = "use `class_weight` in the loss, add f1 to train.metrics, or collect more samples of the rare classes"
     is_uneven = bool(missing) or counts.max() > 10 * counts.min() or counts.min() < 5
-    return judge("classes", guess, evidence, remedy, look=is_uneven, bad=int((counts > 0).sum()) == 1)
+    return judge("classes", guess, evidence, remedy, warn=is_uneven, bad=int((counts > 0).sum()) == 1)
 
 
 def constant_features(context: Context) -> Finding:
-    """Features that never change say nothing; blank ones, as pixels at the edge are, are only counted."""
+    """No feature is constant; blank ones, such as pixels at the edge of images, are only counted."""
     table = context.table
     low, high = table.min(axis=0), table.max(axis=0)
     constant = np.flatnonzero(low == high)
     count, total = len(constant), table.shape[1]
     is_blank = bool(count) and bool((low[constant] == table.min()).all()) and count < total / 2 and total >= 16
-    evidence = f"{count} of {total} always have the same value"
+    evidence = f"{count} of {total} features are constant"
     if is_blank:
-        evidence += f", {low[constant[0]]:g}, the least that any feature has, as blank pixels do"
+        evidence += f" with the smallest value of all, {low[constant[0]]:g}, like blank pixels"
     elif count:
         evidence += f" ({_sample(context)}): {listed([context.feature(int(i)) for i in constant])}"
     return judge(
         "constant features",
         float(count),
         evidence,
-        "leave them out",
-        look=count > 0 and not is_blank,
+        "remove them: they carry no signal",
+        warn=count > 0 and not is_blank,
         bad=count == total,
     )
 
 
 def feature_scale(context: Context) -> Finding:
-    """The model sees numbers about the size of 1, and no feature is far larger than another."""
+    """After scaling, features are of the order of 1, and none is much larger than another."""
     x = context.x.reshape(len(context.x), -1)
     size = rms(x)
     widths = np.ptp(x, axis=0)
     widths = widths[widths > 0]
     spread = float(widths.max() / widths.min()) if widths.size else 1.0
-    evidence = (
-        f"rms {size:.3g} as the model sees them; the widest feature's range is {spread:.3g} times the narrowest's"
+    evidence = f"rms {size:.3g} after preprocessing; the widest range of a feature is {spread:.3g} times the narrowest"
+    remedy = (
+        "set data.scale: Standard"
+        if context.config.build_scaler() is None
+        else "use another scaler: data.scale: Standard"
     )
-    remedy = "data.scale: Standard" if context.config.build_scaler() is None else "another scaler: data.scale: Standard"
-    return judge("feature scale", size, evidence, remedy, look=not 0.01 < size < 5 or spread > 1000)
+    return judge("feature scale", size, evidence, remedy, warn=not 0.01 < size < 5 or spread > 1000)
 
 
 def leaking_features(context: Context) -> Finding | None:
-    """No feature alone tells the target almost perfectly."""
+    """No feature alone predicts the target almost perfectly."""
     y, columns = context.y, _columns(context)
     if len(y) < ENOUGH or np.ptp(y) == 0 or len(columns) < 2:
         return None
@@ -111,20 +115,24 @@ def leaking_features(context: Context) -> Finding | None:
             best, name = score, label
             is_copy = score > 1 - 1e-9 if context.classes is None else score > 0.995 and _determines(column, y)
     what = "accuracy" if context.classes is not None else "a squared correlation of"
-    evidence = f"{name} alone reaches {what} {best:.3f}" if name else "none alone tells anything"
+    evidence = f"{name} alone reaches {what} {best:.3f}" if name else "the features carry no signal on their own"
     if is_copy:
-        evidence += "; each of its values goes with one target: it is the target"
-    remedy = "would it be known when the model is used? If not, leave it out"
-    return judge("leaking features", best, evidence, remedy, look=best > 0.985, bad=is_copy)
+        evidence += "; each of its values belongs to one target, so it is a copy of the target"
+    remedy = "remove it, unless it is known at prediction time"
+    return judge("leaking features", best, evidence, remedy, warn=best > 0.985, bad=is_copy)
 
 
 def _sizes(counts: Array) -> str:
     low, high = int(counts.min()), int(counts.max())
-    return f"{len(counts)} of {low:,} to {high:,} samples" if low < high else f"{len(counts)} of {low:,} samples each"
+    return (
+        f"{len(counts)} classes of {low:,} to {high:,} samples"
+        if low < high
+        else f"{len(counts)} classes of {low:,} samples each"
+    )
 
 
 def _fingerprints(part: Dataset, dtype: np.dtype[Any]) -> list[int]:
-    """Return a number for each sample, the same for the same input."""
+    """Return a hash of each sample."""
     found = []
     for _, rows in blocks(part.x):
         block = np.ascontiguousarray(rows, dtype) + dtype.type(0)  # -0.0 becomes 0.0
@@ -133,7 +141,7 @@ def _fingerprints(part: Dataset, dtype: np.dtype[Any]) -> list[int]:
 
 
 def _columns(context: Context) -> list[tuple[str, Array]]:
-    """Return the features to look at, a categorical column of the file as one."""
+    """Return the features to check; a categorical column of the file is one feature."""
     table = context.table
     encoding = context.parts.preprocessing.encoding
     chosen = np.unique(np.linspace(0, table.shape[1] - 1, min(table.shape[1], MOST_FEATURES)).astype(int))
@@ -151,7 +159,7 @@ def _columns(context: Context) -> list[tuple[str, Array]]:
 
 
 def _skill(column: Array, y: Array, is_class: bool) -> float:
-    """Return accuracy or r2 on one half of the samples of the best guess per interval of values in the other half."""
+    """Return the accuracy of the majority class per interval of values, fitted and tested on one half each; or r2."""
     bins = min(MOST_BINS, len(y) // 10)
     edges = np.unique(np.sort(column)[np.arange(1, bins) * len(y) // bins])
     interval = np.searchsorted(edges, column, side="right")
@@ -165,14 +173,14 @@ def _skill(column: Array, y: Array, is_class: bool) -> float:
 
 
 def _r2(column: Array, y: Array) -> float:
-    """Return the squared correlation: on ranks, that of any rising or falling curve."""
+    """Return the squared correlation."""
     a, b = column - column.mean(), y - y.mean()
     norm = float(a @ a) * float(b @ b)
     return float(a @ b) ** 2 / norm if norm else 0.0
 
 
 def _determines(column: Array, y: Array) -> bool:
-    """Whether a feature has as many values as there are classes, and each goes with one of them."""
+    """Return whether a feature has as many values as there are classes, each belonging to one class."""
     values, groups = np.unique(column, return_inverse=True)
     pairs = np.unique(np.stack([groups.astype(np.float64), y.astype(np.float64)]), axis=1).shape[1]
     return bool(pairs == len(values) == len(np.unique(y)))

@@ -26,44 +26,54 @@ SAMPLES, ELEMENTS = 4, 64
 
 TAKES_SCORES = (SoftmaxCE, SigmoidCE, MulticlassSVM)
 
-# The last gate, the losses it spoils, what then happens, and whether that is more than a hint.
-SPOILED: tuple[tuple[type[Gate], tuple[type[Gate], ...], str, bool], ...] = (
-    (Softmax, (SoftmaxCE,), "takes the softmax itself: of probabilities it cannot get below ln(1 + (C - 1) / e)", True),
-    (LogSoftmax, (SoftmaxCE,), "takes the softmax itself: it changes nothing and costs time", False),
-    (Sigmoid, (SigmoidCE, SoftmaxCE), "takes scores: of numbers between 0 and 1 it can never be small", True),
-    (Softmax, (SigmoidCE, MulticlassSVM), "takes scores: of probabilities it can never be small", True),
-    (Sigmoid, (MulticlassSVM,), "takes scores: numbers between 0 and 1 can just reach a margin of 1", True),
-    (ReLU, TAKES_SCORES, "takes scores, which cannot be negative here; where all are 0, nothing is learned", False),
-    (Dropout, TAKES_SCORES, "sees scores of which some are set to 0", False),
+# The last gate, the losses it does not suit, the consequence, and whether that is bad or a warning.
+UNSUITED: tuple[tuple[type[Gate], tuple[type[Gate], ...], str, bool], ...] = (
+    (
+        Softmax,
+        (SoftmaxCE,),
+        "applies softmax itself, and on probabilities it cannot fall below ln(1 + (C - 1) / e)",
+        True,
+    ),
+    (LogSoftmax, (SoftmaxCE,), "applies softmax itself, so LogSoftmax only costs time", False),
+    (Sigmoid, (SigmoidCE, SoftmaxCE), "expects scores, and on numbers between 0 and 1 it cannot become small", True),
+    (Softmax, (SigmoidCE, MulticlassSVM), "expects scores, and on probabilities it cannot become small", True),
+    (Sigmoid, (MulticlassSVM,), "expects scores, and numbers between 0 and 1 can barely reach a margin of 1", True),
+    (
+        ReLU,
+        TAKES_SCORES,
+        "expects scores, which cannot be negative after ReLU; if all are 0, there is no gradient",
+        False,
+    ),
+    (Dropout, TAKES_SCORES, "receives scores of which some are set to 0", False),
 )
 
 
 def last_gate(context: Context) -> Finding | None:
-    """The loss gets what it expects: scores, not probabilities."""
+    """The last gate suits the loss, which expects scores, not probabilities."""
     steps = model_steps(context.trainer.state.objective)
     if not steps:
         return None
     name, step = steps[-1]
     loss, gate = type(context.trainer.loss).__name__, type(step.gate).__name__
-    for kind, losses, consequence, is_bad in SPOILED:
+    for kind, losses, consequence, is_bad in UNSUITED:
         if isinstance(step.gate, kind) and isinstance(context.trainer.loss, losses):
             evidence = f"the model ends with {gate} ({name!r}); {loss} {consequence}"
-            return judge("last gate", None, evidence, f"leave out {gate}", look=True, bad=is_bad)
+            return judge("last gate", None, evidence, f"remove {gate}", warn=True, bad=is_bad)
     return judge("last gate", None, f"{gate} feeds {loss}")
 
 
 def last_width(context: Context) -> Finding | None:
-    """A classifier has as many scores as there are classes."""
+    """The model has one score per class."""
     if context.classes is None or getattr(context.trainer.loss, "is_binary", False):
         return None
     width, count = int(context.swept.scores.shape[-1]), len(context.classes)
-    remedy = "leave `out_features` of the last Linear out: it is inferred"
+    remedy = "omit `out_features` of the last Linear; it is inferred"
     evidence = f"{width} scores for {count} classes"
-    return judge("last width", width, evidence, remedy, look=width > count, bad=width < count)
+    return judge("last width", width, evidence, remedy, warn=width > count, bad=width < count)
 
 
 def l2_given_twice(context: Context) -> Finding | None:
-    """Weights are drawn to zero in one place only."""
+    """L2 regularization is set in one place only."""
     trainer = context.trainer
     strength = sum(gate.strength for gate in trainer.regularizers if isinstance(gate, L2Regularizer))
     if not strength and not trainer.optimizer.weight_decay:
@@ -74,14 +84,14 @@ def l2_given_twice(context: Context) -> Finding | None:
     parts += (
         [f"weight_decay {trainer.optimizer.weight_decay:g} in {optimizer}"] if trainer.optimizer.weight_decay else []
     )
-    remedy = "the weights are drawn to zero twice; keep one of them"
+    remedy = "the weights are regularized twice; keep one of the two"
     return judge(
-        "weight decay", float(2 * strength + trainer.optimizer.weight_decay), " and ".join(parts), remedy, look=is_twice
+        "weight decay", float(2 * strength + trainer.optimizer.weight_decay), " and ".join(parts), remedy, warn=is_twice
     )
 
 
 def samples_are_independent(context: Context) -> Finding | None:
-    """Other samples' scores stay as they are when one sample's input changes."""
+    """Changing the input of one sample does not change the scores of the others."""
     if len(context.x) <= BATCH:
         return None
     others = np.delete(np.arange(BATCH), BATCH // 2)
@@ -91,25 +101,23 @@ def samples_are_independent(context: Context) -> Finding | None:
     trainer = context.fresh_trainer()
     y = context.y[:BATCH]
     mixing = {training: _first_mixing(trainer, x, changed, y, others, training) for training in (False, True)}
-    remedy = "it takes a sum, a mean or a softmax over axis 0, the batch; axis=1 is one sample's"
+    remedy = "it reduces over axis 0, the batch; use axis=1 to reduce over each sample"
     if (found := mixing[False]) is not None:
         name, gate, change = found
-        evidence = (
-            f"one sample's input changes what gate {name!r} ({gate}) returns for the others, by up to {change:.2g}"
-        )
-        return judge("samples apart", change, evidence, remedy, bad=True)
+        evidence = f"changing one sample changes the output of gate {name!r} ({gate}) for others by up to {change:.2g}"
+        return judge("independence", change, evidence, remedy, bad=True)
     if (found := mixing[True]) is not None:
         name, gate, change = found
         evidence = (
-            f"gate {name!r} ({gate}) mixes the samples of a batch in training (by {change:.2g}), not in evaluation, "
+            f"gate {name!r} ({gate}) mixes the samples of a batch in training (by {change:.2g}) but not in evaluation, "
         )
-        evidence += "as a normalisation over the batch does"
-        return judge("samples apart", change, evidence)
-    return judge("samples apart", 0.0, "no sample's scores depend on another sample's input")
+        evidence += "as batch normalization does"
+        return judge("independence", change, evidence)
+    return judge("independence", 0.0, "the scores of a sample depend on no other sample")
 
 
 def a_batch_is_its_samples(context: Context) -> Finding | None:
-    """The scores of a batch are those of its samples one by one, and its loss is the mean of theirs."""
+    """A batch has the scores of its samples one by one, and the mean of their losses."""
     objective = context.fresh_trainer().state.objective
     x, y = context.x[:BATCH], context.y[:BATCH]
     objective.training = False
@@ -122,44 +130,46 @@ def a_batch_is_its_samples(context: Context) -> Finding | None:
             objective.forward(x[i : i + 1], y[i : i + 1])
             alone.append(objective.scores)
             losses.append(objective.data_loss)
-    except (LayerflowError, ValueError):  # a gate need not take a single sample
+    except (LayerflowError, ValueError):  # a gate may refuse a single sample
         return None
     difference = _difference(np.concatenate(alone), scores)
     if difference > _tolerance(scores):
-        evidence = f"the scores of {len(x)} samples together differ from those of each alone by up to {difference:.2g}"
+        evidence = (
+            f"the scores of {len(x)} samples in a batch differ from those of each alone by up to {difference:.2g}"
+        )
         return judge(
             "batch",
             difference,
             evidence,
-            "a gate treats a sample by its place in the batch, or by the batch's size",
+            "a gate depends on the position of a sample in the batch, or on the batch size",
             bad=True,
         )
     if getattr(context.trainer.loss, "class_weight", None) is not None:
-        return judge("batch", difference, "the scores of a batch are those of its samples")
+        return judge("batch", difference, "a batch has the scores of its samples")
     mean = float(np.mean(losses))
     ratio = loss / mean if mean else 1.0
-    evidence = f"the scores of a batch are those of its samples; its loss is {ratio:.4g} times the mean of theirs"
-    remedy = "a loss is a mean over the batch; with a sum, the learning rate depends on the batch size"
-    return judge("batch", ratio, evidence, remedy, look=abs(ratio - 1) > 1e-3)
+    evidence = f"a batch has the scores of its samples; its loss is {ratio:.4g} times the mean of their losses"
+    remedy = "use the mean over the batch in the loss; with a sum, the best learning rate depends on the batch size"
+    return judge("batch", ratio, evidence, remedy, warn=abs(ratio - 1) > 1e-3)
 
 
 def gradient_check(context: Context) -> Finding | None:
-    """The gradient of the objective with respect to all parameters agrees with differences."""
-    from layerflow.gradcheck import check_gradients  # which takes longer to import than the short preflight to run
+    """The gradients of the objective for all parameters agree with finite differences."""
+    from layerflow.gradcheck import check_gradients  # importing it takes longer than the short preflight
 
     trainer = context.fresh_trainer()
     if not trainer.state.store.size:
         return None
     rng = np.random.default_rng(context.config.seed)
     x = context.x[:SAMPLES].astype(np.float64)
-    x *= 1 + 1e-9 * rng.random(x.shape)  # numbers that float32 can hold hide a gate that computes in float32
+    x *= 1 + 1e-9 * rng.random(x.shape)  # values exact in float32 would hide a gate that computes in float32
     report = check_gradients(
         trainer.state.objective, x, context.y[:SAMPLES], seed=context.config.seed, samples=ELEMENTS
     )
     compared = sum(tensor.checked + tensor.directions for tensor in report.tensors)
     worst = report.worst.relative_error if report.worst else None
     if report.ok:
-        return judge("gradient check", worst, f"{compared} derivatives of the objective agree with differences")
+        return judge("gradient check", worst, f"{compared} derivatives of the objective agree with finite differences")
     if report.guilty is not None:
         name, inner = report.guilty
         said = [str(item) for item in (*inner.faults, *inner.diagnoses)]
@@ -171,16 +181,16 @@ def gradient_check(context: Context) -> Finding | None:
         return judge("gradient check", worst, evidence, remedy, bad=True)
     wrong = ", ".join(tensor.name for tensor in report.tensors if tensor.verdict == "wrong")
     if wrong or report.faults:
-        evidence = f"the gradient of {wrong} differs from differences" if wrong else str(report.faults[0])
+        evidence = f"the gradient of {wrong} does not agree with finite differences" if wrong else str(report.faults[0])
         return judge("gradient check", worst, evidence, "`lf.check_gradients(model, x)` shows every element", bad=True)
-    evidence = f"{compared} derivatives were compared, but rounding or kinks leave some undecided"
-    return judge("gradient check", worst, evidence, "check the gates one by one with `lf.check_gradients`", look=True)
+    evidence = f"{compared} derivatives were compared, but some could not be decided because of rounding or kinks"
+    return judge("gradient check", worst, evidence, "check the gates one by one with `lf.check_gradients`", warn=True)
 
 
 def _first_mixing(
     trainer: Trainer, x: Array, changed: Array, y: Array, others: Array, training: bool
 ) -> tuple[str, str, float] | None:
-    """Return the first gate whose output for the others depends on the sample that changed, and by how much."""
+    """Return the first gate whose output for the other samples depends on the changed one, and the change."""
     before = _outputs(trainer, x, y, training)
     after = _outputs(trainer, changed, y, training)
     for (name, step), one, two in zip(model_steps(trainer.state.objective), before, after, strict=True):
@@ -192,7 +202,7 @@ def _first_mixing(
 
 
 def _outputs(trainer: Trainer, x: Array, y: Array, training: bool) -> list[Array]:
-    """Return what every gate of the model returns; generators and running statistics are then as they were."""
+    """Return the output of every gate of the model; generators and running statistics are restored."""
     generators, buffers = (
         trainer.state.objective.named_generators().values(),
         trainer.state.objective.named_buffers().values(),
@@ -210,7 +220,7 @@ def _outputs(trainer: Trainer, x: Array, y: Array, training: bool) -> list[Array
 
 
 def _another(context: Context, x: Array) -> Array:
-    """Return an input that differs from x."""
+    """Return the input of a sample that differs from x."""
     for candidate in context.x[BATCH:]:
         if (candidate != x).any():
             found: Array = candidate
@@ -219,11 +229,11 @@ def _another(context: Context, x: Array) -> Array:
 
 
 def _difference(one: Array, two: Array) -> float:
-    """Return the largest difference as a part of the largest value."""
+    """Return the largest difference relative to the largest value."""
     largest = float(np.abs(two).max(initial=0.0))
     return float(np.abs(one - two).max(initial=0.0)) / (largest or 1.0)
 
 
 def _tolerance(array: Array) -> float:
-    """Return what rounding may do: sums are taken in another order when a batch has another size."""
+    """Return the tolerance for rounding: the order of sums depends on the batch size."""
     return float(np.sqrt(np.finfo(array.dtype).eps)) if array.dtype.kind == "f" else 0.0

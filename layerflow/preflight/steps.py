@@ -1,4 +1,4 @@
-"""A few real steps on a copy: how far the weights move, and whether a handful of samples can be learned by heart."""
+"""A few real steps on a copy of the model: the size of the updates, and overfitting a few samples."""
 
 import numpy as np
 
@@ -8,14 +8,14 @@ from layerflow.training.metrics import predicted_labels, r2
 from layerflow.training.optimizers import Adam, Optimizer, global_norm
 from layerflow.training.trainer import Trainer
 
-STEPS = 10  # of which the second half is typical: momentum has built up
-FEW = 8  # samples to be learned by heart
+STEPS = 10  # the second half is used, when momentum has built up
+FEW = 8  # samples to overfit
 MOST_STEPS = 400
-FITTED = 0.02  # of the loss of a model that knows nothing
+FITTED = 0.02  # fraction of the loss of an uninformed model
 
 
 def update_ratio(context: Context) -> Finding | None:
-    """A step changes the weights by about a thousandth of their size."""
+    """An update changes the weights by about a thousandth of their norm."""
     trainer = context.fresh_trainer()
     names = trainer.model.named_parameters()
     weights = {name: p for name, p in names.items() if p.decay and p.value.any()}
@@ -32,24 +32,26 @@ def update_ratio(context: Context) -> Finding | None:
     typical = {name: float(np.median(values[STEPS // 2 :])) for name, values in ratios.items()}
     size = max(typical.values()) if peak <= 1 else peak
     shown = listed([f"{name} {value:.1g}" for name, value in typical.items()])
-    evidence = f"a step moves a weight by {size:.1g} of its size (a rule of thumb: 0.001): {shown}"
-    remedy = "the weights don't move: is lr 0, or the gradient?"
+    evidence = f"an update changes weights by {size:.1g} of their norm (rule of thumb: 0.001): {shown}"
+    remedy = "the weights do not change; check that neither lr nor the gradient is 0"
     if size > 0:
         high_or_low = "high" if size > 1e-3 else "low"
         better = trainer.state.base_lr * 1e-3 / size
-        remedy = f"lr {trainer.state.base_lr:g} looks too {high_or_low}; about {better:.0e} would give 0.001"
-    return judge("update size", size, evidence, remedy, look=not 1e-5 < size < 0.2, bad=peak > 1)
+        remedy = f"lr {trainer.state.base_lr:g} seems too {high_or_low}; about {better:.0e} would give 0.001"
+    return judge("update size", size, evidence, remedy, warn=not 1e-5 < size < 0.2, bad=peak > 1)
 
 
 def a_few_samples_can_be_learned(context: Context) -> Finding | None:
-    """A model that cannot even learn a handful of samples by heart has a mistake in it."""
+    """The model can overfit a few samples; one that cannot has a mistake in it."""
     own = context.fresh_trainer(regularized=False)
     if not own.state.store.size:
         return None
     rows = _few(context)
     x, y = context.x[rows], context.y[rows]
     left, steps = _fit(own, own.state.optimizer, x, y)
-    evidence = f"{len(rows)} samples, no dropout and no regularizer: {left:.0%} of the loss is left after {steps} steps"
+    evidence = (
+        f"{len(rows)} samples without dropout and regularizer: {left:.0%} of the loss remains after {steps} steps"
+    )
     if left <= FITTED:
         return judge("overfitting a few", left, evidence)
     for lr in (1e-2, 1e-1, 1e-3):
@@ -57,17 +59,15 @@ def a_few_samples_can_be_learned(context: Context) -> Finding | None:
         if other_left <= FITTED:
             evidence += f"; Adam with lr {lr:g} needs {other_steps} steps"
             optimizer = own.optimizer
-            remedy = f"{type(optimizer).__name__} with lr {optimizer.lr:g} does not get there: try other learning rates"
-            return judge("overfitting a few", left, evidence, remedy, look=True)
-    evidence += ", and Adam gets no further"
-    remedy = (
-        "first whatever is bad above; then the last gate, and whether the targets have to do with the samples at all"
-    )
+            remedy = f"{type(optimizer).__name__} with lr {optimizer.lr:g} does not fit them; try other learning rates"
+            return judge("overfitting a few", left, evidence, remedy, warn=True)
+    evidence += ", and Adam does no better"
+    remedy = "fix what is bad above first; then check the last gate, and that targets belong to their samples"
     return judge("overfitting a few", left, evidence, remedy, bad=True)
 
 
 def _fit(trainer: Trainer, optimizer: Optimizer, x: Array, y: Array) -> tuple[float, int]:
-    """Train on a few samples and return which part of the loss is left, and after how many steps."""
+    """Train on a few samples and return the fraction of the loss that remains, and the number of steps."""
     objective = swept(trainer, x, y)
     start = objective.data_loss
     if trainer.state.task == "regression":
@@ -86,7 +86,7 @@ def _fit(trainer: Trainer, optimizer: Optimizer, x: Array, y: Array) -> tuple[fl
 
 
 def _is_fitted(trainer: Trainer, scores: Array, y: Array, left: float) -> bool:
-    """Whether targets are met; the least value of a loss of one's own need not be 0, so that it says nothing."""
+    """Return whether the targets are fitted; a custom loss may have a minimum above 0, so it does not count."""
     is_own = not type(trainer.loss).__module__.startswith("layerflow.")
     if trainer.state.task == "classification":
         return (is_own or left <= FITTED) and bool((predicted_labels(scores) == y).all())
@@ -94,7 +94,7 @@ def _is_fitted(trainer: Trainer, scores: Array, y: Array, left: float) -> bool:
 
 
 def _few(context: Context) -> Array:
-    """Return the rows of a few different samples, whose targets are spread, and no more than the model has room for."""
+    """Return a few different samples with different targets, no more than the model has parameters for."""
     trainer = context.trainer
     width = max(1, int(np.prod(context.swept.scores.shape[1:])))
     count = min(max(2, min(FEW, trainer.state.store.size // (4 * width))), len(context.y))
@@ -106,7 +106,7 @@ def _few(context: Context) -> Array:
 
 
 def _batches(trainer: Trainer, count: int) -> list[tuple[Array, Array]]:
-    """Return the first batches of as many epochs as it takes."""
+    """Return the first `count` batches, over as many epochs as needed."""
     found: list[tuple[Array, Array]] = []
     epoch = 0
     while len(found) < count:

@@ -31,8 +31,8 @@ def test_the_example_in_the_documentation_is_what_is_found() -> None:
     _, _, file, *overrides = shlex.split(command.replace("\\\n", " "))
     config = load_config(CONFIGS.parent / file, overrides)
     found = [(finding.verdict, finding.check) for finding in preflight(config, read_parts(config))]
-    rows = [line for line in shown.splitlines() if line.startswith(("  ok ", "  look ", "  bad "))]
-    assert [(line[2:6].strip(), line[8:26].strip()) for line in rows] == found
+    rows = [line for line in shown.splitlines() if line.startswith(("  ok ", "  warning ", "  bad "))]
+    assert [(line[2:9].strip(), line[11:29].strip()) for line in rows] == found
 
 
 def test_the_same_seed_finds_the_same_and_nothing_of_the_callers_changes(context: Make) -> None:

@@ -37,7 +37,7 @@ def test_sound_tables_are_ok(table_context: Make, sound, check) -> None:
 
 def test_a_constant_feature_is_named(table_context: Make, sound) -> None:
     finding = data.constant_features(table_context(with_column(sound, [7] * 200), "data.scale=none"))
-    assert (finding.verdict, finding.number) == ("look", 1)
+    assert (finding.verdict, finding.number) == ("warning", 1)
     assert "'added'" in finding.evidence
 
 
@@ -53,7 +53,7 @@ def test_blank_pixels_are_counted_and_no_more(table_context: Make, rng, sound) -
         (lambda yes, rng: yes.astype(int), "bad"),
         (lambda yes, rng: np.where(yes, 17.5, -2.0), "bad"),
         (lambda yes, rng: np.where(yes, "won", "lost"), "bad"),
-        (lambda yes, rng: yes + 0.1 * rng.standard_normal(len(yes)), "look"),
+        (lambda yes, rng: yes + 0.1 * rng.standard_normal(len(yes)), "warning"),
         (lambda yes, rng: yes + 0.4 * rng.standard_normal(len(yes)), "ok"),
         (lambda yes, rng: rng.permutation(len(yes)), "ok"),
     ],
@@ -72,7 +72,7 @@ def test_a_feature_that_gives_the_class_away_is_named(table_context: Make, rng, 
     [
         (lambda y, rng: 3 * y - 1, "bad"),
         (lambda y, rng: np.exp(y), "bad"),
-        (lambda y, rng: y + 0.05 * rng.standard_normal(len(y)), "look"),
+        (lambda y, rng: y + 0.05 * rng.standard_normal(len(y)), "warning"),
         (lambda y, rng: y + 0.5 * rng.standard_normal(len(y)), "ok"),
     ],
     ids=["a line", "a rising curve", "the target with noise", "a good feature"],
@@ -90,20 +90,20 @@ def test_repeated_rows_in_training_and_test_part_are_counted_with_their_lines(ta
     assert finding.number == pytest.approx(0.8, abs=0.2)
     assert ": lines " in finding.evidence
     few = {name: column[:2] + column for name, column in sound.items()}
-    assert data.duplicates(table_context(few, "data.test=0.5", "seed=3")).verdict == "look"
+    assert data.duplicates(table_context(few, "data.test=0.5", "seed=3")).verdict == "warning"
 
 
 def test_samples_that_can_take_few_values_repeat_by_nature(table_context: Make, rng) -> None:
     table = {name: list(rng.integers(0, 2, 200)) for name in ("a", "b")} | {"y": list(rng.choice(["no", "yes"], 200))}
     finding = data.duplicates(table_context(table))
-    assert (finding.verdict, finding.number) == ("look", 1.0)
+    assert (finding.verdict, finding.number) == ("warning", 1.0)
     assert "4 different inputs" in finding.evidence
 
 
 def test_rare_classes_are_told_with_the_baseline(table_context: Make, sound) -> None:
     sound["y"] = ["yes"] * 10 + ["no"] * 190
     finding = data.targets(table_context(sound))
-    assert finding.verdict == "look"
+    assert finding.verdict == "warning"
     assert finding.number == pytest.approx(0.95, abs=0.01)
     assert "always guessing 'no': accuracy 0.95" in finding.evidence
 
@@ -113,7 +113,7 @@ def test_constant_targets_are_nothing_to_learn(table_context: Make, rng) -> None
     assert data.targets(table_context(table, *REGRESSION)).verdict == "bad"
 
 
-@pytest.mark.parametrize(("shift", "verdict"), [(0.0, "ok"), (100.0, "look")])
+@pytest.mark.parametrize(("shift", "verdict"), [(0.0, "ok"), (100.0, "warning")])
 def test_the_loss_of_a_regression_is_compared_to_the_variance(table_context: Make, rng, shift, verdict) -> None:
     y = shift + rng.standard_normal(200)
     table = {"a": list(rng.standard_normal(200)), "b": list(rng.standard_normal(200)), "y": list(y)}
