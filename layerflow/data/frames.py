@@ -96,7 +96,7 @@ def _encoded(columns: dict[Any, Any], like: Preprocessing, fill_missing: bool) -
     if lengths == {0}:
         raise DataError(f"{SOURCE}: no rows; give at least one sample")
     numbers = {name: _numbers(name, column) for name, column in cells.items() if name not in encoding.categories}
-    texts = {name: [_text(cell) for cell in cells[name]] for name in encoding.categories}
+    texts = {name: [_text(cell, known) for cell in cells[name]] for name, known in encoding.categories.items()}
     table = Table(SOURCE, encoding.columns, numbers, texts)
     if (missing := table.missing()).any() and not fill_missing:
         found = describe_missing(table, missing, encoding.columns)
@@ -145,13 +145,11 @@ def _number(cell: Any, name: str, row: int) -> float:
     return float("nan") if value is None else value
 
 
-def _text(cell: Any) -> str:
-    """Return a category as a CSV file would spell it: a column of integers with gaps becomes floats in pandas."""
-    if _is_missing(cell):
-        return ""
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
-        return str(int(cell))
-    return str(cell).strip()
+def _text(cell: Any, known: Container[str]) -> str:
+    """Return a category as in the training data; pandas turns a column of integers with gaps into floats."""
+    text = "" if _is_missing(cell) else str(cell).strip()
+    is_whole = isinstance(cell, float | np.floating) and float(cell).is_integer()
+    return str(int(cell)) if is_whole and text not in known else text
 
 
 def _is_missing(cell: Any) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from layerflow.config import Config
 from layerflow.config.experiment import Parts
-from layerflow.preflight import data, model, start, steps
+from layerflow.preflight import data, soundness, start, steps
 from layerflow.preflight.context import Context, Finding
 
 __all__ = ["CHECKS", "SHORT", "Context", "Finding", "preflight"]
@@ -19,29 +19,29 @@ __all__ = ["CHECKS", "SHORT", "Context", "Finding", "preflight"]
 Check = Callable[[Context], Finding | None]
 
 SHORT: tuple[Check, ...] = (
-    model.last_gate,
-    model.l2_given_twice,
+    soundness.last_gate,
+    soundness.l2_given_twice,
     data.targets,
     data.duplicates,
     data.constant_features,
     data.feature_scale,
     data.leaking_features,
-    model.last_width,
+    soundness.last_width,
     start.initial_loss,
     start.dead_relus,
     start.saturation,
     start.activations_by_depth,
     start.gradients_by_depth,
-    model.samples_are_independent,
+    soundness.samples_are_independent,
 )
 """The checks that cost a few sweeps at most; they run before every training."""
 
 CHECKS: tuple[Check, ...] = (
     *SHORT,
-    model.a_batch_is_its_samples,
+    soundness.a_batch_is_its_samples,
     start.regularizer_raises_the_loss,
     steps.update_ratio,
-    model.gradient_check,
+    soundness.gradient_check,
     steps.a_few_samples_can_be_learned,
 )
 

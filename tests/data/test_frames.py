@@ -146,3 +146,15 @@ def test_large_integers_stay_different_categories(tmp_path: Path) -> None:
     learned = Preprocessing.fit(CSV(str(file), target="y", categorical=["code"]).read())
     for frame in (pd.DataFrame({"code": [second, first]}), pl.DataFrame({"code": [second, first]})):
         np.testing.assert_array_equal(samples(frame, learned, fill_missing=False), [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("cells", [["1", "2"], ["1.0", "2.5"]])
+@pytest.mark.parametrize("missing", [[], [None]])
+def test_categories_that_are_numbers_are_recognized(tmp_path: Path, cells: list[str], missing: list[None]) -> None:
+    """As pandas reads them: integers, or floats where the column has floats or gaps."""
+    file = tmp_path / "codes.csv"
+    file.write_text(f"code,y\n{cells[0]},a\n{cells[1]},b\n")
+    learned = Preprocessing.fit(CSV(str(file), target="y", categorical=["code"]).read())
+    frame = pd.DataFrame({"code": [*pd.read_csv(file)["code"], *missing]})
+    x = np.asarray(samples(frame, learned, fill_missing=True))
+    np.testing.assert_array_equal(x[:2], np.eye(2))
