@@ -90,7 +90,7 @@ def warn_if_changed(run_file: Path, checksum: str) -> None:
 def measure(saved: SavedModel, data: Dataset, part: str | None) -> dict[str, Any]:
     """Return loss, metrics and baseline, and for a classification the measures of each class."""
     assert data.y is not None
-    scores = saved.scores(data.x)
+    scores = saved.scores(data)
     result: dict[str, Any] = {"model": str(saved.path), "data": data.name, "part": part, "samples": len(data)}
     with np.errstate(all="ignore"):  # a metric that overflows is infinite, or null in JSON
         result |= {"metrics": saved.evaluate(scores, data.y), "baseline": saved.baseline(data.y)}

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def rows(saved: SavedModel, data: Dataset, all_probabilities: bool) -> Iterator[Row]:
     """Yield one row per sample: its line or row number, the prediction and its probability."""
-    scores = saved.scores(data.x)
+    scores = saved.scores(data)
     predicted = saved.decide(scores)
     probabilities = None if saved.classes is None else class_probabilities(saved.loss, scores)
     if all_probabilities and probabilities is None:

@@ -1,4 +1,4 @@
-"""Data: readers, preprocessing, splits and batches. NumPy only."""
+"""Data: readers, preprocessing, splits and batches."""
 
 from layerflow.data.arrays import NPY, NPZ
 from layerflow.data.batches import Batches, split
@@ -15,7 +15,7 @@ from layerflow.data.scaling import SCALERS, Divide, MinMax, Scaler, Standard
 READERS: dict[str, type[Reader]] = {
     reader.__name__: reader for reader in (CSV, NPZ, NPY, IDX, CIFAR10, Moons, Spiral, Blobs)
 }
-"""The readers by the name that a configuration uses."""
+"""The readers by their names in configurations."""
 
 __all__ = [
     "CIFAR10",

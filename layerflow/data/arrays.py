@@ -42,8 +42,8 @@ class NPY(Reader):
     Args:
         x: The file with the features: (samples, features) or (samples, channels, height, width).
         y: The file with the targets: (samples,); not needed for prediction.
-        task: classification or regression. Left out, whole numbers and text mean classification, other numbers
-            regression.
+        task: classification or regression. By default integers and text mean classification, floats regression. In a
+            classification, floats must be whole numbers: 1.0 is class '1'.
     """
 
     def __init__(self, x: DataPath, y: DataPath | None = None, task: Task | None = None) -> None:
@@ -68,8 +68,8 @@ class NPZ(Reader):
         path: The file.
         x: The name of the array of features: (samples, features) or (samples, channels, height, width).
         y: The name of the array of targets: (samples,); not needed for prediction.
-        task: classification or regression. Left out, whole numbers and text mean classification, other numbers
-            regression.
+        task: classification or regression. By default integers and text mean classification, floats regression. In a
+            classification, floats must be whole numbers: 1.0 is class '1'.
     """
 
     def __init__(self, path: DataPath, x: str = "x", y: str = "y", task: Task | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerflow.data.dataset import Encoding
+from layerflow.data.dataset import Dataset, Encoding, check_finite
 from layerflow.data.labels import as_number, listed
 from layerflow.data.preprocessing import Preprocessing
 from layerflow.data.rows import Rows
@@ -29,9 +29,10 @@ def samples(x: Any, like: Preprocessing, fill_missing: bool) -> NDArray[Any] | R
             - a pandas, polars or pyarrow table, a structured array or a dict of columns: the columns have the names of
               the training data, in any order, and categorical ones their raw values;
             - an array or a list of samples, whose features are in the order of the training data, with a categorical
-              column as its 0/1 columns.
+              column as its 0/1 columns;
+            - a `Dataset` that a reader returned, whose values have been checked.
         like: What was learned from the training data.
-        fill_missing: Accept missing values in named columns, to be filled in by the preprocessing.
+        fill_missing: Accept missing values, to be filled in by the preprocessing.
 
     Raises:
         DataError: A column is missing or unknown, a value is missing or not what the column holds, or the samples are
@@ -40,10 +41,10 @@ def samples(x: Any, like: Preprocessing, fill_missing: bool) -> NDArray[Any] | R
     columns = named_columns(x, like.encoding.categories if like.encoding else ())
     if columns is not None:
         return _encoded(columns, like, fill_missing)
-    if isinstance(x, Rows | np.memmap):
-        return x
+    if isinstance(x, Dataset):
+        return x.x
     try:
-        array = np.asarray(x)
+        array = x if isinstance(x, Rows | np.ndarray) else np.asarray(x)
     except ValueError as error:
         raise DataError(f"{SOURCE}: the samples differ in length; give each the same features") from error
     if array.dtype.kind not in "biuf":
@@ -51,6 +52,8 @@ def samples(x: Any, like: Preprocessing, fill_missing: bool) -> NDArray[Any] | R
             f"{SOURCE}: expected numbers, got an array of dtype {array.dtype}; "
             "give text and categories in a data frame or a dict of columns"
         )
+    if not fill_missing and array.ndim:
+        check_finite(array, SOURCE)
     return array
 
 

@@ -107,6 +107,7 @@ BAD: dict[str, tuple[Any, str]] = {
         "expected numbers, got an array of dtype <U4; give text and categories",
     ),
     "objects in an array": (pd.DataFrame(COLUMNS).to_numpy(), "expected numbers, got an array of dtype object"),
+    "NaN in an array": (np.array([*X, [np.nan, 0, 0, 1, 4]]), "1 NaN or infinite value(s), the first at [2, 0]"),
     "samples of unequal length": ([[1.0, 2.0], [1.0]], "the samples differ in length"),
 }
 
