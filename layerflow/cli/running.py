@@ -121,6 +121,13 @@ def prepared(config: Config, **settings: Any) -> Experiment:
     experiment = Experiment(config, **settings)
     for note in experiment.parts.train.notes:
         print(f"{config.name}: {note}", file=sys.stderr)
+    wanted, batch_size = config.train.batch_size, experiment.trainer.batch_size
+    if batch_size < wanted:
+        print(
+            f"{config.name}: batch_size is {wanted}, but there are only {batch_size} training samples; "
+            f"using batches of {batch_size}",
+            file=sys.stderr,
+        )
     experiment.prepare()
     return experiment
 
