@@ -1,4 +1,4 @@
-"""What training minimises, as a graph: the data loss with the regularizers added to it."""
+"""The objective that training minimises, as a graph: the loss plus the regularizers."""
 
 from collections.abc import Sequence
 
