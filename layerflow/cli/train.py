@@ -17,8 +17,8 @@ from layerflow.cli.tables import as_table
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DivergedError
+from layerflow.training.divergence import ON_DIVERGENCE
 from layerflow.training.run_folder import newest_run, stored_config_file
-from layerflow.training.settings import ON_DIVERGENCE
 
 SIGNALLED = 128  # exit codes above it stand for a signal
 

@@ -27,9 +27,9 @@ class Callback:
         lf.Trainer(model, loss, optimizer, callbacks=[Printer()])
 
     `state` is the `State` of the training: the position (`state.epoch` finished epochs and `state.step` steps of the
-    next one), the settings, the history, weights and gradients (`state.store`), and the values of the last step
-    (`state.objective`). A callback reads it. An exception raised in a callback ends the training and reaches the caller
-    of `fit`.
+    next one), the settings (`state.trainer`), the history, weights and gradients (`state.store`), and the values of
+    the last step (`state.objective`). A callback reads it. An exception raised in a callback ends the training and
+    reaches the caller of `fit`.
     """
 
     def training_started(self, state: State) -> None:
@@ -61,7 +61,7 @@ class ProgressBar(Callback):
         """Open the bar."""
         from tqdm import tqdm
 
-        total, done = state.settings.epochs * len(state.batches), state.epoch * len(state.batches) + state.step
+        total, done = state.trainer.epochs * len(state.batches), state.epoch * len(state.batches) + state.step
         self.bar = tqdm(
             total=total, initial=done, desc=self.name, unit="step", file=sys.stderr, dynamic_ncols=True, leave=False
         )
@@ -72,7 +72,7 @@ class ProgressBar(Callback):
 
     def epoch_ended(self, state: State, record: Record) -> None:
         """Show the losses."""
-        self.bar.set_postfix_str(f"epoch {state.epoch}/{state.settings.epochs} {brief(record)}", refresh=False)
+        self.bar.set_postfix_str(f"epoch {state.epoch}/{state.trainer.epochs} {brief(record)}", refresh=False)
 
     def training_ended(self, state: State) -> None:
         """Remove the bar."""
@@ -94,7 +94,7 @@ class ProgressLines(Callback):
         """Print a line for about every tenth of the epochs."""
         if is_worth_a_line(state):
             print(
-                f"{self.name}: epoch {state.epoch}/{state.settings.epochs} {brief(record)}", file=sys.stderr, flush=True
+                f"{self.name}: epoch {state.epoch}/{state.trainer.epochs} {brief(record)}", file=sys.stderr, flush=True
             )
 
     def close(self) -> None:
@@ -123,12 +123,12 @@ class ProgressMessages(Callback):
     def _send(self, state: State, text: str = "", line: bool = False) -> None:
         self.sent = time.monotonic()
         steps = len(state.batches)
-        done, total = state.epoch * steps + state.step, state.settings.epochs * steps
+        done, total = state.epoch * steps + state.step, state.trainer.epochs * steps
         message = {
             "done": done,
             "total": total,
             "epoch": state.epoch,
-            "epochs": state.settings.epochs,
+            "epochs": state.trainer.epochs,
             "text": text,
             "line": line,
         }
@@ -148,8 +148,8 @@ def make_progress(name: str) -> ProgressBar | ProgressLines | ProgressMessages:
 
 def is_worth_a_line(state: State) -> bool:
     """Return whether the epoch that ended is one of about ten to be printed."""
-    interval = math.ceil(state.settings.epochs / LINES)
-    is_last: bool = state.epoch == state.settings.epochs or state.history.outcome != "finished"
+    interval = math.ceil(state.trainer.epochs / LINES)
+    is_last: bool = state.epoch == state.trainer.epochs or state.history.outcome != "finished"
     return is_last or state.epoch % interval == 0
 
 

@@ -1,22 +1,25 @@
 """The state of a training: everything that changes from step to step, and how it is saved and restored."""
 
+import copy
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layerflow.data.batches import Batches
-from layerflow.errors import ConfigError, DataError
+from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.history import Best, History, Record
 from layerflow.training.objective import Objective
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import Schedule
-from layerflow.training.settings import Settings
+
+if TYPE_CHECKING:
+    from layerflow.training.trainer import Trainer
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 EPOCH_START = "epoch_start"
@@ -46,7 +49,7 @@ class State:
     `capture()` returns all of it between two steps; `restore()` continues from there bit for bit.
 
     Attributes:
-        settings: of the trainer; they never change.
+        trainer: whose state this is, with its settings.
         objective: the graph of model, loss and regularizers, with the values of the last step.
         store: weights and gradients, one flat vector each.
         optimizer, schedule: this training's own copies.
@@ -70,7 +73,7 @@ class State:
         buffers, generators: of model, loss and regularizers, by name.
     """
 
-    settings: Settings
+    trainer: "Trainer"
     objective: Objective
     store: ParameterStore
     optimizer: Optimizer
@@ -96,6 +99,23 @@ class State:
         self.scores: Array | None = None
         self.targets: Array | None = None
         self.begin_epoch()
+
+    def recorded_names(self) -> list[str]:
+        """Return the names of the losses and metrics that are recorded."""
+        parts = ["train"] if self.validation is None else ["train", "val"]
+        objective = ["train_objective"] if self.trainer.regularizers else []
+        return objective + [f"{part}_{name}" for part in parts for name in ("loss", *self.metric_names)]
+
+    def check_watched(self) -> None:
+        """Raise `ConfigError` if best epoch, early stopping or schedule need a metric that is not recorded."""
+        known = self.recorded_names()
+        for watched in (self.history.best, self.patience):
+            if watched and watched.metric not in known:
+                raise ConfigError(
+                    f"{watched.metric!r} is not recorded in this run{did_you_mean(watched.metric, known)} "
+                    f"Recorded: {', '.join(known)}"
+                )
+        copy.deepcopy(self.schedule).observe(dict.fromkeys(known, 0.0))
 
     def begin_epoch(self) -> None:
         """Reset what is gathered during an epoch."""
@@ -151,7 +171,7 @@ class State:
         facts: dict[str, Any] = {
             "epoch": self.epoch,
             "step": self.step,
-            "epochs": self.settings.epochs,
+            "epochs": self.trainer.epochs,
             "lr_factor": self.lr_factor,
             "loss_sum": self.loss_sum,
             "objective_sum": self.objective_sum,

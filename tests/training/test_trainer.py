@@ -410,8 +410,12 @@ def test_impossible_settings_are_told_before_the_first_step(
     ("change", "error", "message"),
     [
         (lambda x, y: (x[:-1], y), lf.DataError, "x has 299 samples but y has 300"),
-        (lambda x, y: ([x, y], y), lf.DataError, r"x is arrays of shapes \[\(300, 2\), \(300,\)\]; expected one array"),
-        (lambda x, y: ([x, x], y), lf.DataError, r"x is arrays of shapes \[\(300, 2\), \(300, 2\)\]; expected one"),
+        (
+            lambda x, y: ([x, y], y),
+            lf.DataError,
+            r"x is a list of arrays, \[\(300, 2\), \(300,\)\]; expected one array",
+        ),
+        (lambda x, y: ([x, x], y), lf.DataError, r"x is a list of arrays, \[\(300, 2\), \(300, 2\)\]; expected one"),
         (lambda x, y: ({"image": x, "meta": x}, y), lf.DataError, "x is a dict of 'image', 'meta'; expected one array"),
         (lambda x, y: ([["a", "b"]], y[:1]), lf.DataError, "x cannot be converted to float32: could not convert"),
         (lambda x, y: (x, y + 1), lf.GateError, "labels go from 0 to 2"),
