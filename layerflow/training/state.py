@@ -96,8 +96,14 @@ class State:
     def __post_init__(self) -> None:
         self.base_lr = self.optimizer.lr
         self.buffers, self.generators = self.objective.named_buffers(), self.objective.named_generators()
-        self.scores: Array | None = None
-        self.targets: Array | None = None
+        batch_size, *shape = self.objective.shapes[self.objective.scores_slot] or (0,)
+        if batch_size != self.batches.batch_size:
+            raise DataError(
+                f"the model returns scores of shape {(batch_size, *shape)} for {self.batches.batch_size} samples; "
+                "expected one row per sample"
+            )
+        self.scores: Array = np.empty((len(self.batches.y), *shape), self.trainer.dtype)
+        self.targets: Array = np.empty_like(self.batches.y)
         self.begin_epoch()
 
     def recorded_names(self) -> list[str]:
@@ -127,20 +133,12 @@ class State:
 
     def gather(self, value: float, y: Array) -> None:
         """Add the step that was just taken, whose objective was `value`, to what the epoch's record is made from."""
-        scores, rows = self.objective.scores, len(y)
+        rows = len(y)
         self.losses.append(value)
         self.objective_sum += value * rows
         self.loss_sum += self.objective.data_loss * rows
-        if self.scores is None or self.targets is None:
-            if scores.shape[:1] != (rows,):
-                raise DataError(
-                    f"the model returned scores of shape {scores.shape} for {rows} samples; "
-                    "metrics need one row per sample"
-                )
-            self._make_room(scores, y)
-        assert self.scores is not None and self.targets is not None
         stop = self.samples + rows
-        self.scores[self.samples : stop] = scores
+        self.scores[self.samples : stop] = self.objective.scores
         self.targets[self.samples : stop] = y
         self.samples = stop
 
@@ -165,9 +163,8 @@ class State:
             arrays |= {"best": self.best_values} | _prefixed("best_buffer", self.best_buffers)
         if self.step:
             arrays["losses"] = np.array(self.losses)
-            if self.scores is not None and self.targets is not None:
-                arrays["scores"] = self.scores[: self.samples].copy()
-                arrays["targets"] = self.targets[: self.samples].copy()
+            arrays["scores"] = self.scores[: self.samples].copy()
+            arrays["targets"] = self.targets[: self.samples].copy()
         facts: dict[str, Any] = {
             "epoch": self.epoch,
             "step": self.step,
@@ -220,21 +217,12 @@ class State:
         self.loss_sum, self.objective_sum = float(facts["loss_sum"]), float(facts["objective_sum"])
         self.norms, self.skipped = dict(facts["norms"]), int(facts["skipped"])
         self.losses = arrays["losses"].tolist() if self.step else []
-        self.samples = len(arrays["scores"]) if "scores" in arrays else 0
-        if self.samples:
-            scores, targets = arrays["scores"], arrays["targets"]
-            self._make_room(scores, targets)
-            assert self.scores is not None and self.targets is not None
-            self.scores[: self.samples], self.targets[: self.samples] = scores, targets
+        self.samples = len(arrays["scores"]) if self.step else 0
+        if self.step:
+            self.scores[: self.samples], self.targets[: self.samples] = arrays["scores"], arrays["targets"]
         self.started = time.perf_counter() - float(facts["seconds"])
         started = facts.get(EPOCH_START)
         self.epoch_start = None if started is None else Snapshot(started, _part(EPOCH_START, arrays))
-
-    def _make_room(self, scores: Array, targets: Array) -> None:
-        """Allocate what holds the scores and targets of an epoch, like these but for the number of rows."""
-        rows = len(self.batches.y)
-        self.scores = np.empty((rows, *scores.shape[1:]), scores.dtype)
-        self.targets = np.empty((rows, *targets.shape[1:]), targets.dtype)
 
     def _check_fit(self, facts: dict[str, Any], arrays: dict[str, Array]) -> None:
         """Reject the state of another model before anything is changed."""

@@ -111,14 +111,11 @@ class Trainer:
         for name, allowed in (("on_divergence", ON_DIVERGENCE), ("dtype", DTYPES)):
             if (value := getattr(self, name)) not in allowed:
                 raise ConfigError(f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}")
-        if isinstance(self.metrics, str):
-            raise ConfigError(f"metrics is {self.metrics!r}, expected a list of names: metrics=[{self.metrics!r}]")
-        for name in self.metrics or ():
-            if not isinstance(name, str):
-                raise ConfigError(
-                    f"metrics contains {name!r}, expected the name of a metric such as 'accuracy'; "
-                    "compute your own metrics in the epoch_ended method of a Callback"
-                )
+        if isinstance(self.metrics, str) or not all(isinstance(name, str) for name in self.metrics or ()):
+            raise ConfigError(
+                f"metrics is {self.metrics!r}, expected a list of names, such as ['accuracy']; compute your own "
+                "metrics in the epoch_ended method of a Callback"
+            )
 
     @property
     def regularizers(self) -> tuple[Gate, ...]:
@@ -314,7 +311,6 @@ class Trainer:
 
     def _record(self, state: State) -> Record:
         """Return the record of the epoch; the training part was measured during the epoch, batch by batch."""
-        assert state.scores is not None and state.targets is not None
         samples, lr = state.samples, state.optimizer.lr
         record: Record = {"epoch": state.epoch + 1, "lr": lr, "train_loss": state.loss_sum / samples}
         if self.regularizers:
