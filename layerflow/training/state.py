@@ -131,14 +131,14 @@ class State:
         self.norms = dict.fromkeys(NORMS, math.nan)
         self.started = time.perf_counter()
 
-    def gather(self, value: float, y: Array) -> None:
-        """Add the step that was just taken, whose objective was `value`, to what the epoch's record is made from."""
+    def gather(self, value: float, loss: float, scores: Array, y: Array) -> None:
+        """Add the results of a step to what the record of the epoch is made from."""
         rows = len(y)
         self.losses.append(value)
         self.objective_sum += value * rows
-        self.loss_sum += self.objective.data_loss * rows
+        self.loss_sum += loss * rows
         stop = self.samples + rows
-        self.scores[self.samples : stop] = self.objective.scores
+        self.scores[self.samples : stop] = scores
         self.targets[self.samples : stop] = y
         self.samples = stop
 

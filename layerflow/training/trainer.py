@@ -239,7 +239,7 @@ class Trainer:
             if keeps_draws:
                 state.draws = {name: g.bit_generator.state for name, g in state.generators.items()}
             try:
-                state.gather(self.train_step(x, y), y)
+                state.gather(*self.train_step(x, y), y)
             except DivergedError as error:
                 for callback in callbacks:
                     callback.step_failed(state, x, y, error)
@@ -262,24 +262,24 @@ class Trainer:
         for callback in callbacks:
             callback.epoch_ended(state, record)
 
-    def train_step(self, x: Array, y: Array) -> float:
-        """Update the parameters from one batch and return the objective before the update.
+    def train_step(self, x: Array, y: Array) -> tuple[float, float, Array]:
+        """Update the parameters from one batch; return objective, loss and scores as they were before the update.
 
         Raises:
             DivergedError: the objective or its gradient is NaN or infinite; the parameters are unchanged.
         """
-        state = self.state
-        value = float(state.objective.forward(x, y))
+        state, objective = self.state, self.state.objective
+        value = float(objective.forward(x, y))
         if not math.isfinite(value):
             raise DivergedError(explain_forward(state, x, value))
-        state.objective.backward()
+        objective.backward()
         if not is_finite(state.store.grads):
             raise DivergedError(explain_backward(state, x, value))
         if state.step + 1 == len(state.batches):
             self._measured_update(state)
         else:
             self._update(state)
-        return value
+        return value, objective.data_loss, objective.scores
 
     def _update(self, state: State) -> None:
         if self.clip_value is not None:
