@@ -205,8 +205,10 @@ def contestants(size: str, samples: int) -> dict[str, tuple[Act, Act]]:
     return found
 
 
-def measure(acts: dict[str, Act], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each act; an act may return its own seconds."""
+def measure(
+    acts: dict[str, Act], rounds: int, typical: Callable[[list[float]], float] = statistics.median
+) -> dict[str, float]:
+    """Return the typical seconds of each act; an act may return its own seconds."""
     times: dict[str, list[float]] = {name: [] for name in acts}
     for round_number in range(rounds + 1):
         for name, act in acts.items():
@@ -215,7 +217,7 @@ def measure(acts: dict[str, Act], rounds: int) -> dict[str, float]:
             seconds = own if isinstance(own, float) else clock() - started
             if round_number:  # the first round only warms up
                 times[name].append(seconds)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: typical(values) for name, values in times.items()}
 
 
 def show(title: str, medians: dict[str, float], count: int = 1) -> None:
@@ -226,7 +228,7 @@ def show(title: str, medians: dict[str, float], count: int = 1) -> None:
 
 
 def break_even(rounds: int) -> None:
-    """Print the time of a step with two BLAS threads over that with one, by parameters times batch size."""
+    """Print the shortest time of a step with two BLAS threads over that with one, by parameters times batch size."""
     for width in (16, 32, 64, 128, 256, 512, 1024):
         for batch_size in (32, 256):
             size = f"{width}-{width}-10"
@@ -237,7 +239,7 @@ def break_even(rounds: int) -> None:
                 with threadpool_limits(threads, "blas"):
                     step()
 
-            times = measure({str(threads): lambda t=threads: limited(t) for threads in (1, 2)}, rounds)  # type: ignore[misc]
+            times = measure({str(threads): lambda t=threads: limited(t) for threads in (1, 2)}, rounds, min)  # type: ignore[misc]
             work = (width * width + 11 * width + 10) * batch_size
             print(f"{size:>14}, batch {batch_size:>3}: {work:>12,}   two threads / one: {times['2'] / times['1']:.2f}")
 

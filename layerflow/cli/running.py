@@ -15,6 +15,7 @@ from layerflow.training.callbacks import make_progress
 from layerflow.training.checkpoint import FOLDER, LAST, Checkpoint, find_checkpoint
 from layerflow.training.checkpointer import Checkpointer
 from layerflow.training.data_watch import DataWatch
+from layerflow.training.divergence import ON_DIVERGENCE
 from layerflow.training.environment import changed, environment
 from layerflow.training.failed_step import FailedSteps
 from layerflow.training.history import History
@@ -23,7 +24,6 @@ from layerflow.training.metrics import baseline
 from layerflow.training.model_file import save_model
 from layerflow.training.resume import differences, judged
 from layerflow.training.run_folder import CONFIG, Recorder, create_run_folder
-from layerflow.training.settings import ON_DIVERGENCE
 from layerflow.training.signals import Signals
 from layerflow.training.storage import sweep_leftovers, write_atomically
 
@@ -121,6 +121,13 @@ def prepared(config: Config, **settings: Any) -> Experiment:
     experiment = Experiment(config, **settings)
     for note in experiment.parts.train.notes:
         print(f"{config.name}: {note}", file=sys.stderr)
+    wanted, batch_size = config.train.batch_size, experiment.trainer.batch_size
+    if batch_size < wanted:
+        print(
+            f"{config.name}: batch_size is {wanted}, but there are only {batch_size} training samples; "
+            f"using batches of {batch_size}",
+            file=sys.stderr,
+        )
     experiment.prepare()
     return experiment
 

@@ -17,8 +17,8 @@ from layerflow.cli.tables import as_table
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DivergedError
+from layerflow.training.divergence import ON_DIVERGENCE
 from layerflow.training.run_folder import newest_run, stored_config_file
-from layerflow.training.settings import ON_DIVERGENCE
 
 SIGNALLED = 128  # exit codes above it stand for a signal
 
@@ -156,7 +156,7 @@ def try_out(config: Config) -> Result:
     experiment.prepare()
     x, y = next(experiment.trainer.state.batches.epoch(0))
     with np.errstate(all="ignore"):  # whatever leaves the finite numbers is found, and named
-        experiment.trainer.train_step(x, y)
+        _, loss, _ = experiment.trainer.train_step(x, y)
     print(
         f"{config.name}: one batch of {len(x)} gives loss {experiment.trainer.state.objective.data_loss:.4g}",
         file=sys.stderr,

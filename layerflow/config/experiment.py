@@ -102,7 +102,7 @@ class Experiment:
             "regularizer": config.build_regularizers(),
             "schedule": config.build_schedule(),
             "epochs": train.epochs,
-            "batch_size": train.batch_size,
+            "batch_size": max(1, min(train.batch_size, len(self.parts.train))),
             "shuffle": train.shuffle,
             "drop_last": train.drop_last,
             "clip_norm": train.clip_norm,

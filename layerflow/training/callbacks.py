@@ -27,9 +27,9 @@ class Callback:
         lf.Trainer(model, loss, optimizer, callbacks=[Printer()])
 
     `state` is the `State` of the training: the position (`state.epoch` finished epochs and `state.step` steps of the
-    next one), the settings, the history, weights and gradients (`state.store`), and the values of the last step
-    (`state.objective`). A callback reads it. An exception raised in a callback ends the training and reaches the caller
-    of `fit`.
+    next one), the settings (`state.trainer`), the history, weights and gradients (`state.store`), and the values of
+    the last step (`state.objective`). A callback reads it. An exception raised in a callback ends the training and
+    reaches the caller of `fit`.
     """
 
     def training_started(self, state: State) -> None:
@@ -52,7 +52,7 @@ class Callback:
 
 
 class ProgressBar(Callback):
-    """A tqdm bar over the steps of the whole training, with the losses of the last epoch behind it."""
+    """A tqdm progress bar over all steps, with the losses of the last epoch."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -61,95 +61,95 @@ class ProgressBar(Callback):
         """Open the bar."""
         from tqdm import tqdm
 
-        total, done = state.settings.epochs * len(state.batches), state.epoch * len(state.batches) + state.step
+        total, done = state.trainer.epochs * len(state.batches), state.epoch * len(state.batches) + state.step
         self.bar = tqdm(
             total=total, initial=done, desc=self.name, unit="step", file=sys.stderr, dynamic_ncols=True, leave=False
         )
 
     def step_ended(self, state: State) -> None:
-        """Move on."""
+        """Advance the bar."""
         self.bar.update()
 
     def epoch_ended(self, state: State, record: Record) -> None:
         """Show the losses."""
-        self.bar.set_postfix_str(f"epoch {state.epoch}/{state.settings.epochs} {brief(record)}", refresh=False)
+        self.bar.set_postfix_str(f"epoch {state.epoch}/{state.trainer.epochs} {brief(record)}", refresh=False)
 
     def training_ended(self, state: State) -> None:
-        """Clear the bar away."""
+        """Remove the bar."""
         self.close()
 
     def close(self) -> None:
-        """Clear the bar away, also after an error."""
+        """Remove the bar, also after an error."""
         if hasattr(self, "bar"):
             self.bar.close()
 
 
 class ProgressLines(Callback):
-    """Plain lines, at most about ten per run, so that a log file stays readable."""
+    """Plain lines for log files, about ten per run."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def epoch_ended(self, state: State, record: Record) -> None:
-        """Print the epochs that are worth a line."""
+        """Print a line for about every tenth of the epochs."""
         if is_worth_a_line(state):
             print(
-                f"{self.name}: epoch {state.epoch}/{state.settings.epochs} {brief(record)}", file=sys.stderr, flush=True
+                f"{self.name}: epoch {state.epoch}/{state.trainer.epochs} {brief(record)}", file=sys.stderr, flush=True
             )
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing; only a bar is open."""
 
 
 class ProgressMessages(Callback):
-    """JSON lines on stderr, a few per second, for the process that runs this one beside others and draws the bars."""
+    """JSON lines on stderr, a few per second, for a parent process that shows the progress of several runs."""
 
     def __init__(self) -> None:
         self.sent = 0.0
 
     def training_started(self, state: State) -> None:
-        """Say how much there is to do."""
+        """Send the number of steps."""
         self._send(state)
 
     def step_ended(self, state: State) -> None:
-        """Say how far it is, from time to time."""
+        """Send the position, a few times per second."""
         if time.monotonic() - self.sent > MESSAGE_SECONDS:
             self._send(state)
 
     def epoch_ended(self, state: State, record: Record) -> None:
-        """Say how the epoch went."""
+        """Send the losses of the epoch."""
         self._send(state, brief(record), is_worth_a_line(state))
 
     def _send(self, state: State, text: str = "", line: bool = False) -> None:
         self.sent = time.monotonic()
         steps = len(state.batches)
-        done, total = state.epoch * steps + state.step, state.settings.epochs * steps
+        done, total = state.epoch * steps + state.step, state.trainer.epochs * steps
         message = {
             "done": done,
             "total": total,
             "epoch": state.epoch,
-            "epochs": state.settings.epochs,
+            "epochs": state.trainer.epochs,
             "text": text,
             "line": line,
         }
-        with suppress(BrokenPipeError):  # nobody looks on any more, which is no reason to fail
+        with suppress(BrokenPipeError):  # the parent process has ended, which is no reason to fail
             print(MESSAGES, json.dumps(message), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing; only a bar is open."""
 
 
 def make_progress(name: str) -> ProgressBar | ProgressLines | ProgressMessages:
-    """Return what suits where stderr goes."""
+    """Return messages for a parent process, a bar for a terminal, or plain lines."""
     if MESSAGES in os.environ:
         return ProgressMessages()
     return ProgressBar(name) if sys.stderr.isatty() else ProgressLines(name)
 
 
 def is_worth_a_line(state: State) -> bool:
-    """Say whether the epoch that ended is one of about ten to be printed."""
-    interval = math.ceil(state.settings.epochs / LINES)
-    is_last: bool = state.epoch == state.settings.epochs or state.history.outcome != "finished"
+    """Return whether the epoch that ended is one of about ten to be printed."""
+    interval = math.ceil(state.trainer.epochs / LINES)
+    is_last: bool = state.epoch == state.trainer.epochs or state.history.outcome != "finished"
     return is_last or state.epoch % interval == 0
 
 

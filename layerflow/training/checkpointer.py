@@ -68,7 +68,7 @@ class Checkpointer(Callback):
     def epoch_ended(self, state: State, record: Record) -> None:
         """Save likewise, and at the end of the training."""
         self._remember(state)
-        is_last = state.epoch >= state.settings.epochs or state.history.outcome == "stopped early"
+        is_last = state.epoch >= state.trainer.epochs or state.history.outcome == "stopped early"
         if is_last or self.signals.stop or self.signals.save or self._is_due(state, "epoch"):
             self.save(state, is_last)
 

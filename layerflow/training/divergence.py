@@ -13,6 +13,7 @@ from layerflow.step import Operation, Step
 if TYPE_CHECKING:
     from layerflow.training.state import State
 
+ON_DIVERGENCE = ("stop", "skip", "halve-lr")
 SMALLEST_FACTOR = 2.0**-10
 LARGE_FEATURE, LARGE_WEIGHT = 1e3, 1e3
 
@@ -38,7 +39,7 @@ def explain_forward(state: "State", x: Array, value: float) -> str:
     objective = state.objective
     if not is_finite(state.store.values):
         bad = ", ".join(
-            name for name, p in state.settings.model.named_parameters().items() if not np.isfinite(p.value).all()
+            name for name, p in state.trainer.model.named_parameters().items() if not np.isfinite(p.value).all()
         )
         found = f"the weights contain NaN or infinity before this step ({bad}): the last update overflowed"
         return _message(state, f"the objective is {value}", found, "the learning rate is too high")
@@ -109,9 +110,9 @@ def likely_cause(state: "State", step: Step | Operation, x: Array) -> str:
     weight = float(np.abs(state.store.values).max(initial=0.0))
     if weight > LARGE_WEIGHT:
         return f"the weights have grown to {weight:.4g}: use a smaller learning rate, or train.clip_norm"
-    limit = float(np.finfo(state.settings.dtype).max)
+    limit = float(np.finfo(state.trainer.dtype).max)
     if any(float(np.abs(a).max(initial=0.0)) > math.sqrt(limit) for a in inputs if a.dtype.kind == "f"):
-        return f"values exceed the range of {state.settings.dtype}: use a smaller learning rate, or train.clip_norm"
+        return f"values exceed the range of {state.trainer.dtype}: use a smaller learning rate, or train.clip_norm"
     return f"{kind} itself: check it with `layerflow gradcheck`, or use a smaller learning rate"
 
 

@@ -35,9 +35,9 @@ class FailedSteps(Callback):
             facts = {"format": FORMAT, **snapshot.facts, "generators": plain(state.draws), "message": str(error)}
             write_archive(self.folder / FILE, facts, {**snapshot.arrays, "x": np.asarray(x), "y": y})
             error.add_note(f"inspect this step with: layerflow replay {self.folder}")
-        if state.settings.on_divergence == "skip":
+        if state.trainer.on_divergence == "skip":
             print(f"epoch {state.epoch + 1}, step {state.step + 1}: skipped: {_first_line(error)}", file=sys.stderr)
-        if state.settings.on_divergence == "halve-lr":
+        if state.trainer.on_divergence == "halve-lr":
             print(
                 f"epoch {state.epoch + 1} starts again with half the learning rate: {_first_line(error)}",
                 file=sys.stderr,

@@ -1,7 +1,7 @@
 """Metrics of classification and regression, exact over batches.
 
-A metric is a function of a tally, which takes in batch after batch; so a metric of a whole set is not a mean of batch
-means, and never depends on how the set was cut:
+A metric is a function of a tally: counts and sums that are updated batch by batch. So the metric of a data set is not a
+mean of batch means, and does not depend on how the data were split into batches:
 
     tally = make_tally("classification", ["accuracy", "f1"])
     for scores, labels in batches:
@@ -32,9 +32,9 @@ IntArray = NDArray[np.int64]
 
 
 def predicted_labels(scores: ArrayLike) -> IntArray:
-    """Return the class that `scores` speak for, shape (batch,): the first of the highest in (batch, classes).
+    """Return the predicted class of each sample, shape (batch,): the highest score, the first of several equal ones.
 
-    Scores of shape (batch,) or (batch, 1) are those of a logistic regression: class 1 where they are > 0, else class 0.
+    Scores have shape (batch, classes). Shape (batch,) or (batch, 1) is a logistic regression: class 1 for scores > 0.
     Any other shape is a `DataError`.
     """
     return _highest(_score_rows(scores))
@@ -59,7 +59,7 @@ def target_labels(targets: ArrayLike) -> IntArray:
         labels.dtype.kind == "f" and np.all(np.isfinite(labels) & (labels == np.floor(labels)))
     )
     if not whole or labels.min(initial=0) < 0:
-        raise DataError(f"labels must be whole numbers from 0 on, got {t.dtype} such as {labels[:3].tolist()}")
+        raise DataError(f"labels must be whole numbers >= 0, got {t.dtype} such as {labels[:3].tolist()}")
     return labels.astype(np.int64, copy=False)
 
 
@@ -71,18 +71,18 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
 
 
 class Tally(ABC):
-    """What metrics are computed from, gathered batch by batch."""
+    """Counts or sums that metrics are computed from, updated batch by batch."""
 
     task: ClassVar[str]
     samples: int = 0
 
     @abstractmethod
     def update(self, scores: ArrayLike, targets: ArrayLike) -> Self:
-        """Take in one batch and return the tally. Raises `DataError` when scores and targets don't fit together."""
+        """Add one batch and return the tally. Raises `DataError` if the shapes of scores and targets do not match."""
 
 
 class ClassificationTally(Tally):
-    """Counts of a classifier's results.
+    """Counts for the metrics of a classifier.
 
     Attributes: `confusion` (see `confusion_matrix`); `ranks[r]`, how many samples had r classes scored above their own.
     `ranks` costs a comparison of all scores, so it is kept only with `ranked=True`; the `top_...` metrics need it.
@@ -100,7 +100,7 @@ class ClassificationTally(Tally):
         s, labels = _score_rows(scores), target_labels(targets)
         classes = max(s.shape[1], 2)
         if self.samples and len(self.confusion) != classes:
-            raise DataError(f"this batch has scores for {classes} classes, those before had {len(self.confusion)}")
+            raise DataError(f"this batch has scores for {classes} classes, earlier ones had {len(self.confusion)}")
         confusion = _count(labels, _highest(s), classes)
         self.confusion = self.confusion + confusion if self.samples else confusion
         if self.ranked:
@@ -111,7 +111,7 @@ class ClassificationTally(Tally):
 
 
 class RegressionTally(Tally):
-    """Sums over a regression's errors, in float64, one per column of the targets.
+    """Sums for the metrics of a regression, in float64, one per column of the targets.
 
     The squared deviations of the targets are merged batch by batch (Chan, Golub and LeVeque, "Algorithms for computing
     the sample variance", 1983) and measured from the first sample, so that a large mean costs no precision and constant
@@ -127,9 +127,9 @@ class RegressionTally(Tally):
         """Add a batch: scores and targets of one shape (batch, ...); (batch,) and (batch, 1) are the same."""
         s, t = _columns(scores), _columns(targets)
         if s.shape != t.shape:
-            raise DataError(f"scores have shape {np.shape(scores)}, but targets {np.shape(targets)}")
+            raise DataError(f"scores have shape {np.shape(scores)}, but targets have shape {np.shape(targets)}")
         if self.samples and t.shape[1] != len(self.squared_error):
-            raise DataError(f"this batch has {t.shape[1]} columns, those before had {len(self.squared_error)}")
+            raise DataError(f"this batch has {t.shape[1]} columns, earlier ones had {len(self.squared_error)}")
         if not len(t):
             return self
         if not self.samples:
@@ -170,7 +170,7 @@ def _check_range(labels: IntArray, classes: int) -> None:
 
 
 def _count(labels: IntArray, predictions: IntArray, classes: int) -> IntArray:
-    """Return the confusion matrix of labels, still to be checked, and valid predictions."""
+    """Return the confusion matrix; the labels are checked, the predictions are valid."""
     if labels.shape != predictions.shape:
         raise DataError(f"there are {labels.size} labels, but {predictions.size} predictions")
     _check_range(labels, classes)
@@ -212,7 +212,7 @@ def precision_recall_f1(confusion: Array) -> tuple[FloatArray, FloatArray, Float
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: the task it belongs to, its value as a function of that task's tally, and which way is better."""
+    """A metric: its task, its value as a function of the task's tally, and whether higher is better."""
 
     task: str
     of: Callable[[Any], float]
@@ -297,7 +297,7 @@ def find_metric(name: str) -> Metric | None:
 
 
 def metric_named(name: str, task: str) -> Metric:
-    """Return the metric `name`; `ConfigError` when there is none or when it belongs to another task."""
+    """Return the metric `name`; `ConfigError` if there is none or it belongs to another task."""
     metric = find_metric(name)
     if metric is None or metric.task != task:
         known = [key for key, metric in METRICS.items() if metric.task == task]
@@ -306,7 +306,7 @@ def metric_named(name: str, task: str) -> Metric:
 
 
 def higher_is_better(name: str) -> bool:
-    """Say it for a metric by name, with or without a prefix such as `val_`; of losses, lower is better."""
+    """Whether higher values of a metric are better, given its name with or without `val_`; for losses, lower is."""
     metric = find_metric(name) or find_metric(name.partition("_")[2])
     return metric is not None and metric.higher_is_better
 
@@ -326,12 +326,12 @@ def evaluate(tally: Tally, names: Iterable[str]) -> dict[str, float]:
 
 
 def accuracy(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Return the share of samples whose predicted label is right."""
+    """Return the fraction of samples whose predicted label is correct."""
     return _of(ClassificationTally().update(scores, labels), _accuracy)
 
 
 def top_k(scores: ArrayLike, labels: ArrayLike, k: int) -> float:
-    """Return the share of samples whose class is among the k highest scores.
+    """Return the fraction of samples whose class is among the k highest scores.
 
     Of equal scores the first class comes first, as in `accuracy` (which is k = 1), and NaN comes before all numbers: a
     model that gives every class the same score gets no credit for it. `ConfigError` unless 1 <= k <= classes.
@@ -358,9 +358,9 @@ def r2(scores: ArrayLike, targets: ArrayLike) -> float:
 
 
 def baseline(task: str, train_targets: ArrayLike, targets: ArrayLike, names: Sequence[str]) -> dict[str, float]:
-    """Return the metrics `names` on `targets` of the best constant guess that the training targets suggest.
+    """Return the metrics `names` on `targets` of a constant prediction made from the training targets.
 
-    The guess is the most frequent class (with `top_3`: the three most frequent), or the mean: what a model has to beat.
+    It is the most frequent class (with `top_3`: the three most frequent), or the mean. A useful model is better.
     """
     if task == RegressionTally.task:
         guess = np.mean(np.asarray(train_targets, np.float64), axis=0)

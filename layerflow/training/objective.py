@@ -1,4 +1,4 @@
-"""What training minimises, as a graph: the data loss with the regularizers added to it."""
+"""The objective that training minimises, as a graph: the loss plus the regularizers."""
 
 from collections.abc import Sequence
 
@@ -31,12 +31,12 @@ class Objective(ComputationalGraph, checked=False):
             for gate in regularizers:
                 total = self.apply(Add(), total, self.apply(gate, *weights))
         self.output(total)
-        self._scores_slot, self._data_loss_slot = scores.slot, data_loss.slot
+        self.scores_slot, self._data_loss_slot = scores.slot, data_loss.slot
 
     @property
     def scores(self) -> Array:
         """The model's output of the last forward sweep."""
-        scores: Array = self.values[self._scores_slot]
+        scores: Array = self.values[self.scores_slot]
         return scores
 
     @property

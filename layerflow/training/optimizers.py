@@ -29,8 +29,7 @@ from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.hyperparameters import number
 
-# Elements per call of an elementwise update, whose vectors then stay in the processor's cache.
-BLOCK = 1 << 16
+BLOCK = 1 << 16  # elements per call of an elementwise update, whose vectors then stay in the processor's cache
 
 
 class _Block:
@@ -95,16 +94,15 @@ class Optimizer(ABC):
     def slot(self, name: str, start: float = 0.0) -> Array:
         """Return this optimizer's own vector `name`, as long as `values`; at first it is full of `start`."""
         block = self._block
-        found = block.slots.get(name)
-        if found is None:
+        if (found := block.slots.get(name)) is None:
             found = block.slots[name] = self._vector(name, start)[block.place]
         return found
 
     def scratch(self, name: str) -> Array:
         """Return a vector `name` for intermediate results, as long as `values`; its content is arbitrary at first."""
-        found = self._block.scratch.get(name)
-        if found is None:
-            found = self._block.scratch[name] = np.empty_like(self._block.values)
+        block = self._block
+        if (found := block.scratch.get(name)) is None:
+            found = block.scratch[name] = np.empty_like(block.values)
         return found
 
     def state(self) -> dict[str, Array]:

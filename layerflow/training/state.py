@@ -1,22 +1,25 @@
 """The state of a training: everything that changes from step to step, and how it is saved and restored."""
 
+import copy
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layerflow.data.batches import Batches
-from layerflow.errors import ConfigError, DataError
+from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.history import Best, History, Record
 from layerflow.training.objective import Objective
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import Schedule
-from layerflow.training.settings import Settings
+
+if TYPE_CHECKING:
+    from layerflow.training.trainer import Trainer
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 EPOCH_START = "epoch_start"
@@ -46,7 +49,7 @@ class State:
     `capture()` returns all of it between two steps; `restore()` continues from there bit for bit.
 
     Attributes:
-        settings: of the trainer; they never change.
+        trainer: whose state this is, with its settings.
         objective: the graph of model, loss and regularizers, with the values of the last step.
         store: weights and gradients, one flat vector each.
         optimizer, schedule: this training's own copies.
@@ -70,7 +73,7 @@ class State:
         buffers, generators: of model, loss and regularizers, by name.
     """
 
-    settings: Settings
+    trainer: "Trainer"
     objective: Objective
     store: ParameterStore
     optimizer: Optimizer
@@ -93,9 +96,32 @@ class State:
     def __post_init__(self) -> None:
         self.base_lr = self.optimizer.lr
         self.buffers, self.generators = self.objective.named_buffers(), self.objective.named_generators()
-        self.scores: Array | None = None
-        self.targets: Array | None = None
+        batch_size, *shape = self.objective.shapes[self.objective.scores_slot] or (0,)
+        if batch_size != self.batches.batch_size:
+            raise DataError(
+                f"the model returns scores of shape {(batch_size, *shape)} for {self.batches.batch_size} samples; "
+                "expected one row per sample"
+            )
+        self.scores: Array = np.empty((len(self.batches.y), *shape), self.trainer.dtype)
+        self.targets: Array = np.empty_like(self.batches.y)
         self.begin_epoch()
+
+    def recorded_names(self) -> list[str]:
+        """Return the names of the losses and metrics that are recorded."""
+        parts = ["train"] if self.validation is None else ["train", "val"]
+        objective = ["train_objective"] if self.trainer.regularizers else []
+        return objective + [f"{part}_{name}" for part in parts for name in ("loss", *self.metric_names)]
+
+    def check_watched(self) -> None:
+        """Raise `ConfigError` if best epoch, early stopping or schedule need a metric that is not recorded."""
+        known = self.recorded_names()
+        for watched in (self.history.best, self.patience):
+            if watched and watched.metric not in known:
+                raise ConfigError(
+                    f"{watched.metric!r} is not recorded in this run{did_you_mean(watched.metric, known)} "
+                    f"Recorded: {', '.join(known)}"
+                )
+        copy.deepcopy(self.schedule).observe(dict.fromkeys(known, 0.0))
 
     def begin_epoch(self) -> None:
         """Reset what is gathered during an epoch."""
@@ -105,20 +131,12 @@ class State:
         self.norms = dict.fromkeys(NORMS, math.nan)
         self.started = time.perf_counter()
 
-    def gather(self, value: float, y: Array) -> None:
-        """Add the step that was just taken, whose objective was `value`, to what the epoch's record is made from."""
-        scores, rows = self.objective.scores, len(y)
+    def gather(self, value: float, loss: float, scores: Array, y: Array) -> None:
+        """Add the results of a step to what the record of the epoch is made from."""
+        rows = len(y)
         self.losses.append(value)
         self.objective_sum += value * rows
-        self.loss_sum += self.objective.data_loss * rows
-        if self.scores is None or self.targets is None:
-            if scores.shape[:1] != (rows,):
-                raise DataError(
-                    f"the model returned scores of shape {scores.shape} for {rows} samples; "
-                    "metrics need one row per sample"
-                )
-            self._make_room(scores, y)
-        assert self.scores is not None and self.targets is not None
+        self.loss_sum += loss * rows
         stop = self.samples + rows
         self.scores[self.samples : stop] = scores
         self.targets[self.samples : stop] = y
@@ -145,13 +163,12 @@ class State:
             arrays |= {"best": self.best_values} | _prefixed("best_buffer", self.best_buffers)
         if self.step:
             arrays["losses"] = np.array(self.losses)
-            if self.scores is not None and self.targets is not None:
-                arrays["scores"] = self.scores[: self.samples].copy()
-                arrays["targets"] = self.targets[: self.samples].copy()
+            arrays["scores"] = self.scores[: self.samples].copy()
+            arrays["targets"] = self.targets[: self.samples].copy()
         facts: dict[str, Any] = {
             "epoch": self.epoch,
             "step": self.step,
-            "epochs": self.settings.epochs,
+            "epochs": self.trainer.epochs,
             "lr_factor": self.lr_factor,
             "loss_sum": self.loss_sum,
             "objective_sum": self.objective_sum,
@@ -200,21 +217,12 @@ class State:
         self.loss_sum, self.objective_sum = float(facts["loss_sum"]), float(facts["objective_sum"])
         self.norms, self.skipped = dict(facts["norms"]), int(facts["skipped"])
         self.losses = arrays["losses"].tolist() if self.step else []
-        self.samples = len(arrays["scores"]) if "scores" in arrays else 0
-        if self.samples:
-            scores, targets = arrays["scores"], arrays["targets"]
-            self._make_room(scores, targets)
-            assert self.scores is not None and self.targets is not None
-            self.scores[: self.samples], self.targets[: self.samples] = scores, targets
+        self.samples = len(arrays["scores"]) if self.step else 0
+        if self.step:
+            self.scores[: self.samples], self.targets[: self.samples] = arrays["scores"], arrays["targets"]
         self.started = time.perf_counter() - float(facts["seconds"])
         started = facts.get(EPOCH_START)
         self.epoch_start = None if started is None else Snapshot(started, _part(EPOCH_START, arrays))
-
-    def _make_room(self, scores: Array, targets: Array) -> None:
-        """Allocate what holds the scores and targets of an epoch, like these but for the number of rows."""
-        rows = len(self.batches.y)
-        self.scores = np.empty((rows, *scores.shape[1:]), scores.dtype)
-        self.targets = np.empty((rows, *targets.shape[1:]), targets.dtype)
 
     def _check_fit(self, facts: dict[str, Any], arrays: dict[str, Array]) -> None:
         """Reject the state of another model before anything is changed."""

@@ -6,18 +6,20 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from layerflow.data.batches import Batches
 from layerflow.data.rows import Rows
-from layerflow.errors import ConfigError, DataError, DivergedError, did_you_mean
+from layerflow.errors import ConfigError, DataError, DivergedError
+from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.callbacks import Callback
 from layerflow.training.divergence import (
+    ON_DIVERGENCE,
     SMALLEST_FACTOR,
     check_epoch,
     explain_backward,
@@ -25,20 +27,23 @@ from layerflow.training.divergence import (
     is_finite,
 )
 from layerflow.training.evaluation import evaluate_scores, predict_scores
-from layerflow.training.history import Best, History, Record
+from layerflow.training.history import Best, EarlyStopping, History, Record
+from layerflow.training.hyperparameters import count, number
 from layerflow.training.metrics import DEFAULT_METRICS, baseline, evaluate, make_tally, metric_named
 from layerflow.training.objective import Objective
-from layerflow.training.optimizers import clip_by_norm, clip_by_value, global_norm
-from layerflow.training.schedules import Constant
-from layerflow.training.settings import Settings
+from layerflow.training.optimizers import Optimizer, clip_by_norm, clip_by_value, global_norm
+from layerflow.training.schedules import Constant, Schedule
 from layerflow.training.state import NORMS, Snapshot, State
 
-# Parameters times batch size below which one BLAS thread is used.
+# Parameters times batch size below which one BLAS thread is used. On two cores with other load, one thread is faster at
+# every size up to 2.7e8, by 2.6 to 10 times from 2e6 on (`scripts/bench_step.py --break-even`). Alone on the machine
+# two threads pay for large products only, so larger steps keep the threads that BLAS is set to.
 ONE_THREAD_WORK = 1 << 24
+DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True, eq=False)
-class Trainer(Settings):
+class Trainer:
     """Trains a model by mini-batch gradient descent on a loss.
 
         trainer = lf.Trainer(model, loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.1), epochs=20)
@@ -75,8 +80,47 @@ class Trainer(Settings):
         ConfigError: an impossible setting. DataError: unusable data. DivergedError: a step produced NaN or infinity.
     """
 
-    callbacks: Sequence[Callback] = field(default=(), kw_only=True)
+    model: Gate
+    loss: Gate
+    optimizer: Optimizer
+    _: KW_ONLY
+    regularizer: Gate | Sequence[Gate] = ()
+    schedule: Schedule | None = None
+    epochs: int = 20
+    batch_size: int = 32
+    shuffle: bool = True
+    drop_last: bool = False
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    early_stopping: EarlyStopping | None = None
+    best: str | None = None
+    metrics: Sequence[str] | None = None
+    on_divergence: str = "stop"
+    seed: int = 0
+    dtype: str = "float32"
+    threads: int | None = None
+    callbacks: Sequence[Callback] = ()
     _state: State | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", *(["threads"] if self.threads is not None else [])):
+            object.__setattr__(self, name, count(self, name, getattr(self, name)))
+        for name in ("clip_norm", "clip_value"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, number(self, name, value, "(0, inf)"))
+        for name, allowed in (("on_divergence", ON_DIVERGENCE), ("dtype", DTYPES)):
+            if (value := getattr(self, name)) not in allowed:
+                raise ConfigError(f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}")
+        if isinstance(self.metrics, str) or not all(isinstance(name, str) for name in self.metrics or ()):
+            raise ConfigError(
+                f"metrics is {self.metrics!r}, expected a list of names, such as ['accuracy']; compute your own "
+                "metrics in the epoch_ended method of a Callback"
+            )
+
+    @property
+    def regularizers(self) -> tuple[Gate, ...]:
+        """The regularizers, none, one or several."""
+        return (self.regularizer,) if isinstance(self.regularizer, Gate) else tuple(self.regularizer)
 
     @property
     def state(self) -> State:
@@ -157,7 +201,7 @@ class Trainer(Settings):
         stopping = self.early_stopping
         guess = baseline(task, y, y if held_out is None else held_out[1], metric_names)
         state = State(
-            settings=self,
+            trainer=self,
             objective=objective,
             store=store,
             optimizer=copy.deepcopy(self.optimizer),
@@ -170,7 +214,7 @@ class Trainer(Settings):
             patience=Best(stopping.metric, stopping.min_delta) if stopping else None,
             threads=self.threads or (1 if store.size * batches.batch_size < ONE_THREAD_WORK else None),
         )
-        _check_watched(state)
+        state.check_watched()
         object.__setattr__(self, "_state", state)
 
     def limited_threads(self) -> AbstractContextManager[object]:
@@ -195,7 +239,7 @@ class Trainer(Settings):
             if keeps_draws:
                 state.draws = {name: g.bit_generator.state for name, g in state.generators.items()}
             try:
-                state.gather(self.train_step(x, y), y)
+                state.gather(*self.train_step(x, y), y)
             except DivergedError as error:
                 for callback in callbacks:
                     callback.step_failed(state, x, y, error)
@@ -218,24 +262,24 @@ class Trainer(Settings):
         for callback in callbacks:
             callback.epoch_ended(state, record)
 
-    def train_step(self, x: Array, y: Array) -> float:
-        """Update the parameters from one batch and return the objective before the update.
+    def train_step(self, x: Array, y: Array) -> tuple[float, float, Array]:
+        """Update the parameters from one batch; return objective, loss and scores as they were before the update.
 
         Raises:
             DivergedError: the objective or its gradient is NaN or infinite; the parameters are unchanged.
         """
-        state = self.state
-        value = float(state.objective.forward(x, y))
+        state, objective = self.state, self.state.objective
+        value = float(objective.forward(x, y))
         if not math.isfinite(value):
             raise DivergedError(explain_forward(state, x, value))
-        state.objective.backward()
+        objective.backward()
         if not is_finite(state.store.grads):
             raise DivergedError(explain_backward(state, x, value))
         if state.step + 1 == len(state.batches):
             self._measured_update(state)
         else:
             self._update(state)
-        return value
+        return value, objective.data_loss, objective.scores
 
     def _update(self, state: State) -> None:
         if self.clip_value is not None:
@@ -267,7 +311,6 @@ class Trainer(Settings):
 
     def _record(self, state: State) -> Record:
         """Return the record of the epoch; the training part was measured during the epoch, batch by batch."""
-        assert state.scores is not None and state.targets is not None
         samples, lr = state.samples, state.optimizer.lr
         record: Record = {"epoch": state.epoch + 1, "lr": lr, "train_loss": state.loss_sum / samples}
         if self.regularizers:
@@ -290,9 +333,9 @@ class Trainer(Settings):
             return x
         if isinstance(x, np.memmap):
             return Rows(x, None, lambda rows: rows.astype(self.dtype, copy=False))
-        parts = [np.shape(part) for part in x] if isinstance(x, list | tuple) and _holds_arrays(x) else []
-        if isinstance(x, dict) or len(set(parts)) > 1 or (parts and y is not None and len(parts) != len(y)):
-            given = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, dict) else f"arrays of shapes {parts}"
+        shapes = [part.shape for part in x if isinstance(part, np.ndarray)] if isinstance(x, list | tuple) else []
+        if isinstance(x, dict) or len(set(shapes)) > 1 or (shapes and y is not None and len(x) != len(y)):
+            given = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, dict) else f"a list of arrays, {shapes}"
             raise DataError(f"x is {given}; expected one array (samples, ...), since a model has one input")
         try:
             return np.asarray(x, self.dtype)
@@ -311,26 +354,3 @@ class Trainer(Settings):
             )
             return samples
         return self.batch_size
-
-
-def recorded_names(state: State) -> list[str]:
-    """Return the names of the losses and metrics that are recorded."""
-    parts = ["train"] if state.validation is None else ["train", "val"]
-    objective = ["train_objective"] if state.settings.regularizers else []
-    return objective + [f"{part}_{name}" for part in parts for name in ("loss", *state.metric_names)]
-
-
-def _check_watched(state: State) -> None:
-    """Raise `ConfigError` if a metric is watched that is not recorded."""
-    known = recorded_names(state)
-    for watched in (state.history.best, state.patience):
-        if watched and watched.metric not in known:
-            raise ConfigError(
-                f"{watched.metric!r} is not recorded in this run{did_you_mean(watched.metric, known)} "
-                f"Recorded: {', '.join(known)}"
-            )
-    copy.deepcopy(state.schedule).observe(dict.fromkeys(known, 0.0))
-
-
-def _holds_arrays(items: Sequence[Any]) -> bool:
-    return any(isinstance(item, np.ndarray) for item in items)

@@ -90,7 +90,6 @@ BROKEN: dict[str, tuple[Callable[[], str], str]] = {
     "infinity": (csv(HEADER + "1,inf,yes\n" + ROWS), "line 2 column 'b'"),
     "one class": (csv(HEADER + ROWS.replace("no", "yes")), "all 60 samples are of the one class 'yes'"),
     "too few rows": (csv(HEADER + "1,2,yes\n3,4,no\n"), "leaves a part empty"),
-    "fewer rows than a batch": (csv(HEADER + ROWS[: ROWS.index("20,")]), "use a smaller batch_size"),
     "no UTF-8": (
         lambda: Path("d.csv").write_bytes(b"a,b,y\n1,2,\xff\n") and "{type: CSV, path: d.csv, target: y}",
         "d.csv:2: not UTF-8",

@@ -393,8 +393,8 @@ def test_early_stopping_watches_any_metric_that_is_recorded(samples: Arrays) -> 
         ({"schedule": lf.ReduceOnPlateau("val_loss")}, "metric 'val_loss' is not among those measured"),
         ({"metrics": ["rmse"]}, "no metric 'rmse' for classification"),
         ({"metrics": ["f1_9"]}, "no metric of class 9"),
-        ({"metrics": "accuracy"}, r"expected a list of names: metrics=\['accuracy'\]"),
-        ({"metrics": [abs]}, "metrics contains <built-in function abs>, expected the name of a metric"),
+        ({"metrics": "accuracy"}, r"metrics is 'accuracy', expected a list of names, such as \['accuracy'\]"),
+        ({"metrics": [abs]}, r"metrics is \[<built-in function abs>\], expected a list of names"),
         ({"on_divergence": "go on"}, "on_divergence is 'go on', expected 'stop' or 'skip' or 'halve-lr'"),
         ({"threads": 0}, "threads is 0, expected a whole number of at least 1"),
     ],
@@ -410,8 +410,12 @@ def test_impossible_settings_are_told_before_the_first_step(
     ("change", "error", "message"),
     [
         (lambda x, y: (x[:-1], y), lf.DataError, "x has 299 samples but y has 300"),
-        (lambda x, y: ([x, y], y), lf.DataError, r"x is arrays of shapes \[\(300, 2\), \(300,\)\]; expected one array"),
-        (lambda x, y: ([x, x], y), lf.DataError, r"x is arrays of shapes \[\(300, 2\), \(300, 2\)\]; expected one"),
+        (
+            lambda x, y: ([x, y], y),
+            lf.DataError,
+            r"x is a list of arrays, \[\(300, 2\), \(300,\)\]; expected one array",
+        ),
+        (lambda x, y: ([x, x], y), lf.DataError, r"x is a list of arrays, \[\(300, 2\), \(300, 2\)\]; expected one"),
         (lambda x, y: ({"image": x, "meta": x}, y), lf.DataError, "x is a dict of 'image', 'meta'; expected one array"),
         (lambda x, y: ([["a", "b"]], y[:1]), lf.DataError, "x cannot be converted to float32: could not convert"),
         (lambda x, y: (x, y + 1), lf.GateError, "labels go from 0 to 2"),
@@ -424,6 +428,19 @@ def test_data_that_do_not_fit_are_told(
 ) -> None:
     with pytest.raises(error, match=message):
         trainer().fit(*change(*samples))
+
+
+def test_a_model_returns_one_row_of_scores_per_sample(samples: Arrays) -> None:
+    class EverySecond(lf.Gate):
+        def forward(self, x: Any) -> Any:
+            return x[::2]
+
+    class MeanScore(lf.Gate):
+        def forward(self, scores: Any, y: Any) -> Any:
+            return scores.mean()
+
+    with pytest.raises(lf.DataError, match=r"returns scores of shape \(16, 3\) for 32 samples; expected one row per"):
+        trainer(lf.Sequential(lf.Linear(3), EverySecond()), loss=MeanScore()).prepare(*samples)
 
 
 def test_a_diverging_training_stops_with_the_step_and_leaves_finite_weights(samples: Arrays) -> None:
