@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             if not arguments.quick:
                 findings = preflight(config, experiment.parts)
                 facts["findings"] = [vars(finding) for finding in findings]
-                code = max(code, EXIT_CHECK_FAILED * any(finding.verdict == "bad" for finding in findings))
+                code = max(code, EXIT_CHECK_FAILED * any(finding.verdict == "error" for finding in findings))
             found.append(facts)
         except Exception as error:
             if arguments.debug:
@@ -125,11 +125,11 @@ def as_text(facts: dict[str, Any]) -> str:
 
 
 def judgement(findings: list[Finding]) -> str:
-    """Return the number of findings by verdict, such as '1 bad, 2 warnings'."""
-    bad, warnings = (sum(finding.verdict == verdict for finding in findings) for verdict in ("bad", "warning"))
-    counted = [f"{bad} bad"] if bad else []
-    counted += [f"{warnings} warning{'s' if warnings > 1 else ''}"] if warnings else []
-    return ", ".join(counted) or "fine"
+    """Return the number of findings by verdict, such as '1 error, 2 warnings'."""
+    counts = [(sum(finding.verdict == verdict for finding in findings), verdict) for verdict in ("error", "warning")]
+    return (
+        ", ".join(f"{count} {verdict}{'s' * (count > 1)}" for count, verdict in counts if count) or "no problems found"
+    )
 
 
 def as_lines(finding: Finding) -> str:

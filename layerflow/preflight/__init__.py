@@ -49,7 +49,7 @@ CHECKS: tuple[Check, ...] = (
 def preflight(config: Config, parts: Parts, short: bool = False) -> list[Finding]:
     """Run all checks, or only the short ones, and return their findings in order.
 
-    A check that fails itself, because a gate raises or a step produces NaN or infinity, is a bad finding.
+    A check that fails itself, because a gate raises or a step produces NaN or infinity, is an error as well.
     """
     drawn_so_far = np.random.get_state()  # a custom gate may draw from the global generator
     found: list[Finding] = []
@@ -73,7 +73,7 @@ def _run(check: Check, context: Context) -> Finding | None:
         name = check.__name__.replace("_", " ")
         return Finding(
             name,
-            "bad",
+            "error",
             None,
             f"the check failed: {' '.join(f'{type(error).__name__}: {error}{notes}'.split())}",
             "training is likely to fail as well",

@@ -15,7 +15,7 @@ from layerflow.step import AnyStep
 from layerflow.training.objective import Objective
 from layerflow.training.trainer import Trainer
 
-Verdict = Literal["ok", "warning", "bad"]
+Verdict = Literal["ok", "warning", "error"]
 
 SAMPLE_VALUES = 1 << 20  # numbers in the sample of the training part; smaller sets are used whole
 SWEPT = 512  # samples in the sweep that activations and gradients are taken from
@@ -27,7 +27,7 @@ class Finding:
 
     Attributes:
         check: the name of the check, two or three words.
-        verdict: "ok"; "warning", which may be intended; or "bad", which will harm the training or its result.
+        verdict: "ok"; "warning", which may be intended; or "error", which will harm the training or its result.
         number: the number that the verdict is based on; None if there is none, or if it is not finite.
         evidence: what was found, with the numbers it is compared to.
         remedy: what to do about it; empty if the verdict is ok.
@@ -44,10 +44,10 @@ class Finding:
 
 
 def judge(
-    check: str, number: float | None, evidence: str, remedy: str = "", *, warn: bool = False, bad: bool = False
+    check: str, number: float | None, evidence: str, remedy: str = "", *, warn: bool = False, error: bool = False
 ) -> Finding:
-    """Return a finding whose verdict is bad, a warning, or ok; an ok one has no remedy."""
-    verdict: Verdict = "bad" if bad else "warning" if warn else "ok"
+    """Return a finding that is an error, a warning or ok; an ok one has no remedy."""
+    verdict: Verdict = "error" if error else "warning" if warn else "ok"
     finite = number if number is None or math.isfinite(number) else None
     return Finding(check, verdict, finite, evidence, "" if verdict == "ok" else remedy)
 

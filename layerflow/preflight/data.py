@@ -39,7 +39,7 @@ def duplicates(context: Context) -> Finding | None:
     if is_discrete:
         evidence += f"; its {len(known)} samples have only {len(seen)} different inputs"
     remedy = "remove repeated rows from the file before splitting it: the model is tested on samples it was trained on"
-    return judge("duplicates", share, evidence, remedy, warn=share > 0, bad=share > 0.2 and not is_discrete)
+    return judge("duplicates", share, evidence, remedy, warn=share > 0, error=share > 0.2 and not is_discrete)
 
 
 def targets(context: Context) -> Finding:
@@ -52,7 +52,7 @@ def targets(context: Context) -> Finding:
         guess = baseline("regression", y, held, ["rmse"])["rmse"]
         evidence = f"mean {y.mean():.4g}, standard deviation {spread:.3g}; always guessing the mean: rmse {guess:.4g}"
         return judge(
-            "targets", spread, evidence, "all targets are equal, so there is nothing to learn", bad=spread == 0
+            "targets", spread, evidence, "all targets are equal, so there is nothing to learn", error=spread == 0
         )
     counts = np.bincount(y, minlength=len(context.classes))
     guess = baseline("classification", y, held, ["accuracy"])["accuracy"]
@@ -62,7 +62,7 @@ def targets(context: Context) -> Finding:
         evidence += f"; no samples of {listed(missing)}"
     remedy = "use `class_weight` in the loss, add f1 to train.metrics, or collect more samples of the rare classes"
     is_uneven = bool(missing) or counts.max() > 10 * counts.min() or counts.min() < 5
-    return judge("classes", guess, evidence, remedy, warn=is_uneven, bad=int((counts > 0).sum()) == 1)
+    return judge("classes", guess, evidence, remedy, warn=is_uneven, error=int((counts > 0).sum()) == 1)
 
 
 def constant_features(context: Context) -> Finding:
@@ -83,7 +83,7 @@ def constant_features(context: Context) -> Finding:
         evidence,
         "remove them: they carry no signal",
         warn=count > 0 and not is_blank,
-        bad=count == total,
+        error=count == total,
     )
 
 
@@ -119,7 +119,7 @@ def leaking_features(context: Context) -> Finding | None:
     if is_copy:
         evidence += "; each of its values belongs to one target, so it is a copy of the target"
     remedy = "remove it, unless it is known at prediction time"
-    return judge("leaking features", best, evidence, remedy, warn=best > 0.985, bad=is_copy)
+    return judge("leaking features", best, evidence, remedy, warn=best > 0.985, error=is_copy)
 
 
 def _sizes(counts: Array) -> str:

@@ -26,7 +26,7 @@ SAMPLES, ELEMENTS = 4, 64
 
 TAKES_SCORES = (SoftmaxCE, SigmoidCE, MulticlassSVM)
 
-# The last gate, the losses it does not suit, the consequence, and whether that is bad or a warning.
+# The last gate, the losses it does not suit, the consequence, and whether that is an error or a warning.
 UNSUITED: tuple[tuple[type[Gate], tuple[type[Gate], ...], str, bool], ...] = (
     (
         Softmax,
@@ -55,10 +55,10 @@ def last_gate(context: Context) -> Finding | None:
         return None
     name, step = steps[-1]
     loss, gate = type(context.trainer.loss).__name__, type(step.gate).__name__
-    for kind, losses, consequence, is_bad in UNSUITED:
+    for kind, losses, consequence, is_error in UNSUITED:
         if isinstance(step.gate, kind) and isinstance(context.trainer.loss, losses):
             evidence = f"the model ends with {gate} ({name!r}); {loss} {consequence}"
-            return judge("last gate", None, evidence, f"remove {gate}", warn=True, bad=is_bad)
+            return judge("last gate", None, evidence, f"remove {gate}", warn=True, error=is_error)
     return judge("last gate", None, f"{gate} feeds {loss}")
 
 
@@ -69,7 +69,7 @@ def last_width(context: Context) -> Finding | None:
     width, count = int(context.swept.scores.shape[-1]), len(context.classes)
     remedy = "omit `out_features` of the last Linear; it is inferred"
     evidence = f"{width} scores for {count} classes"
-    return judge("last width", width, evidence, remedy, warn=width > count, bad=width < count)
+    return judge("last width", width, evidence, remedy, warn=width > count, error=width < count)
 
 
 def l2_given_twice(context: Context) -> Finding | None:
@@ -105,7 +105,7 @@ def samples_are_independent(context: Context) -> Finding | None:
     if (found := mixing[False]) is not None:
         name, gate, change = found
         evidence = f"changing one sample changes the output of gate {name!r} ({gate}) for others by up to {change:.2g}"
-        return judge("independence", change, evidence, remedy, bad=True)
+        return judge("independence", change, evidence, remedy, error=True)
     if (found := mixing[True]) is not None:
         name, gate, change = found
         evidence = (
@@ -142,7 +142,7 @@ def a_batch_is_its_samples(context: Context) -> Finding | None:
             difference,
             evidence,
             "a gate depends on the position of a sample in the batch, or on the batch size",
-            bad=True,
+            error=True,
         )
     if getattr(context.trainer.loss, "class_weight", None) is not None:
         return judge("batch", difference, "a batch has the scores of its samples")
@@ -178,11 +178,13 @@ def gradient_check(context: Context) -> Finding | None:
             f" ({wrong})" if wrong else ""
         )
         remedy = said[0] if said else "`lf.check_gradients(gate, x)` shows every element"
-        return judge("gradient check", worst, evidence, remedy, bad=True)
+        return judge("gradient check", worst, evidence, remedy, error=True)
     wrong = ", ".join(tensor.name for tensor in report.tensors if tensor.verdict == "wrong")
     if wrong or report.faults:
         evidence = f"the gradient of {wrong} does not agree with finite differences" if wrong else str(report.faults[0])
-        return judge("gradient check", worst, evidence, "`lf.check_gradients(model, x)` shows every element", bad=True)
+        return judge(
+            "gradient check", worst, evidence, "`lf.check_gradients(model, x)` shows every element", error=True
+        )
     evidence = f"{compared} derivatives were compared, but some could not be decided because of rounding or kinks"
     return judge("gradient check", worst, evidence, "check the gates one by one with `lf.check_gradients`", warn=True)
 

@@ -23,7 +23,7 @@ def initial_loss(context: Context) -> Finding:
     ratio = value / expected if expected > 0 else 1.0  # a custom loss may have any scale
     evidence = f"{value:.4g}; an uninformed model has {expected:.4g}, {formula}"
     if not math.isfinite(value):
-        return judge("initial loss", value, evidence, "scale the features, or use smaller initial weights", bad=True)
+        return judge("initial loss", value, evidence, "scale the features, or use smaller initial weights", error=True)
     if context.trainer.state.task == "regression":
         remedy = "the targets are far from the initial outputs; standardize the target column, or expect many epochs"
         return judge("initial loss", value, evidence, remedy, warn=ratio > 10)
@@ -32,7 +32,7 @@ def initial_loss(context: Context) -> Finding:
         return judge("initial loss", value, evidence, remedy, warn=ratio < 0.7)
     remedy = "the initial scores are too large; scale the features, or use smaller initial weights in the last gate: "
     remedy += "`init: {type: Normal, std: 0.01}`"
-    return judge("initial loss", value, evidence, remedy, warn=ratio > 2, bad=ratio > 4)
+    return judge("initial loss", value, evidence, remedy, warn=ratio > 2, error=ratio > 4)
 
 
 def regularizer_raises_the_loss(context: Context) -> Finding | None:
@@ -62,7 +62,7 @@ def regularizer_raises_the_loss(context: Context) -> Finding | None:
     evidence += f"with {FACTOR:g} times the strength the objective changes from {before:.4g} to {after:.4g}"
     if scaled and not after > before:
         remedy = "it has no effect; its strength may be 0, or the model has no parameter with decay=True"
-        return judge("regularizer", share, evidence, remedy, bad=True)
+        return judge("regularizer", share, evidence, remedy, error=True)
     remedy = "it outweighs the loss, so training will mostly shrink the weights; reduce its strength"
     return judge("regularizer", share, evidence, remedy, warn=share > loss > 0)
 
@@ -83,7 +83,7 @@ def dead_relus(context: Context) -> Finding | None:
     worst = max(shares.values())
     evidence = f"0 for all of {len(context.swept.scores)} samples: {listed(shown)}"
     remedy = "scale the features, or use `init: he` or LeakyReLU"
-    return judge("dead ReLUs", worst, evidence, remedy, warn=worst > 0.3, bad=worst > 0.9)
+    return judge("dead ReLUs", worst, evidence, remedy, warn=worst > 0.3, error=worst > 0.9)
 
 
 def saturation(context: Context) -> Finding | None:
@@ -100,7 +100,7 @@ def saturation(context: Context) -> Finding | None:
     worst = max(shares.values())
     evidence = f"saturated: {listed([f'{name!r} {share:.0%}' for name, share in shares.items()])}"
     remedy = "scale the features (`data.scale: Standard`), or use `init: xavier`"
-    return judge("saturated units", worst, evidence, remedy, warn=worst > 0.25, bad=worst > 0.9)
+    return judge("saturated units", worst, evidence, remedy, warn=worst > 0.25, error=worst > 0.9)
 
 
 def activations_by_depth(context: Context) -> Finding | None:
@@ -112,7 +112,7 @@ def activations_by_depth(context: Context) -> Finding | None:
     ratio = last / first if first else 0.0
     evidence = f"the last hidden layer has {ratio:.2g} times the activations of the first; rms {_shown(sizes)}"
     remedy = "use `init: he` before ReLU, `init: xavier` before Sigmoid and Tanh"
-    return judge("activations", ratio, evidence, remedy, warn=not 1 / 20 < ratio < 20, bad=not 1e-4 < ratio < 1e4)
+    return judge("activations", ratio, evidence, remedy, warn=not 1 / 20 < ratio < 20, error=not 1e-4 < ratio < 1e4)
 
 
 def gradients_by_depth(context: Context) -> Finding | None:
@@ -134,10 +134,10 @@ def gradients_by_depth(context: Context) -> Finding | None:
         blocked = [name for name, size in sizes if size == 0.0]
         remedy = f"no gradient reaches {listed([repr(name) for name in blocked])}: "
         remedy += "look for dead ReLUs; only the last layer may start from zeros"
-        return judge("gradients", 0.0, evidence, remedy, bad=True)
+        return judge("gradients", 0.0, evidence, remedy, error=True)
     remedy = "the first layers will learn slowly" if ratio < 1 else "gradients explode; use train.clip_norm"
     remedy += "; try `init: he` or `xavier`, ReLU instead of Sigmoid, or residual connections"
-    return judge("gradients", ratio, evidence, remedy, warn=not 1 / 50 < ratio < 50, bad=not 1e-6 < ratio < 1e6)
+    return judge("gradients", ratio, evidence, remedy, warn=not 1 / 50 < ratio < 50, error=not 1e-6 < ratio < 1e6)
 
 
 def _knowing_nothing(context: Context) -> tuple[float, str]:

@@ -38,7 +38,7 @@ def update_ratio(context: Context) -> Finding | None:
         high_or_low = "high" if size > 1e-3 else "low"
         better = trainer.state.base_lr * 1e-3 / size
         remedy = f"lr {trainer.state.base_lr:g} seems too {high_or_low}; about {better:.0e} would give 0.001"
-    return judge("update size", size, evidence, remedy, warn=not 1e-5 < size < 0.2, bad=peak > 1)
+    return judge("update size", size, evidence, remedy, warn=not 1e-5 < size < 0.2, error=peak > 1)
 
 
 def a_few_samples_can_be_learned(context: Context) -> Finding | None:
@@ -62,8 +62,8 @@ def a_few_samples_can_be_learned(context: Context) -> Finding | None:
             remedy = f"{type(optimizer).__name__} with lr {optimizer.lr:g} does not fit them; try other learning rates"
             return judge("overfitting a few", left, evidence, remedy, warn=True)
     evidence += ", and Adam does no better"
-    remedy = "fix what is bad above first; then check the last gate, and that targets belong to their samples"
-    return judge("overfitting a few", left, evidence, remedy, bad=True)
+    remedy = "fix the errors above first; then check the last gate, and that targets belong to their samples"
+    return judge("overfitting a few", left, evidence, remedy, error=True)
 
 
 def _fit(trainer: Trainer, optimizer: Optimizer, x: Array, y: Array) -> tuple[float, int]:

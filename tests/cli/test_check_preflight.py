@@ -37,7 +37,7 @@ def test_check_fails_when_something_is_bad(folder: Path, layerflow_command: Comm
     (facts,) = json.loads(done.out)
     found = {finding["check"]: finding for finding in facts["findings"]}
     assert found["feature scale"]["verdict"] == "warning"
-    assert found["initial loss"]["verdict"] == "bad"
+    assert found["initial loss"]["verdict"] == "error"
     assert found["initial loss"]["number"] > 4 * np.log(3)
     assert found["initial loss"]["remedy"]
 
@@ -59,7 +59,7 @@ def test_the_worst_of_several_configurations_decides(folder: Path, layerflow_com
 def test_train_says_what_is_not_as_it_should_be_on_one_line_each(folder: Path, layerflow_command: Command) -> None:
     done = layerflow_command("train", "iris.yaml", UNSCALED)
     assert done.code == 0
-    warnings = [line for line in done.err.splitlines() if line.startswith(("iris: warning: ", "iris: bad: "))]
+    warnings = [line for line in done.err.splitlines() if line.startswith(("iris: warning: ", "iris: error: "))]
     assert any(
         line.startswith("iris: warning: feature scale: rms ") and line.endswith("data.scale: Standard")
         for line in warnings
@@ -71,7 +71,7 @@ def test_train_says_what_is_not_as_it_should_be_on_one_line_each(folder: Path, l
 def test_train_can_go_without_it(folder: Path, layerflow_command: Command, word: str) -> None:
     err = layerflow_command("train", "iris.yaml", UNSCALED, word).err
     assert "warning: " not in err
-    assert "bad: " not in err
+    assert "error: " not in err
 
 
 def test_the_preflight_changes_no_bit_of_the_training(

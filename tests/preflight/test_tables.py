@@ -50,9 +50,9 @@ def test_blank_pixels_are_counted_and_no_more(table_context: Make, rng, sound) -
 @pytest.mark.parametrize(
     ("column", "verdict"),
     [
-        (lambda yes, rng: yes.astype(int), "bad"),
-        (lambda yes, rng: np.where(yes, 17.5, -2.0), "bad"),
-        (lambda yes, rng: np.where(yes, "won", "lost"), "bad"),
+        (lambda yes, rng: yes.astype(int), "error"),
+        (lambda yes, rng: np.where(yes, 17.5, -2.0), "error"),
+        (lambda yes, rng: np.where(yes, "won", "lost"), "error"),
         (lambda yes, rng: yes + 0.1 * rng.standard_normal(len(yes)), "warning"),
         (lambda yes, rng: yes + 0.4 * rng.standard_normal(len(yes)), "ok"),
         (lambda yes, rng: rng.permutation(len(yes)), "ok"),
@@ -70,8 +70,8 @@ def test_a_feature_that_gives_the_class_away_is_named(table_context: Make, rng, 
 @pytest.mark.parametrize(
     ("column", "verdict"),
     [
-        (lambda y, rng: 3 * y - 1, "bad"),
-        (lambda y, rng: np.exp(y), "bad"),
+        (lambda y, rng: 3 * y - 1, "error"),
+        (lambda y, rng: np.exp(y), "error"),
         (lambda y, rng: y + 0.05 * rng.standard_normal(len(y)), "warning"),
         (lambda y, rng: y + 0.5 * rng.standard_normal(len(y)), "ok"),
     ],
@@ -86,7 +86,7 @@ def test_a_feature_that_gives_the_number_away_is_named(table_context: Make, rng,
 def test_repeated_rows_in_training_and_test_part_are_counted_with_their_lines(table_context: Make, sound) -> None:
     twice = {name: column[:100] * 2 for name, column in sound.items()}
     finding = data.duplicates(table_context(twice))
-    assert finding.verdict == "bad"
+    assert finding.verdict == "error"
     assert finding.number == pytest.approx(0.8, abs=0.2)
     assert ": lines " in finding.evidence
     few = {name: column[:2] + column for name, column in sound.items()}
@@ -110,7 +110,7 @@ def test_rare_classes_are_told_with_the_baseline(table_context: Make, sound) -> 
 
 def test_constant_targets_are_nothing_to_learn(table_context: Make, rng) -> None:
     table = {"a": list(rng.standard_normal(60)), "b": list(rng.standard_normal(60)), "y": [2.5] * 60}
-    assert data.targets(table_context(table, *REGRESSION)).verdict == "bad"
+    assert data.targets(table_context(table, *REGRESSION)).verdict == "error"
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(0.0, "ok"), (100.0, "warning")])
