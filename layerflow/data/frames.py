@@ -150,6 +150,8 @@ def _number(cell: Any, name: str, row: int) -> float:
 
 def _text(cell: Any, known: Container[str]) -> str:
     """Return a category as in the training data; pandas turns a column of integers with gaps into floats."""
+    if isinstance(cell, bytes):
+        cell = cell.decode("utf-8", "replace")
     text = "" if _is_missing(cell) else str(cell).strip()
     is_whole = isinstance(cell, float | np.floating) and float(cell).is_integer()
     return str(int(cell)) if is_whole and text not in known else text

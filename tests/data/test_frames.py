@@ -29,6 +29,9 @@ FRAMES: dict[str, Callable[[dict[str, list[Any]]], Any]] = {
     "pyarrow": pa.table,
     "dict of lists": dict,
     "dict of arrays": lambda columns: {name: np.array(column) for name, column in columns.items()},
+    "structured array of bytes": lambda columns: np.array(
+        list(zip(*columns.values(), strict=True)), [("town", "S9"), ("rooms", "i4"), ("area", "f8")]
+    ),
     "structured array": lambda columns: np.array(
         list(zip(*columns.values(), strict=True)), [("town", "U9"), ("rooms", "i4"), ("area", "f8")]
     ),
@@ -47,8 +50,9 @@ def houses(tmp_path: Path) -> Preprocessing:
 def test_columns_are_matched_by_name_and_categories_are_encoded(houses: Preprocessing, make: Any) -> None:
     np.testing.assert_array_equal(samples(make(COLUMNS), houses, fill_missing=False), X)
     turned = dict(reversed(COLUMNS.items()))
-    if make is not FRAMES["structured array"]:
-        np.testing.assert_array_equal(samples(make(turned), houses, fill_missing=False), X)
+    if isinstance(make(COLUMNS), np.ndarray):
+        return
+    np.testing.assert_array_equal(samples(make(turned), houses, fill_missing=False), X)
 
 
 @pytest.mark.parametrize(
