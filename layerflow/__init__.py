@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from layerflow.config.saved import load_model
     from layerflow.gates import *  # noqa: F403
     from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
-    from layerflow.training.callback import Callback
+    from layerflow.training.callbacks import Callback
     from layerflow.training.history import EarlyStopping, History
     from layerflow.training.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
     from layerflow.training.schedules import (
@@ -88,7 +88,7 @@ _LATER = {
     "layerflow.config.saved": ("load_model",),
     "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),
     "layerflow.training.history": ("EarlyStopping", "History"),
-    "layerflow.training.callback": ("Callback",),
+    "layerflow.training.callbacks": ("Callback",),
     "layerflow.training.optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),
     "layerflow.training.schedules": (
         "Constant", "Cosine", "Exponential", "MultiStep", "ReduceOnPlateau", "Schedule", "Step", "Warmup",

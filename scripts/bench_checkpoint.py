@@ -16,14 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from layerflow.config import load_config
 from layerflow.config.experiment import Experiment
 from layerflow.training.archive import pack
-from layerflow.training.callback import Callback
+from layerflow.training.callbacks import Callback
 from layerflow.training.checkpointer import Checkpointer
-from layerflow.training.snapshot import capture
+from layerflow.training.state import State
 
 
 class Probe(Callback):
@@ -35,25 +34,25 @@ class Probe(Callback):
         self.holding_up: list[float] = []
         self.until_written: list[float] = []
 
-    def training_started(self, trainer: Any) -> None:
+    def training_started(self, state: State) -> None:
         """Make the folder."""
-        self.checkpointer.training_started(trainer)
+        self.checkpointer.training_started(state)
         self.started = time.perf_counter()
 
-    def step_ended(self, trainer: Any) -> None:
+    def step_ended(self, state: State) -> None:
         """Save, where it is the turn."""
-        kind, is_middle = trainer.epoch % 3, trainer.step == len(trainer.batches) // 2
+        kind, is_middle = state.epoch % 3, state.step == len(state.batches) // 2
         if kind == 2 or (kind == 1 and is_middle):
             started = time.perf_counter()
-            self.checkpointer.save(trainer)
+            self.checkpointer.save(state)
             if kind == 1:
                 self.holding_up.append(time.perf_counter() - started)
 
-    def epoch_ended(self, trainer: Any, record: dict[str, float]) -> None:
+    def epoch_ended(self, state: State, record: dict[str, float]) -> None:
         """Note how long the epoch took; what it left to be written belongs to it."""
         self.checkpointer.wait()
         now = time.perf_counter()
-        kind = (trainer.epoch - 1) % 3
+        kind = (state.epoch - 1) % 3
         self.epochs[kind].append(now - self.started)
         if kind == 1:
             self.until_written.append(self.checkpointer.cost)
@@ -70,11 +69,10 @@ def main() -> None:
     experiment = Experiment(load_config(arguments.config, [f"train.epochs={arguments.epochs}"]))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         probe = Probe(Path(folder))
-        experiment.trainer.callbacks = [probe]
-        experiment.fit()
+        experiment.fit(callbacks=[probe])
         size = (Path(folder) / "checkpoints" / "last.npz").stat().st_size
         plain, one, every = (1e3 * statistics.median(times) for times in probe.epochs)
-        steps = len(experiment.trainer.batches)
+        steps = len(experiment.trainer.state.batches)
 
         def line(name: str, milliseconds: float) -> None:
             print(f"{name:<46}{milliseconds:8.2f} ms  {100 * milliseconds / plain:6.1f} % of an epoch")
@@ -86,14 +84,14 @@ def main() -> None:
         line("  each of these", (every - plain) / steps)
         line("one checkpoint, holding up the training", 1e3 * statistics.median(probe.holding_up))
         line("one checkpoint, until it is on the disk", 1e3 * statistics.median(probe.until_written))
-        for name, milliseconds in parts(experiment.trainer, Path(folder)).items():
+        for name, milliseconds in parts(experiment.trainer.state, Path(folder)).items():
             line(f"  {name}", milliseconds)
 
 
-def parts(trainer: Any, folder: Path) -> dict[str, float]:
+def parts(training: State, folder: Path) -> dict[str, float]:
     """Return the median milliseconds of what a checkpoint consists of, for a state in the middle of an epoch."""
-    trainer.step = 1
-    state = capture(trainer)
+    training.step = 1
+    state = training.capture()
     chunks = pack(state.facts, state.arrays)
     content = b"".join(chunks)
 
@@ -111,7 +109,7 @@ def parts(trainer: Any, folder: Path) -> dict[str, float]:
 
     written = median(lambda: write(False))
     return {
-        "taking the state": median(lambda: capture(trainer)),
+        "taking the state": median(training.capture),
         "packing, with CRC-32 and SHA-256": median(lambda: pack(state.facts, state.arrays)),
         "  of this SHA-256": median(lambda: hashlib.sha256(content).digest()),
         "writing and renaming": written,

@@ -1,10 +1,10 @@
-"""Make the data sets in data/ again from the copies that scikit-learn bundles.
+"""Create the data sets in data/ from the copies that scikit-learn bundles.
 
     python scripts/make_data.py            # writes data/*.csv and data/*.csv.gz (needs scikit-learn)
-    python scripts/make_data.py --check    # compares the files with the checksums in data/README.md (needs nothing)
+    python scripts/make_data.py --check    # compares the files with the checksums in data/README.md (needs no packages)
 
-The files come out the same to the byte: numbers are written in their shortest form, gzip headers carry no time.
-(Another implementation of zlib may compress digits.csv.gz to other bytes of the same content.)
+The files are reproducible byte for byte: numbers are written in their shortest form, gzip headers contain no time.
+(Another implementation of zlib may compress digits.csv.gz to different bytes with the same content.)
 """
 
 import argparse
@@ -38,16 +38,16 @@ def clean(name: str) -> str:
 
 
 def classified(bunch: Any, target: str) -> bytes:
-    """Return the table of a set with named classes."""
+    """Return the table of a data set with named classes."""
     return table(map(clean, bunch.feature_names), target, bunch.data, bunch.target_names[bunch.target])
 
 
 def make_sets() -> dict[str, bytes]:
-    """Return the content of every shipped file by name."""
+    """Return the contents of all shipped files by name."""
     try:
         from sklearn import datasets
     except ImportError:
-        raise SystemExit("make_data: needs scikit-learn, which bundles the sets: pip install scikit-learn") from None
+        raise SystemExit("make_data: scikit-learn is required: pip install scikit-learn") from None
     digits = datasets.load_digits()
     pixels = [f"p{row}{column}" for row in range(8) for column in range(8)]
     diabetes = datasets.load_diabetes(scaled=False)
@@ -61,7 +61,7 @@ def make_sets() -> dict[str, bytes]:
 
 
 def compressed(content: bytes) -> bytes:
-    """Return the content as gzip without a time and a name in the header."""
+    """Return the content as gzip, without a time or a name in the header."""
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as file:
         file.write(content)
@@ -69,19 +69,19 @@ def compressed(content: bytes) -> bytes:
 
 
 def documented(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 checksums that the folder's README.md states, by file name."""
+    """Return the SHA-256 checksums in README.md of the folder, by file name."""
     return dict(re.findall(r"`([\w.]+)`.*`([0-9a-f]{64})`", (folder / "README.md").read_text(encoding="utf-8")))
 
 
 def check(folder: Path) -> list[str]:
-    """Return what is wrong with the files of the folder, a line each."""
+    """Return the problems of the files in the folder, one line each."""
     wrong = []
     for name, checksum in documented(folder).items():
         if not (folder / name).is_file():
             wrong.append(f"{folder / name}: missing; run scripts/make_data.py")
         elif (found := sha256((folder / name).read_bytes())) != checksum:
             wrong.append(f"{folder / name}: SHA-256 is {found}, README.md says {checksum}; run scripts/make_data.py")
-    return wrong or ([] if documented(folder) else [f"{folder / 'README.md'}: states no checksum"])
+    return wrong or ([] if documented(folder) else [f"{folder / 'README.md'}: contains no checksums"])
 
 
 def sha256(content: bytes) -> str:
@@ -90,14 +90,14 @@ def sha256(content: bytes) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns 0, or 4 when a file differs."""
+    """Run the command; return 0, or 4 if a file differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only compare the files with the documented checksums")
+    parser.add_argument("--check", action="store_true", help="only compare the files with the checksums")
     parser.add_argument("--out", type=Path, default=DATA, help="the folder (default: data)")
     options = parser.parse_args(arguments)
     if options.check:
         wrong = check(options.out)
-        print("\n".join(wrong) or "all checksums agree", file=sys.stderr if wrong else sys.stdout)
+        print("\n".join(wrong) or "all checksums match", file=sys.stderr if wrong else sys.stdout)
         return 4 if wrong else 0
     options.out.mkdir(parents=True, exist_ok=True)
     for name, content in make_sets().items():

@@ -1,13 +1,13 @@
-"""`layerflow check`: whether configurations can be trained, and are likely to learn; nothing is written."""
+"""`layerflow check`: check configurations and their data before training; nothing is written."""
 
 import argparse
-import json
 import sys
 from typing import Any
 
 import numpy as np
 
 from layerflow.cli.options import add_command, add_config_options, load_configs
+from layerflow.cli.output import as_json
 from layerflow.config.experiment import Experiment
 from layerflow.containers import Sequential
 from layerflow.gate import Gate
@@ -29,19 +29,19 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         subparsers,
         common,
         "check",
-        "check configurations, their data and shapes, and what training is likely to make of them; write nothing",
+        "check configurations, data and shapes, and find common mistakes before training; write nothing",
         EXAMPLES,
     )
     add_config_options(parser, many=True)
     parser.add_argument(
-        "--quick", action="store_true", help="look at configuration, data and shapes alone, without the preflight"
+        "--quick", action="store_true", help="check configuration, data and shapes only, without the preflight"
     )
-    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check each configuration; one that fails doesn't keep the others from being checked."""
+    """Check each configuration, also after one that fails."""
     from layerflow.cli import EXIT_CHECK_FAILED, describe, exit_code
 
     found: list[dict[str, Any]] = []
@@ -49,11 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     for config in load_configs(arguments):
         try:
             experiment = Experiment(config)
-            facts = look_at(experiment)
+            facts = facts_of(experiment)
             if not arguments.quick:
                 findings = preflight(config, experiment.parts)
                 facts["findings"] = [vars(finding) for finding in findings]
-                code = max(code, EXIT_CHECK_FAILED * any(finding.verdict == "bad" for finding in findings))
+                code = max(code, EXIT_CHECK_FAILED * any(finding.verdict == "error" for finding in findings))
             found.append(facts)
         except Exception as error:
             if arguments.debug:
@@ -64,12 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
             print(message, file=sys.stderr)
     shown = [facts for facts in found if "error" not in facts]
     if arguments.json or shown:
-        print(json.dumps(found, indent=2) if arguments.json else "\n\n".join(map(as_text, shown)))
+        print(as_json(found) if arguments.json else "\n\n".join(map(as_text, shown)))
     return code
 
 
-def look_at(experiment: Experiment) -> dict[str, Any]:
-    """Build everything that a configuration stands for, and return what there is to know about it."""
+def facts_of(experiment: Experiment) -> dict[str, Any]:
+    """Build everything that a configuration describes, and return the facts about it."""
     experiment.prepare()
     config, parts, trainer = experiment.config, experiment.parts, experiment.trainer
     classes = parts.preprocessing.classes
@@ -85,12 +85,12 @@ def look_at(experiment: Experiment) -> dict[str, Any]:
         if classes is None
         else dict(zip(classes, np.bincount(parts.train.y, minlength=len(classes)).tolist(), strict=True)),  # type: ignore[arg-type]
         "model": one_line(experiment.model),
-        "parameters": trainer.store.values.size,
+        "parameters": trainer.state.store.values.size,
         "loss": type(experiment.loss).__name__,
         "loss_at_start": experiment.evaluate(parts.train.take(rows))["loss"],
         "optimizer": config.resolve()["optimizer"],
         "epochs": trainer.epochs,
-        "steps_per_epoch": len(trainer.batches),
+        "steps_per_epoch": len(trainer.state.batches),
         "batch_size": trainer.batch_size,
     }
 
@@ -105,7 +105,7 @@ def one_line(model: Gate) -> str:
 
 
 def as_text(facts: dict[str, Any]) -> str:
-    """Return the facts for a person to read."""
+    """Return the facts as text."""
     samples = ", ".join(f"{count:,} {name}" for name, count in facts["samples"].items())
     findings = [Finding(**values) for values in facts.get("findings", ())]
     lines = [f"{facts['config']}: {judgement(findings)}"]
@@ -125,14 +125,15 @@ def as_text(facts: dict[str, Any]) -> str:
 
 
 def judgement(findings: list[Finding]) -> str:
-    """Return the verdicts in a few words."""
-    counts = [(sum(finding.verdict == verdict for finding in findings), verdict) for verdict in ("bad", "look")]
-    words = {"bad": "bad", "look": "to look at"}
-    return ", ".join(f"{count} {words[verdict]}" for count, verdict in counts if count) or "fine"
+    """Return the number of findings by verdict, such as '1 error, 2 warnings'."""
+    counts = [(sum(finding.verdict == verdict for finding in findings), verdict) for verdict in ("error", "warning")]
+    return (
+        ", ".join(f"{count} {verdict}{'s' * (count > 1)}" for count, verdict in counts if count) or "no problems found"
+    )
 
 
 def as_lines(finding: Finding) -> str:
-    """Return a finding on one line: verdict, check, number, evidence; and what to do about it on a second one."""
+    """Return a finding on one line: verdict, check, number and evidence; and the remedy on a second line."""
     number = "" if finding.number is None else f"{finding.number:.3g}"
-    line = f"  {finding.verdict:<4}  {finding.check:<18} {number:>9}  {finding.evidence}"
-    return f"{line}\n{'':37}-> {finding.remedy}" if finding.remedy else line
+    line = f"  {finding.verdict:<7}  {finding.check:<18} {number:>9}  {finding.evidence}"
+    return f"{line}\n{'':40}-> {finding.remedy}" if finding.remedy else line

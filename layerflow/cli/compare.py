@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from layerflow.cli.options import add_command
+from layerflow.cli.output import add_output_options, check_output
 from layerflow.cli.tables import as_table
 from layerflow.errors import ConfigError
 from layerflow.report.comparison import Difference, default_metric, difference, ranked, varying_settings
@@ -34,12 +35,14 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         help="what to sort by, such as test_accuracy (default: the metric used to pick the best epoch)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="draw the curves of all runs into one picture")
+    add_output_options(parser, "draw the curves of all runs into one picture")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, print, draw."""
+    if arguments.output:
+        check_output(arguments.output, arguments.force)
     runs, skipped = read_runs(find_runs(arguments.runs))
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
@@ -55,10 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(table(first_to_last, by, varying))
         if pair:
             print(f"\n{description(pair, runs)}")
-    if arguments.out:
+    if arguments.output:
         from layerflow.report.comparison_plots import draw_runs
 
-        draw_runs(first_to_last, by, arguments.out)
+        draw_runs(first_to_last, by, arguments.output)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`layerflow eval`: how good a trained model is, on a part of its data or on other data."""
+"""`layerflow eval`: evaluate a trained model on a part of its data or on other data."""
 
 import argparse
 import json
@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from layerflow.cli.options import add_command, add_model_argument
+from layerflow.cli.output import as_json
 from layerflow.cli.tables import as_table
 from layerflow.config import Registry, load_config
 from layerflow.config.experiment import read_parts
@@ -26,23 +29,25 @@ EXAMPLES = """\
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = add_command(subparsers, common, "eval", "measure a trained model", EXAMPLES)
+    parser = add_command(subparsers, common, "eval", "evaluate a trained model", EXAMPLES)
     add_model_argument(parser)
     parser.add_argument(
         "--data", nargs="+", metavar="FILE",
-        help="other data, with targets: its file or files, and settings of their reader (delimiter=';')",
+        help="evaluate on other data with targets: its file or files, and settings of their reader (delimiter=';')",
     )  # fmt: skip
     parser.add_argument(
-        "--part", choices=("test", "validation", "train"), help="the part of the run's own data (default: test)"
+        "--part",
+        choices=("test", "validation", "train"),
+        help="the part of the run's data to evaluate on (default: test)",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Evaluate and print."""
     if arguments.data and arguments.part:
-        raise ConfigError("--part is about the run's own data, --data about other data: give one of them")
+        raise ConfigError("--part selects a part of the run's own data, --data other data: give one of them")
     registry = Registry.builtin(arguments.imports)
     saved = SavedModel.load(arguments.model, registry)
     if arguments.data:
@@ -51,45 +56,44 @@ def run(arguments: argparse.Namespace) -> int:
         part = arguments.part or "test"
         data = part_of_run(saved, part, registry)
     result = measure(saved, data, part)
-    print(json.dumps(result, indent=2) if arguments.json else as_text(result))
+    print(as_json(result) if arguments.json else as_text(result))
     return 0
 
 
 def part_of_run(saved: SavedModel, part: str, registry: Registry) -> Dataset:
     """Read a part of the data that the run was configured with."""
     if saved.config_file is None:
-        raise ConfigError(
-            f"{saved.path}: no config.yaml lies beside it, which says where its data are: name some with --data"
-        )
+        raise ConfigError(f"{saved.path}: no config.yaml next to it, so its data is unknown; give data with --data")
     parts = read_parts(load_config(saved.config_file, registry=registry))
     data: Dataset | None = getattr(parts, part)
     if data is None:
         raise ConfigError(
-            f"{saved.config_file}: this run has no {part} part; choose another with --part, or other data with --data"
+            f"{saved.config_file}: this run has no {part} part; choose another one with --part, or use --data"
         )
     warn_if_changed(saved.path.with_name("run.json"), parts.train.checksum)
     return data
 
 
 def warn_if_changed(run_file: Path, checksum: str) -> None:
-    """Say when the data are no longer those of the training, so that samples may have moved between the parts."""
+    """Warn if the data has changed since the training, so that samples may have moved between the parts."""
     try:
         trained_on = json.loads(run_file.read_text())["data"]["checksum"]
     except (OSError, ValueError, KeyError, TypeError):
         return
     if trained_on != checksum:
         print(
-            "warning: the data changed since the training, so this part may hold samples that were trained on",
+            "warning: the data has changed since the training, so this part may contain training samples",
             file=sys.stderr,
         )
 
 
 def measure(saved: SavedModel, data: Dataset, part: str | None) -> dict[str, Any]:
-    """Return loss, metrics, baseline, and for a classification what is known of each class."""
+    """Return loss, metrics and baseline, and for a classification the measures of each class."""
     assert data.y is not None
-    scores = saved.scores(data.x)
+    scores = saved.scores(data)
     result: dict[str, Any] = {"model": str(saved.path), "data": data.name, "part": part, "samples": len(data)}
-    result |= {"metrics": saved.evaluate(scores, data.y), "baseline": saved.baseline(data.y)}
+    with np.errstate(all="ignore"):  # a metric that overflows is infinite, or null in JSON
+        result |= {"metrics": saved.evaluate(scores, data.y), "baseline": saved.baseline(data.y)}
     if saved.classes is not None:
         confusion = confusion_matrix(data.y, predicted_labels(scores), len(saved.classes))
         measures = zip(saved.classes, confusion.sum(axis=1), *precision_recall_f1(confusion), strict=True)
@@ -102,7 +106,7 @@ def measure(saved: SavedModel, data: Dataset, part: str | None) -> dict[str, Any
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """Return a result for a person to read."""
+    """Return a result as text."""
     part = f"the {result['part']} part of " if result["part"] else ""
     text = [f"{result['model']} on {part}{result['data']}, {result['samples']:,} samples", ""]
     rows = [("", "model", "baseline")]

@@ -184,11 +184,11 @@ def _model(file: str, overrides: list[str], arguments: argparse.Namespace) -> Ro
     experiment = Experiment(load_config(file, overrides, Registry.builtin(arguments.imports)))
     experiment.prepare()
     trainer = experiment.trainer
-    for x, y in _batches(trainer.batches, arguments.after):
+    for x, y in _batches(trainer.state.batches, arguments.after):
         trainer.train_step(x, y)
-    x, y = next(trainer.batches.epoch(0))
+    x, y = next(trainer.state.batches.epoch(0))
     after = f" after {arguments.after} steps" if arguments.after else ""
-    row = _checked(f"{experiment.config.name}{after}", [(trainer.objective, (x, y))], arguments)
+    row = _checked(f"{experiment.config.name}{after}", [(trainer.state.objective, (x, y))], arguments)
     for report in row.reports:
         report.gate = f"{file}{after}: {type(experiment.loss).__name__} on one batch of {len(x)}"
     return row

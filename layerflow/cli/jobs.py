@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from layerflow.training.progress import MESSAGES
+from layerflow.training.callbacks import MESSAGES
 
 # Read by BLAS when NumPy is imported: processes that share the cores must not each start a thread per core.
 ONE_THREAD = dict.fromkeys(

@@ -8,9 +8,9 @@ import numpy as np
 from layerflow.cli.running import Result, prepared
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
+from layerflow.training.callbacks import make_progress
 from layerflow.training.evaluation import predict_scores
 from layerflow.training.metrics import accuracy, r2
-from layerflow.training.progress import make_progress
 
 FITTED = {"classification": 1.0, "regression": 0.99}  # accuracy, and R^2
 
@@ -27,20 +27,20 @@ def overfit(config: Config, count: int, quiet: bool) -> Result:
     experiment.prepare()
     start = experiment.evaluate(experiment.parts.train)["loss"]
     progress = None if quiet else make_progress(config.name)
-    experiment.trainer.callbacks = [progress] if progress else []
     try:
-        history = experiment.fit()
+        history = experiment.fit(callbacks=[progress] if progress else [])
     finally:
         if progress:
             progress.close()
     trainer = experiment.trainer
     end = experiment.evaluate(experiment.parts.train)["loss"]
-    measure = accuracy if trainer.task == "classification" else r2
+    measure = accuracy if trainer.state.task == "classification" else r2
     reached = measure(predict_scores(experiment.model, x, config.dtype), np.asarray(y))
-    is_fitted = reached >= FITTED[trainer.task]
+    is_fitted = reached >= FITTED[trainer.state.task]
     verdict = "can fit" if is_fitted else "does not fit"
     print(
-        f"{config.name}: the model ({trainer.store.size:,} parameters) {verdict} {len(trainer.batches)} batch(es), "
+        f"{config.name}: the model ({trainer.state.store.size:,} parameters) {verdict} "
+        f"{len(trainer.state.batches)} batch(es), "
         f"{len(x)} samples: after {len(history)} epochs the loss went from {start:.4g} to {end:.4g}, "
         f"{measure.__name__} {reached:.4f}",
         file=sys.stderr,
@@ -64,8 +64,6 @@ def overfit(config: Config, count: int, quiet: bool) -> Result:
 def on_first_batches(experiment: Experiment, count: int) -> Experiment:
     """Return a training of the same beginning on its first batches: no held-back parts, no stopping, no shuffling."""
     trainer, parts = experiment.trainer, experiment.parts
-    rows = trainer.batches.order(0)[: count * trainer.batch_size]
-    first = Experiment(experiment.config, replace(parts, train=parts.train.take(rows), validation=None, test=None))
-    first.trainer.early_stopping = first.trainer.best = None
-    first.trainer.shuffle = first.trainer.drop_last = False
-    return first
+    rows = trainer.state.batches.order(0)[: count * trainer.state.batches.batch_size]
+    first = replace(parts, train=parts.train.take(rows), validation=None, test=None)
+    return Experiment(experiment.config, first, early_stopping=None, best=None, shuffle=False, drop_last=False)

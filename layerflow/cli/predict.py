@@ -1,24 +1,22 @@
-"""`layerflow predict`: what a trained model says of new data."""
+"""`layerflow predict`: apply a trained model to new data."""
 
 import argparse
 import csv
 import io
-import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from layerflow.cli.options import add_command, add_model_argument
+from layerflow.cli.output import add_output_options, as_json, check_output, write_output
 from layerflow.config import Registry
 from layerflow.config.new_data import reader_for
 from layerflow.config.saved import SavedModel
 from layerflow.data import Dataset
 from layerflow.errors import ConfigError
 from layerflow.training.evaluation import class_probabilities
-from layerflow.training.storage import write_atomically
 
 EXAMPLES = """\
   layerflow predict runs/iris/001 new.csv
@@ -35,22 +33,25 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument(
         "data", nargs="+", metavar="DATA",
-        help="the file (no targets needed), then settings of its reader (delimiter=';')",
+        help="the data file (targets are not needed), then settings of its reader (delimiter=';')",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write (default: standard output)")
+    add_output_options(parser, "write the predictions to this file (default: standard output)")
     parser.add_argument(
-        "--format", choices=("csv", "jsonl"), help="the default follows from FILE's name, and is csv otherwise"
+        "--format", choices=("csv", "jsonl"), help="format of the output (default: by the ending of FILE, else csv)"
     )
     parser.add_argument(
-        "--probabilities", action="store_true", help="the probability of every class, not only of the predicted one"
+        "--probabilities",
+        action="store_true",
+        help="write the probability of every class, not only of the predicted one",
     )
     parser.set_defaults(run=run, words="data")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict and write."""
-    if arguments.output is not None and not arguments.output.absolute().parent.is_dir():
-        raise ConfigError(f"{arguments.output}: {arguments.output.parent} is no folder; choose another place with -o")
+    inputs = [*arguments.data, *arguments.imports, arguments.model, arguments.model / "model.npz"]
+    if arguments.output is not None:
+        check_output(arguments.output, arguments.force, inputs)
     registry = Registry.builtin(arguments.imports)
     saved = SavedModel.load(arguments.model, registry)
     data = reader_for(arguments.data, saved.reader, registry).read(need_target=False, like=saved.preprocessing)
@@ -59,22 +60,18 @@ def run(arguments: argparse.Namespace) -> int:
     predicted = rows(saved, data, arguments.probabilities)
     is_lines = (arguments.format or (arguments.output.suffix if arguments.output else "")).endswith("jsonl")
     text = as_json_lines(predicted) if is_lines else as_csv(predicted)
-    if arguments.output is None:
-        sys.stdout.write(text)
-        return 0
-    write_atomically(arguments.output, lambda file: file.write(text.encode()))
-    print(f"{arguments.output}: {len(data)} predictions", file=sys.stderr)
+    write_output(text, arguments.output, arguments.force, inputs, f"{len(data):,} predictions")
     return 0
 
 
 def rows(saved: SavedModel, data: Dataset, all_probabilities: bool) -> Iterator[Row]:
-    """Yield one row per sample: where it stands in its file, what is predicted, how probable that is."""
-    scores = saved.scores(data.x)
+    """Yield one row per sample: its line or row number, the prediction and its probability."""
+    scores = saved.scores(data)
     predicted = saved.decide(scores)
     probabilities = None if saved.classes is None else class_probabilities(saved.loss, scores)
     if all_probabilities and probabilities is None:
         raise ConfigError(
-            f"--probabilities: the scores of {type(saved.loss).__name__} are none; SoftmaxCE and SigmoidCE define them"
+            f"--probabilities: {type(saved.loss).__name__} does not define probabilities; SoftmaxCE and SigmoidCE do"
         )
     place, places = ("row", np.arange(len(data))) if data.lines is None else ("line", data.lines)
     for sample, number in enumerate(places.tolist()):
@@ -93,14 +90,14 @@ def rows(saved: SavedModel, data: Dataset, all_probabilities: bool) -> Iterator[
 
 
 def _values(predicted: Any) -> Row:
-    """Return the value of a regression, or its several values by number."""
+    """Return the prediction of a regression, or its predictions by number."""
     if np.ndim(predicted) == 0:
         return {"prediction": plain(predicted)}
     return {f"prediction_{index}": plain(value) for index, value in enumerate(np.ravel(predicted))}
 
 
 def plain(value: Any) -> float:
-    """Return a number with the digits that it has in its own precision, and no more."""
+    """Return a number with the digits of its own precision, and no more."""
     return float(str(value))
 
 
@@ -117,4 +114,4 @@ def as_csv(predicted: Iterator[Row]) -> str:
 
 def as_json_lines(predicted: Iterator[Row]) -> str:
     """Return the rows as JSON lines."""
-    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in predicted)
+    return "".join(f"{as_json(row, indent=None)}\n" for row in predicted)

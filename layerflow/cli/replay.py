@@ -13,7 +13,6 @@ from layerflow.cli.tables import as_table
 from layerflow.errors import DivergedError
 from layerflow.training.divergence import extent
 from layerflow.training.failed_step import load_failed_step
-from layerflow.training.snapshot import restore
 
 EXAMPLES = """\
 examples:
@@ -38,19 +37,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Restore the state before the step, take it, and print what each gate computed."""
     snapshot, x, y, message = load_failed_step(arguments.folder)
     trainer = prepared(stored_config(arguments.folder, arguments.imports)).trainer
-    restore(trainer, snapshot)
-    trainer.optimizer.lr = trainer.schedule.lr(trainer.base_lr, trainer.epoch, trainer.epochs) * trainer.lr_factor
-    print(
-        f"epoch {trainer.epoch + 1}, step {trainer.step + 1}, learning rate {trainer.optimizer.lr:g}; "
-        f"batch: {extent(x)}\n"
-    )
+    state = trainer.state
+    state.restore(snapshot)
+    print(f"epoch {state.epoch + 1}, step {state.step + 1}, learning rate {state.optimizer.lr:g}; batch: {extent(x)}\n")
     outcome = "this time all stayed finite: the gates, or the machine, are not the same as then"
     with np.errstate(all="ignore"):
         try:
             trainer.train_step(x, y)
         except DivergedError as error:
             outcome = str(error)
-    print(table(trainer.objective))
+    print(table(state.objective))
     print(f"\n{outcome}")
     if outcome.splitlines()[0] != message.splitlines()[0]:
         print(f"\nthen it was said:\n{message}")

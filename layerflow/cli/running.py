@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from layerflow.cli.run_facts import data_facts, facts_of, read_run, resumption, versions_of
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
+from layerflow.training.callbacks import make_progress
 from layerflow.training.checkpoint import FOLDER, LAST, Checkpoint, find_checkpoint
 from layerflow.training.checkpointer import Checkpointer
 from layerflow.training.data_watch import DataWatch
@@ -20,7 +22,6 @@ from layerflow.training.history import History
 from layerflow.training.lock import locked
 from layerflow.training.metrics import baseline
 from layerflow.training.model_file import save_model
-from layerflow.training.progress import make_progress
 from layerflow.training.resume import differences, judged
 from layerflow.training.run_folder import CONFIG, Recorder, create_run_folder
 from layerflow.training.signals import Signals
@@ -39,6 +40,7 @@ class Options:
         imports: the files with a person's own types.
         pictures: whether the pictures of the report are also written as SVG files.
         preflight: whether to look, before a new training, for what is likely to spoil it.
+        threads: the number of BLAS threads, as `Trainer` takes it.
     """
 
     out: Path = Path("runs")
@@ -49,6 +51,7 @@ class Options:
     imports: tuple[str, ...] = ()
     pictures: bool = True
     preflight: bool = True
+    threads: int | None = None
 
 
 @dataclass
@@ -67,7 +70,7 @@ class Result:
 
 def train(config: Config, options: Options) -> Result:
     """Train one configuration and write its run folder."""
-    experiment = prepared(config)
+    experiment = prepared(config, **chosen(options))
     if options.preflight:
         warn(experiment)
     folder = create_run_folder(options.out, options.name or config.name)
@@ -89,8 +92,8 @@ def resume(config: Config, folder: Path, options: Options) -> Result:
         checkpoint = newest_checkpoint(folder)
         if checkpoint is None:
             print(f"{config.name}: {folder} has no checkpoint yet; it starts from the beginning", file=sys.stderr)
-            return Run(prepared(config), folder, options).carry_out()
-        experiment = prepared(config)
+            return Run(prepared(config, **chosen(options, folder)), folder, options).carry_out()
+        experiment = prepared(config, **chosen(options, folder))
         changes = [
             judged(difference, experiment.trainer, checkpoint.snapshot, folder)
             for difference in differences(checkpoint.run, facts_of(experiment, folder))
@@ -105,11 +108,26 @@ def resume(config: Config, folder: Path, options: Options) -> Result:
         return Run(experiment, folder, options, checkpoint, [str(change) for change in changes]).carry_out()
 
 
-def prepared(config: Config) -> Experiment:
+def chosen(options: Options, folder: Path | None = None) -> dict[str, Any]:
+    """Return the settings of the trainer that the command line gives, or that the run in `folder` had."""
+    earlier = read_run(folder) if folder else {}
+    before = earlier.get("on_divergence")
+    on_divergence = options.on_divergence or (before if before in ON_DIVERGENCE else "stop")
+    return {"on_divergence": on_divergence, "threads": options.threads or earlier.get("threads")}
+
+
+def prepared(config: Config, **settings: Any) -> Experiment:
     """Read the data and build everything, so that nothing is written for a run that cannot be."""
-    experiment = Experiment(config)
+    experiment = Experiment(config, **settings)
     for note in experiment.parts.train.notes:
         print(f"{config.name}: {note}", file=sys.stderr)
+    wanted, batch_size = config.train.batch_size, experiment.trainer.batch_size
+    if batch_size < wanted:
+        print(
+            f"{config.name}: batch_size is {wanted}, but there are only {batch_size} training samples; "
+            f"using batches of {batch_size}",
+            file=sys.stderr,
+        )
     experiment.prepare()
     return experiment
 
@@ -156,8 +174,6 @@ class Run:
         config, trainer = experiment.config, experiment.trainer
         earlier = read_run(folder)
         facts = facts_of(experiment, folder)
-        before = earlier.get("on_divergence")
-        trainer.on_divergence = options.on_divergence or (before if before in ON_DIVERGENCE else "stop")
         resumed = [*earlier.get("resumed", ()), *([resumption(checkpoint, changes)] if checkpoint else ())]
         self.recorder = Recorder(
             folder,
@@ -166,6 +182,7 @@ class Run:
                 "seed": config.seed,
                 "data": data_facts(experiment),
                 "on_divergence": trainer.on_divergence,
+                "threads": trainer.state.threads,
                 "imports": list(options.imports),
                 **({"resumed": resumed} if resumed else {}),
             },
@@ -180,18 +197,18 @@ class Run:
 
     def carry_out(self) -> Result:
         """Train, save the model, measure it on the held-back test part, and draw."""
-        config, trainer = self.experiment.config, self.experiment.trainer
+        config = self.experiment.config
         text = config.to_yaml(self.folder)
         write_atomically(self.folder / CONFIG, lambda file: file.write(text.encode()))
         self.recorder.write("running")
         watch = DataWatch(self.experiment.parts.train.x, *([v.x] if (v := self.experiment.parts.validation) else []))
-        trainer.callbacks = [self.recorder, self.failed_steps, self.checkpointer]
-        trainer.callbacks += [self.progress] if self.progress else []
-        trainer.callbacks.append(watch)  # immediately before the next read
+        progress = [self.progress] if self.progress else []
+        # `watch` is last: immediately before the next read
+        callbacks = [self.recorder, self.failed_steps, self.checkpointer, *progress, watch]
         with self.signals:
             try:
                 try:
-                    history = self.experiment.fit(self.checkpoint.snapshot if self.checkpoint else None)
+                    history = self.experiment.fit(self.checkpoint.snapshot if self.checkpoint else None, callbacks)
                 finally:
                     if self.progress:
                         self.progress.close()
@@ -228,7 +245,7 @@ class Run:
         if parts.test is not None:
             result.test = experiment.evaluate(parts.test)
             assert parts.train.y is not None and parts.test.y is not None
-            result.baseline = baseline(trainer.task, parts.train.y, parts.test.y, trainer.metric_names)
+            result.baseline = baseline(trainer.state.task, parts.train.y, parts.test.y, trainer.state.metric_names)
         result.seconds = sum(record["seconds"] for record in history.records)
         best = history.best
         self.recorder.write(

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
             {
                 "config": config.source,
                 "gates": gates_of(experiment.model),
-                "parameters": experiment.trainer.store.values.size,
+                "parameters": experiment.trainer.state.store.values.size,
             }
         )
     print(json.dumps(facts, indent=2) if arguments.json else "\n\n".join(tables))

@@ -67,6 +67,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="learn the first N batches by heart, to see whether the model can; write nothing",
     )
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="BLAS threads (default: 1 for small steps, else as BLAS is set)"
+    )
     parser.add_argument("--no-preflight", action="store_true", help="don't look for likely mistakes before training")
     parser.add_argument("--no-pictures", action="store_true", help="write no SVG files; report.html shows the same")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no preflight")
@@ -88,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out, arguments.name, arguments.quiet,
         arguments.on_divergence, arguments.allow_change, tuple(arguments.imports),
         pictures=not arguments.no_pictures, preflight=not (arguments.no_preflight or arguments.quiet),
+        threads=arguments.threads,
     )  # fmt: skip
     results: list[Result] = []
     for config, folder in runs:
@@ -150,12 +154,10 @@ def try_out(config: Config) -> Result:
     """Build everything, run one batch forwards and backwards, and write nothing."""
     experiment = Experiment(config)
     experiment.prepare()
-    x, y = next(experiment.trainer.batches.epoch(0))
+    x, y = next(experiment.trainer.state.batches.epoch(0))
     with np.errstate(all="ignore"):  # whatever leaves the finite numbers is found, and named
-        experiment.trainer.train_step(x, y)
-    print(
-        f"{config.name}: one batch of {len(x)} gives loss {experiment.trainer.objective.data_loss:.4g}", file=sys.stderr
-    )
+        _, loss, _ = experiment.trainer.train_step(x, y)
+    print(f"{config.name}: one batch of {len(x)} gives loss {loss:.4g}", file=sys.stderr)
     return Result(config.name, "checked")
 
 

@@ -13,11 +13,12 @@ from layerflow.cli.run_facts import read_run, stored_config, versions_of
 from layerflow.cli.running import prepared
 from layerflow.errors import DataError, DivergedError
 from layerflow.parameter import Array
-from layerflow.training.callback import Callback
+from layerflow.training.callbacks import Callback
 from layerflow.training.checkpoint import FOLDER, find_checkpoint
 from layerflow.training.environment import changed, environment
 from layerflow.training.history import Record
 from layerflow.training.run_folder import METRICS, read_losses
+from layerflow.training.state import State
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 3
 EXAMPLES = """\
@@ -50,16 +51,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise DataError(f"{folder}: nothing is recorded yet that could be compared")
     for line in differences_at_the_start(folder):
         print(f"{config.name}: {line}", file=sys.stderr)
-    experiment = prepared(config)
     said = read_run(folder)
+    experiment = prepared(config, on_divergence=said.get("on_divergence", "stop"), threads=said.get("threads"))
     recorded, checksum = said.get("data", {}).get("checksum"), experiment.parts.train.checksum
     if recorded != checksum:
         print(f"{config.name}: the data are others: {recorded} then, {checksum} now", file=sys.stderr)
-    experiment.trainer.on_divergence = said.get("on_divergence", "stop")
     comparison = Comparison(losses[:steps], records)
-    experiment.trainer.callbacks = [comparison]
     try:
-        experiment.fit()
+        experiment.fit(callbacks=[comparison])
     except Finished:
         pass
     except DivergedError as error:
@@ -88,30 +87,30 @@ class Comparison(Callback):
         self.steps = self.epochs = 0
         self.difference = ""
 
-    def step_ended(self, trainer: Any) -> None:
+    def step_ended(self, state: State) -> None:
         """Compare when this is the last recorded step; those before are compared at the end of their epoch."""
-        done = trainer.epoch * len(trainer.batches) + trainer.step
-        if done == len(self.losses) and trainer.step < len(trainer.batches):
-            self._compare_losses(trainer, trainer.epoch)
+        done = state.epoch * len(state.batches) + state.step
+        if done == len(self.losses) and state.step < len(state.batches):
+            self._compare_losses(state, state.epoch)
             raise Finished
 
-    def epoch_ended(self, trainer: Any, record: Record) -> None:
+    def epoch_ended(self, state: State, record: Record) -> None:
         """Compare the losses of the epoch's steps, then its record; an epoch begun anew has shown the last try only."""
-        self._compare_losses(trainer, trainer.epoch - 1)
-        if trainer.epoch <= len(self.records):
-            before = self.records[trainer.epoch - 1]
+        self._compare_losses(state, state.epoch - 1)
+        if state.epoch <= len(self.records):
+            before = self.records[state.epoch - 1]
             for name, value in record.items():
                 if name != "seconds" and not _same(before.get(name, None), value):
                     self._stop(
-                        f"{name} of epoch {trainer.epoch} was {before.get(name, 'not recorded')!r}, is now {value!r}"
+                        f"{name} of epoch {state.epoch} was {before.get(name, 'not recorded')!r}, is now {value!r}"
                     )
         self.epochs += 1
         if self.steps >= len(self.losses):
             raise Finished
 
-    def _compare_losses(self, trainer: Any, epoch: int) -> None:
-        start = epoch * len(trainer.batches)
-        for step, now in enumerate(trainer.losses[: len(self.losses) - start], start=1):
+    def _compare_losses(self, state: State, epoch: int) -> None:
+        start = epoch * len(state.batches)
+        for step, now in enumerate(state.losses[: len(self.losses) - start], start=1):
             before = float(self.losses[start + step - 1])
             if not _same(before, now):
                 self._stop(f"the loss of epoch {epoch + 1}, step {step} was {before!r}, is now {now!r}")

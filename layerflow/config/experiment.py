@@ -1,5 +1,6 @@
 """A configuration brought to life: its data, its model and its trainer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,9 @@ from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
-from layerflow.training.callback import Callback
-from layerflow.training.history import EarlyStopping
-from layerflow.training.snapshot import Snapshot
+from layerflow.training.callbacks import Callback
+from layerflow.training.history import EarlyStopping, History
+from layerflow.training.state import Snapshot
 from layerflow.training.trainer import Trainer
 
 
@@ -82,10 +83,12 @@ class Experiment:
 
     Attributes:
         parts: the data.
-        loss, model, trainer: built from the configuration; the model is still without parameters.
+        loss, model, trainer: built from the configuration; the model has no parameters yet.
+
+    Further arguments replace settings of the configuration: those of `Trainer`, such as `epochs` or `callbacks`.
     """
 
-    def __init__(self, config: Config, parts: Parts | None = None, callbacks: list[Callback] | None = None) -> None:
+    def __init__(self, config: Config, parts: Parts | None = None, **settings: Any) -> None:
         self.config = config
         self.parts = parts or read_parts(config)
         self.loss = config.build_loss()
@@ -94,25 +97,23 @@ class Experiment:
         self.model = config.build_model(self.width)
         train = config.train
         stopping = train.early_stopping
-        self.trainer = Trainer(
-            self.model,
-            self.loss,
-            config.build_optimizer(),
-            regularizer=config.build_regularizers(),
-            schedule=config.build_schedule(),
-            epochs=train.epochs,
-            batch_size=train.batch_size,
-            shuffle=train.shuffle,
-            drop_last=train.drop_last,
-            clip_norm=train.clip_norm,
-            clip_value=train.clip_value,
-            early_stopping=EarlyStopping(stopping.metric, stopping.patience, stopping.min_delta) if stopping else None,
-            best=train.best,
-            metrics=train.metrics,
-            seed=config.seed,
-            dtype=config.dtype,
-            callbacks=callbacks or [],
-        )
+        configured: dict[str, Any] = {
+            "optimizer": config.build_optimizer(),
+            "regularizer": config.build_regularizers(),
+            "schedule": config.build_schedule(),
+            "epochs": train.epochs,
+            "batch_size": max(1, min(train.batch_size, len(self.parts.train))),
+            "shuffle": train.shuffle,
+            "drop_last": train.drop_last,
+            "clip_norm": train.clip_norm,
+            "clip_value": train.clip_value,
+            "early_stopping": stopping and EarlyStopping(stopping.metric, stopping.patience, stopping.min_delta),
+            "best": train.best,
+            "metrics": train.metrics,
+            "seed": config.seed,
+            "dtype": config.dtype,
+        }
+        self.trainer = Trainer(self.model, self.loss, **(configured | settings))
 
     def data(self) -> tuple[Any, Any, tuple[Any, Any] | None]:
         """Return x, y and the validation pair, as `Trainer.fit` takes them."""
@@ -124,17 +125,17 @@ class Experiment:
         """Build and check everything without taking a step; `ConfigError` when there are fewer scores than classes."""
         x, y, validation = self.data()
         self.trainer.prepare(x, y, validation)
-        *_, scores = self.model.build(np.random.default_rng(), (self.trainer.batch_size, *x.shape[1:]))
-        if self.trainer.task == "classification" and scores < self.width:
+        *_, scores = self.model.build(np.random.default_rng(), (self.trainer.state.batches.batch_size, *x.shape[1:]))
+        if self.trainer.state.task == "classification" and scores < self.width:
             given = "1 score" if scores == 1 else f"{scores} scores"
             raise ConfigError(
                 f"the model gives {given} per sample, but there are {self.width} classes; "
                 "leave `out_features` of the last Linear out: it is inferred"
             )
 
-    def fit(self, resume: Snapshot | None = None) -> Any:
+    def fit(self, resume: Snapshot | None = None, callbacks: Sequence[Callback] = ()) -> History:
         """Train, from a snapshot on if one is given, and return the history."""
-        return self.trainer.fit(*self.data(), resume=resume)
+        return self.trainer.fit(*self.data(), resume=resume, callbacks=callbacks)
 
     def evaluate(self, part: Dataset) -> dict[str, float]:
         """Return loss and metrics on a part."""
@@ -148,8 +149,8 @@ class Experiment:
             "name": self.config.name,
             "model": self.config.model.with_width(self.width).plain(),
             "loss": self.config.resolve()["loss"],
-            "metrics": self.trainer.metric_names,
-            "task": self.trainer.task,
+            "metrics": self.trainer.state.metric_names,
+            "task": self.trainer.state.task,
             "dtype": self.config.dtype,
             "preprocessing": self.parts.preprocessing.to_dict(),
             "targets": describe_targets(train.y, train.classes),

@@ -12,10 +12,9 @@ from layerflow.config.problems import Source
 from layerflow.config.registry import Factory, Registry
 from layerflow.config.signatures import signature_of
 from layerflow.data import READERS
+from layerflow.data.paths import SUPPORTED, kind_by_name
 from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError
-
-ENDINGS = {".csv": "CSV", ".tsv": "CSV", ".npz": "NPZ", ".npy": "NPY", "ubyte": "IDX", ".idx": "IDX", ".bin": "CIFAR10"}
 
 
 def without_files(reader: Element) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def reader_for(words: Sequence[str], known: dict[str, Any], registry: Registry) 
         registry: the types known.
 
     Raises:
-        ConfigError: no file, too many of them, or none whose name says what it is.
+        ConfigError: no file, too many of them, or an unsupported type of file.
     """
     files = [word for word in words if "=" not in word or Path(word).exists()]
     settings = dict(_setting(word) for word in words if word not in files)
@@ -49,18 +48,12 @@ def reader_for(words: Sequence[str], known: dict[str, Any], registry: Registry) 
     elif factory is not None and takes_files:
         described = known
     else:
-        raise ConfigError(f"{files[0]}: its name doesn't say what it is; known endings: {', '.join(ENDINGS)} (.gz too)")
+        raise ConfigError(f"{files[0]}: unsupported file type; {SUPPORTED}")
     if described["type"] == "CSV" and files[0].lower().removesuffix(".gz").endswith(".tsv"):
         described = described | {"delimiter": "\t"}
     described = described | _placed(files, factory, described["type"]) | settings
     reader: Reader = rebuild_element(described, "reader", registry, files[0])
     return reader
-
-
-def kind_by_name(file: str) -> str | None:
-    """Return the reader that a file's name speaks for."""
-    name = file.lower().removesuffix(".gz")
-    return next((kind for ending, kind in ENDINGS.items() if name.endswith(ending)), None)
 
 
 def file_arguments(reader: Factory) -> dict[str, bool]:

@@ -11,13 +11,13 @@ import numpy as np
 from layerflow.config.describing import rebuild_element, rebuild_model
 from layerflow.config.registry import Registry
 from layerflow.data import Preprocessing
+from layerflow.data.frames import samples
 from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.training.evaluation import class_probabilities, evaluate_scores, predict_scores
-from layerflow.training.metrics import baseline, find_metric
+from layerflow.training.metrics import baseline, find_metric, predicted_labels
 from layerflow.training.model_file import load_model as read_model_file
-from layerflow.training.tallies import predicted_labels
 
 MOST_TARGETS = 1 << 30
 MODEL_FILE, CONFIG_FILE = "model.npz", "config.yaml"
@@ -30,7 +30,9 @@ class SavedModel:
         saved = lf.load_model("runs/iris/001")
         saved.predict([[5.1, 3.5, 1.4, 0.2]])           # array(['setosa'], ...)
 
-    Samples are given as they stand in the data file, unscaled; a categorical column as its 0/1 columns.
+    Samples are given as in the data file, unscaled: a pandas, polars or pyarrow table, a structured array or a dict of
+    columns, matched by name, with raw categories; or an array or list in the column order of the training data, with a
+    categorical column as its 0/1 columns.
 
     Attributes:
         path: the file it was read from.
@@ -100,18 +102,18 @@ class SavedModel:
         return beside if beside.is_file() else None
 
     def scores(self, x: Any) -> Array:
-        """Return the model's outputs for samples (batch, ...), shape (batch, outputs)."""
-        rows = np.asarray(x) if isinstance(x, list | tuple) else x
-        scores = predict_scores(self.model, self.preprocessing.apply(rows, self.dtype), self.dtype)
+        """Return the model's outputs for samples (see above), shape (batch, outputs)."""
+        x = samples(x, self.preprocessing, fill_missing=self.reader.get("missing") == "mean")
+        scores = predict_scores(self.model, self.preprocessing.apply(x, self.dtype), self.dtype)
         if not (finite := np.isfinite(scores).reshape(len(scores), -1).all(axis=1)).all():
             sample = int(np.flatnonzero(~finite)[0])
             raise DataError(
-                f"{self.path}: the model's scores of sample {sample} overflow: it is far beyond the training samples"
+                f"{self.path}: the model's scores for sample {sample} overflow: it is far outside the training data"
             )
         return scores
 
     def predict(self, x: Any) -> Array:
-        """Return what is predicted for samples (batch, ...): class names, or the values of a regression."""
+        """Return the predictions for samples (see above): class names, or the values of a regression."""
         return self.decide(self.scores(x))
 
     def probabilities(self, x: Any) -> Array:

@@ -1,7 +1,7 @@
-"""Data: readers, preprocessing, splits and batches. NumPy only."""
+"""Data: readers, preprocessing, splits and batches."""
 
 from layerflow.data.arrays import NPY, NPZ
-from layerflow.data.batches import Batches
+from layerflow.data.batches import Batches, split
 from layerflow.data.csv_reader import CSV
 from layerflow.data.dataset import Dataset, Encoding
 from layerflow.data.generated import Blobs, Moons, Spiral
@@ -11,12 +11,11 @@ from layerflow.data.preprocessing import Preprocessing
 from layerflow.data.reader import Reader
 from layerflow.data.rows import Rows
 from layerflow.data.scaling import SCALERS, Divide, MinMax, Scaler, Standard
-from layerflow.data.splits import split
 
 READERS: dict[str, type[Reader]] = {
     reader.__name__: reader for reader in (CSV, NPZ, NPY, IDX, CIFAR10, Moons, Spiral, Blobs)
 }
-"""The readers by the name that a configuration uses."""
+"""The readers by their names in configurations."""
 
 __all__ = [
     "CIFAR10",

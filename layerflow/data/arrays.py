@@ -1,7 +1,10 @@
-"""The readers of NumPy's files: arrays stay on disk where they can, and are never unpickled."""
+"""Readers for NumPy files: arrays stay on disk where possible, and nothing is ever unpickled."""
 
+import lzma
 import math
+import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,6 +26,15 @@ from layerflow.errors import ConfigError, DataError, did_you_mean
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 """Shape, whether in Fortran order, and dtype."""
 
+MOST_DIMENSIONS = 32
+"""The most dimensions that every supported NumPy can hold."""
+
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, NotImplementedError, RuntimeError,
+    ValueError, OverflowError,
+)  # fmt: skip
+"""What reading a damaged archive can raise."""
+
 
 class NPY(Reader):
     """Two `.npy` files, one array each. The features are memory-mapped and may exceed memory.
@@ -30,8 +42,8 @@ class NPY(Reader):
     Args:
         x: The file with the features: (samples, features) or (samples, channels, height, width).
         y: The file with the targets: (samples,); not needed for prediction.
-        task: classification or regression. Left out, whole numbers and text mean classification, other numbers
-            regression.
+        task: classification or regression. By default integers and text mean classification, floats regression. In a
+            classification, floats must be whole numbers: 1.0 is class '1'.
     """
 
     def __init__(self, x: DataPath, y: DataPath | None = None, task: Task | None = None) -> None:
@@ -56,8 +68,8 @@ class NPZ(Reader):
         path: The file.
         x: The name of the array of features: (samples, features) or (samples, channels, height, width).
         y: The name of the array of targets: (samples,); not needed for prediction.
-        task: classification or regression. Left out, whole numbers and text mean classification, other numbers
-            regression.
+        task: classification or regression. By default integers and text mean classification, floats regression. In a
+            classification, floats must be whole numbers: 1.0 is class '1'.
     """
 
     def __init__(self, path: DataPath, x: str = "x", y: str = "y", task: Task | None = None) -> None:
@@ -76,7 +88,7 @@ class NPZ(Reader):
 
 
 def shapes(path: str) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every array of an `.npz` file, as its header says it."""
+    """Return the shape of every array in an `.npz` file, from its header."""
     found = {}
     with _open_archive(path) as archive:
         for info in archive.infolist():
@@ -92,8 +104,8 @@ def _open_archive(path: str) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path}: truncated or corrupt NPZ file ({error}); make it again") from error
+    except DAMAGE as error:
+        raise DataError(f"{path}: truncated or corrupt NPZ file ({error}); create it again") from error
 
 
 def _dataset(
@@ -110,8 +122,6 @@ def _dataset(
         raise DataError(f"{where_x}: expected real numbers as features, got dtype {x.dtype}")
     if x.ndim < 2:
         raise DataError(f"{where_x}: expected features of shape (samples, features), got shape {x.shape}")
-    if 0 in x.shape:
-        raise DataError(f"{where_x}: the array is empty, shape {x.shape}; give at least one sample and feature")
     check_finite(x, where_x)
     if target is None:
         return Dataset(x, None, None, like.classes if like else None, name, digest)
@@ -125,16 +135,14 @@ def _map_npy(path: str) -> NDArray[Any]:
     with check_file(path).open("rb") as file:
         header = _read_header(file, path)
         offset = file.tell()
-    size = _content_size(header)
+    size = _content_size(header, path)
     if (found := Path(path).stat().st_size - offset) != size:
-        raise DataError(f"{path}: the header declares {size} bytes of values, {found} found; make the file again")
+        raise DataError(f"{path}: the header declares {size} bytes of values, {found} found; create the file again")
     return _map(path, header, offset)
 
 
 def _map(path: str, header: Header, offset: int) -> NDArray[Any]:
     shape, fortran, dtype = header
-    if 0 in shape:
-        return np.empty(shape, dtype)
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
 
 
@@ -142,31 +150,36 @@ def _read_header(file: IO[bytes], where: str) -> Header:
     """Read the header of NumPy's format (NEP 1); refuse objects, which would have to be unpickled, and records."""
     try:
         version = npy.read_magic(file)
-        if version == (1, 0):
-            header: Header = npy.read_array_header_1_0(file)
-        elif version == (2, 0):
-            header = npy.read_array_header_2_0(file)
-        else:
-            raise ValueError(f"format version {version}")
-    except (ValueError, EOFError, SyntaxError, TypeError, RecursionError, tokenize.TokenError) as error:
+        with warnings.catch_warnings(action="ignore"):  # about headers that Python 2 wrote, and old names of dtypes
+            if version == (1, 0):
+                header: Header = npy.read_array_header_1_0(file)
+            elif version == (2, 0):
+                header = npy.read_array_header_2_0(file)
+            else:
+                raise ValueError(f"format version {version}")
+    except (ValueError, EOFError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
         is_legible = isinstance(error, ValueError) and "<" not in str(error)
         reason = str(error).splitlines()[0] if is_legible else "its header is damaged"
         raise DataError(f"{where}: not a valid NPY array ({reason}); write it with np.save or np.savez") from error
     shape, _, dtype = header
+    if len(shape) > MOST_DIMENSIONS:
+        raise DataError(f"{where}: declares {len(shape)} dimensions, at most {MOST_DIMENSIONS} are possible")
     if dtype.hasobject:
         raise DataError(f"{where}: holds pickled Python objects, which are never loaded; save plain numbers or text")
-    if dtype.names or any(type(length) is not int or length < 0 for length in shape):
+    if dtype.names or dtype.subdtype or any(type(length) is not int or length < 0 for length in shape):
         raise DataError(f"{where}: expected a plain array, got dtype {dtype} and shape {shape}")
     return header
 
 
-def _content_size(header: Header) -> int:
+def _content_size(header: Header, where: str) -> int:
     shape, _, dtype = header
-    return math.prod(shape) * dtype.itemsize
+    if not (size := math.prod(shape) * dtype.itemsize):
+        raise DataError(f"{where}: the array is empty, shape {shape}; give at least one sample and feature")
+    return size
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> NDArray[Any]:
-    """Return an array of the archive: mapped when it is stored as it is, read otherwise."""
+    """Return an array of the archive: memory-mapped if it is not compressed, read otherwise."""
     names = [member.removesuffix(".npy") for member in archive.namelist()]
     if name not in names:
         raise DataError(f"{path}: no array {name!r}{did_you_mean(name, names)}; it holds {listed(names)}")
@@ -176,9 +189,9 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> NDArray[Any]
         raise DataError(f"{where}: declares {info.file_size} bytes, more than its {info.compress_size} can hold")
     with archive.open(info) as file:
         header = _read_header(file, where)
-        size, found = _content_size(header), info.file_size - file.tell()
+        size, found = _content_size(header, where), info.file_size - file.tell()
         if size != found:
-            raise DataError(f"{where}: shape {header[0]} needs {size} bytes, {found} found; make the file again")
+            raise DataError(f"{where}: shape {header[0]} needs {size} bytes, {found} found; create the file again")
         if info.compress_type == zipfile.ZIP_STORED:
             offset = file.tell() + _start_of(info, path)
             while file.read(CHUNK):
@@ -190,7 +203,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> NDArray[Any]
 
 
 def _start_of(info: zipfile.ZipInfo, path: str) -> int:
-    """Return where a member's bytes start: after its local header (APPNOTE.TXT, 4.3.7)."""
+    """Return the offset of a member's bytes: after its local header (APPNOTE.TXT, 4.3.7)."""
     with Path(path).open("rb") as file:
         file.seek(info.header_offset + 26)
         lengths = file.read(4)

@@ -1,4 +1,4 @@
-"""Mini-batches in an order that can be computed again."""
+"""Splits and mini-batches: which samples go where is a pure function of seeds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,19 +9,21 @@ from numpy.typing import NDArray
 from layerflow.data.rows import Rows
 from layerflow.errors import ConfigError, DataError
 
+Indices = NDArray[np.int64]
+
 
 class Batches:
-    """The samples in mini-batches, shuffled anew in every epoch.
+    """The samples in mini-batches, shuffled again in every epoch.
 
-    The order is a pure function of (seed, epoch): an epoch can be repeated, or taken up again in its middle.
+    The order is a pure function of (seed, epoch): an epoch can be repeated, or continued from its middle.
 
     Args:
-        x: (samples, ...): an array, a memory map, or `Rows`; of a memory map only the rows of a batch are read.
+        x: (samples, ...): an array, a memory map, or `Rows`; only the rows of a batch are read from a memory map.
         y: (samples, ...): the targets.
         batch_size: Samples per batch.
-        seed: Of the shuffling, not negative.
+        seed: Seed of the shuffling, not negative.
         shuffle: False keeps the order of the data.
-        drop_last: Leave out the last batch of an epoch when it is smaller than the others.
+        drop_last: Drop the last batch of an epoch when it is smaller than the others.
 
     Raises:
         ConfigError: batch_size is not positive, or the seed is negative.
@@ -71,3 +73,57 @@ class Batches:
         for step in range(start, len(self)):
             rows = order[step * self.batch_size : (step + 1) * self.batch_size]
             yield self.x.take(rows, axis=0), self.y.take(rows, axis=0)
+
+
+def split(y: NDArray[Any], fraction: float, seed: int, stratify: bool | None = None) -> tuple[Indices, Indices]:
+    """Return (kept, held) indices of a random split, both shuffled: a pure function of the arguments.
+
+    Args:
+        y: (samples,): the targets; class indexes when stratified.
+        fraction: The fraction of the samples to hold back, between 0 and 1; rounded to whole samples.
+        seed: Seed of the shuffling.
+        stratify: Give both parts the same class proportions, as near as whole samples allow (largest remainder); a
+            class of two or more samples is in both parts, whatever the fraction. None stratifies integers only.
+
+    Raises:
+        ConfigError: The fraction is not between 0 and 1, the seed is negative, or `y` cannot be stratified.
+        DataError: A part would be empty, or there is one class only.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise ConfigError(f"the fraction to hold back must be between 0 and 1, got {fraction}")
+    if seed < 0:
+        raise ConfigError(f"the seed must not be negative, got {seed}")
+    whole = np.issubdtype(y.dtype, np.integer)
+    if stratify and not whole:
+        raise ConfigError("stratify needs classes: a regression target can only be split without it")
+    held_count = int(np.floor(fraction * len(y) + 0.5))
+    if len(y) < 2 or not 0 < held_count < len(y):
+        raise DataError(
+            f"holding back {fraction:g} of {len(y)} sample(s) leaves a part empty; give more data or another fraction"
+        )
+    order = np.random.default_rng(seed).permutation(len(y))
+    held = np.zeros(len(y), dtype=bool)
+    if stratify is False or not whole:
+        held[order[:held_count]] = True
+    else:
+        classes, codes, sizes = np.unique(y, return_inverse=True, return_counts=True)
+        if len(classes) == 1:
+            raise DataError(f"all {len(y)} samples are of one class; a stratified split needs at least two")
+        for code, count in enumerate(_apportion(sizes, held_count)):
+            held[order[codes[order] == code][:count]] = True
+    return order[~held[order]], order[held[order]]
+
+
+def _apportion(sizes: Indices, total: int) -> Indices:
+    """Return how many of each class are held back: `sizes` in proportion to `total`, by largest remainder."""
+    low, high = np.minimum(sizes - 1, 1), np.maximum(sizes - 1, 0)
+    if not high.any():
+        raise DataError("every class has one sample only; a stratified split needs two of a class: split without it")
+    total = int(np.clip(total, low.sum(), high.sum()))
+    quota = sizes * (total / sizes.sum())
+    counts: Indices = np.clip(np.floor(quota).astype(np.int64), low, high)
+    while counts.sum() < total:
+        counts[np.argmax(np.where(counts < high, quota - counts, -np.inf))] += 1
+    while counts.sum() > total:
+        counts[np.argmin(np.where(counts > low, quota - counts, np.inf))] -= 1
+    return counts

@@ -1,4 +1,4 @@
-"""What a reader returns: samples, targets, and what they mean."""
+"""What readers return: samples, targets and their meaning."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from layerflow.errors import DataError
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the columns of a table became the columns of `x`.
+    """How the columns of a table are encoded as the columns of `x`.
 
     Attributes:
-        columns: The feature columns as the file names them, in order.
-        categories: For each categorical column its categories, sorted. It became one 0/1 column per category.
+        columns: The names of the feature columns in the file, in order.
+        categories: The sorted categories of each categorical column, which becomes one 0/1 column per category.
     """
 
     columns: tuple[str, ...]
@@ -41,13 +41,13 @@ class Dataset:
     Attributes:
         x: (samples, features) or (samples, channels, height, width), of any real dtype; may be memory-mapped.
         y: (samples,): int64 class indexes, or float64 values for regression; None when read for prediction.
-        features: The names of the columns of x, where they have names.
+        features: The names of the columns of x, if they have names.
         classes: The name of each class, by index; None for regression.
-        name: What the set is called in reports.
-        checksum: 'sha256:...' of the files it was read from, or of the arrays when it was generated.
-        encoding: How a table's columns became those of x; None where there is no table.
-        notes: What the reader did that its user should see: '3 rows dropped ...'.
-        lines: (samples,): the line of the file on which each sample stands, counted from 1; None where there are none.
+        name: The name of the data set in reports.
+        checksum: 'sha256:...' of the files it was read from, or of the arrays if it was generated.
+        encoding: How the columns of a table are encoded in x; None if the data is not a table.
+        notes: What the reader did that users should know: 'dropped 3 of 50 rows ...'.
+        lines: (samples,): the line of each sample in its file, counted from 1; None if the file has no lines.
     """
 
     x: NDArray[Any] | Rows
@@ -76,8 +76,8 @@ class Dataset:
         return replace(self, x=x, y=y, lines=None if self.lines is None else self.lines.take(rows))
 
 
-def check_finite(x: NDArray[Any], where: str) -> None:
-    """Raise DataError that counts NaN and infinity in `x` and names the first, when there are any."""
+def check_finite(x: NDArray[Any] | Rows, where: str) -> None:
+    """Raise DataError if `x` contains NaN or infinity, with their number and the position of the first."""
     if not np.issubdtype(x.dtype, np.inexact):
         return
     count, first = 0, ""
@@ -92,7 +92,7 @@ def check_finite(x: NDArray[Any], where: str) -> None:
 
 
 def array_checksum(*arrays: NDArray[Any]) -> str:
-    """Return 'sha256:...' over dtype, shape and values of arrays in memory."""
+    """Return 'sha256:...' of the dtypes, shapes and values of arrays."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())

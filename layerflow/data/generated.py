@@ -1,4 +1,4 @@
-"""Data sets made from a formula and a seed, to look at and to learn on. Classes are called '0', '1', ..."""
+"""Synthetic data sets from a formula and a seed. Classes are called '0', '1', ..."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError
 
 MOST_SAMPLES = 1_000_000
-"""Points to look at and to learn on; more are a slip of the finger that would fill the memory."""
+"""The most samples; more are a typing error that would fill the memory."""
 
 
 class Moons(Reader):
@@ -18,9 +18,9 @@ class Moons(Reader):
     Class 0 is `(cos t, sin t)`, class 1 is `(1 - cos t, 1/2 - sin t)`, t evenly spaced in [0, pi]; plus Gaussian noise.
 
     Args:
-        samples: How many points there are, both moons together.
+        samples: Number of points in both moons together.
         noise: Standard deviation of the noise.
-        seed: Of the noise.
+        seed: Seed of the noise.
     """
 
     def __init__(self, samples: int = 200, noise: float = 0.1, seed: int = 0) -> None:
@@ -30,7 +30,7 @@ class Moons(Reader):
         self.seed = seed
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
-        """Make the points; see `Reader.read`."""
+        """Generate the points; see `Reader.read`."""
         y, position = _classes(self.samples, 2)
         t = np.pi * position
         x = np.where(y == 0, [np.cos(t), np.sin(t)], [1 - np.cos(t), 0.5 - np.sin(t)]).T
@@ -45,11 +45,11 @@ class Spiral(Reader):
     toy data of Stanford's course CS231n.
 
     Args:
-        samples: How many points there are, all arms together.
-        classes: How many arms there are.
+        samples: Number of points in all arms together.
+        classes: Number of arms.
         noise: Standard deviation of the angle, in radians.
-        turns: How often an arm goes around per unit of radius.
-        seed: Of the noise.
+        turns: Number of turns of an arm per unit of radius.
+        seed: Seed of the noise.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Spiral(Reader):
         self.seed = seed
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
-        """Make the points; see `Reader.read`."""
+        """Generate the points; see `Reader.read`."""
         y, position = _classes(self.samples, self.classes)
         radius = 0.1 + 0.9 * position
         noise = self.noise * np.random.default_rng(self.seed).standard_normal(self.samples)
@@ -76,11 +76,11 @@ class Blobs(Reader):
     """Gaussian clouds, one per class, around centers drawn uniformly from [-10, 10] in every feature.
 
     Args:
-        samples: How many points there are, all clouds together.
-        classes: How many clouds there are.
-        features: How many features a point has.
+        samples: Number of points in all clouds together.
+        classes: Number of clouds.
+        features: Number of features.
         noise: Standard deviation of a cloud.
-        seed: Of centers and noise.
+        seed: Seed of the centers and the noise.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Blobs(Reader):
         self.seed = seed
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
-        """Make the points; see `Reader.read`."""
+        """Generate the points; see `Reader.read`."""
         rng = np.random.default_rng(self.seed)
         centers = rng.uniform(-10, 10, (self.classes, self.features))
         y, _ = _classes(self.samples, self.classes)

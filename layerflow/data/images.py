@@ -1,4 +1,4 @@
-"""The readers of the two classic image sets' own formats. Pixels stay bytes until preprocessing."""
+"""Readers for the formats of MNIST and CIFAR-10. Pixels stay bytes until preprocessing."""
 
 import math
 from typing import Any
@@ -96,13 +96,14 @@ def _read_idx(path: str) -> NDArray[Any]:
         possible = GZIP_LARGEST_RATIO * on_disk if is_gzip(path) else on_disk - header
         if size > possible:
             raise DataError(
-                f"{path}: declares shape {shape}, {size} bytes, but the file holds at most {possible}; fetch it again"
+                f"{path}: declares shape {shape}, {size} bytes, but the file holds at most {possible}; "
+                "download it again"
             )
         if not size:
             raise DataError(f"{path}: is empty, shape {shape}; give at least one sample")
         content = read_exactly(file, size, path)
         if file.read(1):
-            raise DataError(f"{path}: has more bytes than its shape {shape} declares; fetch it again")
+            raise DataError(f"{path}: has more bytes than its shape {shape} declares; download it again")
     values = np.frombuffer(content, dtype=dtype).reshape(shape)
     return values.astype(dtype.newbyteorder("="), copy=False)
 
@@ -113,7 +114,8 @@ def _read_cifar10(path: str) -> NDArray[np.uint8]:
         content = file.read()
     if len(content) % record or not content:
         raise DataError(
-            f"{path}: {len(content)} bytes are not a whole number of CIFAR-10 records of {record} bytes; fetch it again"
+            f"{path}: {len(content)} bytes are not a whole number of CIFAR-10 records of {record} bytes; "
+            "download it again"
         )
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
     if (beyond := np.flatnonzero(records[:, 0] > 9)).size:

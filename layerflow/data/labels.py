@@ -1,4 +1,4 @@
-"""Targets: class names become indexes, numbers stay numbers."""
+"""Targets: class labels become indexes, numbers stay numbers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -12,10 +12,10 @@ from layerflow.errors import DataError, did_you_mean
 Task = Literal["classification", "regression"]
 
 Place = Callable[[int], str]
-"""Says where sample `i` stands, for messages: "iris.csv:17: column 'species'" or 'train.npz: y[16]'."""
+"""Returns the location of sample `i` for messages: "iris.csv:17: column 'species'" or 'train.npz: y[16]'."""
 
 SHOWN = 8
-"""How many names a message lists at most."""
+"""The largest number of names that a message lists."""
 
 
 def encode_labels(
@@ -23,26 +23,25 @@ def encode_labels(
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Return the class index of every label, and the class names by index.
 
-    Without `known` the names are those that occur, sorted: by value where all of them are numbers ('2' before '10',
-    and '1.0' is the same class as '1'), alphabetically otherwise. With `known` (the classes of the training data)
-    every label must be one of them.
+    A class is the text of its label, so '1', '01' and '1.0' are three classes. Without `known` the classes are the
+    different labels, sorted by value if all of them are numbers ('2' before '10'), alphabetically otherwise. With
+    `known`, the classes of the training data, every label must be one of them.
 
     Raises:
-        DataError: There is only one class, or a label is not in `known` (it is named with its place).
+        DataError: There is only one class, or a label is not in `known` (the message gives its location).
     """
     names = set(labels)
     classes = known or _sorted_classes(names)
     if len(classes) < 2:
         raise DataError(f"{place(0)}: all {len(labels)} samples are of the one class {classes[0]!r}; give at least two")
     index = {name: number for number, name in enumerate(classes)}
-    codes = {name: index.get(name, index.get(_canonical(name), -1)) for name in names}
-    y = np.fromiter((codes[label] for label in labels), dtype=np.int64, count=len(labels))
-    if (unknown := np.flatnonzero(y < 0)).size:
-        row = int(unknown[0])
-        raise DataError(
-            f"{place(row)}: class {labels[row]!r} is not one of {listed(classes)}{did_you_mean(labels[row], classes)}"
-        )
-    return y, classes
+    if unknown := names - set(index):
+        row = next(row for row, label in enumerate(labels) if label in unknown)
+        value = as_number(labels[row])
+        equal = [name for name in classes if value is not None and as_number(name) == value]
+        hint = f", did you mean {equal[0]!r}?" if equal else did_you_mean(labels[row], classes)
+        raise DataError(f"{place(row)}: class {labels[row]!r} is not one of {listed(classes)}{hint}")
+    return np.fromiter((index[label] for label in labels), dtype=np.int64, count=len(labels)), classes
 
 
 def encode_target(
@@ -50,8 +49,9 @@ def encode_target(
 ) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """Return (y, classes) for a target array of shape (samples,).
 
-    Whole numbers, booleans and strings are classes and floating-point numbers are values to regress on, unless `task`
-    says otherwise.
+    Integers, booleans and strings are class labels and floating-point numbers are values for regression, unless `task`
+    says otherwise. Strings are class names as they are. An array of numbers has no spelling, so its labels are the
+    integers it holds: True is '1', and the floats of a classification must be whole numbers, 1.0 being '1'.
 
     Raises:
         DataError: The array has another shape or dtype, holds NaN or infinity, or does not fit `task` or `known`.
@@ -65,40 +65,43 @@ def encode_target(
     check_finite(target, where)
     if task is None:
         task = "regression" if target.dtype.kind == "f" else "classification"
-    if task == "regression":
-        if target.dtype.kind in "US":
-            raise DataError(f"{where}: holds text, but the task is regression; give numbers, or classification as task")
-        return target.astype(np.float64), None
+    if task == "classification":
+        return encode_labels(_label_texts(target, where), lambda row: f"{where}[{row}]", known)
+    if target.dtype.kind in "US":
+        raise DataError(f"{where}: holds text, but the task is regression; give numbers, or classification as task")
+    return target.astype(np.float64), None
+
+
+def _label_texts(target: NDArray[Any], where: str) -> list[str]:
     if target.dtype.kind == "S":
-        target = np.char.decode(target, "utf-8", "replace")
-    if target.dtype.kind == "b":
-        target = target.astype(np.int64)
-    if target.dtype.kind == "f":
-        if (fractions := np.flatnonzero(target != np.round(target))).size:
-            row = int(fractions[0])
-            raise DataError(
-                f"{where}[{row}]: {target[row]} is no class label; give whole numbers, or regression as task"
-            )
-        target = target.astype(np.int64)
-    return encode_labels(target.astype(str).tolist(), lambda row: f"{where}[{row}]", known)
+        try:
+            target = np.char.decode(target, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: the labels are not UTF-8 ({error.reason}); save them as text") from error
+    if target.dtype.kind == "U":
+        return [str(label) for label in target.tolist()]
+    if target.dtype.kind == "f" and (fractions := np.flatnonzero(target != np.round(target))).size:
+        row = int(fractions[0])
+        raise DataError(f"{where}[{row}]: {target[row]} is no class label; give whole numbers, or regression as task")
+    return [str(int(label)) for label in target.tolist()]
 
 
 def guess_task(cells: Sequence[str]) -> Task:
-    """Say what the target cells of a table ask for.
+    """Return the task that the target cells of a table suggest.
 
-    Text is classification. Numbers are regression, except whole numbers with at most 20 different values that occur
-    at least twice on average.
+    Text is classification. Numbers are regression, except whole numbers with at most 20 different texts that occur at
+    least twice on average.
     """
-    values = {cell: as_number(cell) for cell in set(cells)}
-    if any(value is None for value in values.values()):
+    labels = set(cells)
+    numbers = [as_number(label) for label in labels]
+    if any(number is None for number in numbers):
         return "classification"
-    distinct = {value for value in values.values() if value is not None}
-    few = len(distinct) <= 20 and 2 * len(distinct) <= len(cells)
-    return "classification" if few and all(value.is_integer() for value in distinct) else "regression"
+    few = len(labels) <= 20 and 2 * len(labels) <= len(cells)
+    return "classification" if few and all(float(number or 0).is_integer() for number in numbers) else "regression"
 
 
 def as_number(text: str) -> float | None:
-    """Return the finite number that `text` spells, or None; '1_000', which Python accepts, is none."""
+    """Return the finite number that `text` spells, or None; '1_000', which Python accepts, is not a number here."""
     try:
         value = float(text)
     except ValueError:
@@ -113,13 +116,14 @@ def listed(names: Sequence[object]) -> str:
 
 
 def _sorted_classes(names: set[str]) -> tuple[str, ...]:
-    if all(as_number(name) is not None for name in names):
-        return tuple(sorted({_canonical(name) for name in names}, key=float))
-    return tuple(sorted(names))
+    if any(as_number(name) is None for name in names):
+        return tuple(sorted(names))
+    return tuple(sorted(names, key=lambda name: (_exact(name), name)))
 
 
-def _canonical(label: str) -> str:
-    value = as_number(label)
-    if value is None:
-        return label
-    return str(int(value)) if value.is_integer() else str(value)
+def _exact(text: str) -> float:
+    """Return the number that a text spells; an integer keeps all of its digits."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)

@@ -1,4 +1,4 @@
-"""Files that data comes from: opened, decompressed and hashed, every trouble told in one line."""
+"""Data files: their names, and opening, decompressing and hashing them; every error is one line."""
 
 import gzip
 import hashlib
@@ -19,16 +19,29 @@ GZIP_LARGEST_RATIO = 1032
 
 CHUNK = 1 << 20
 
+ENDINGS = {".csv": "CSV", ".tsv": "CSV", ".npz": "NPZ", ".npy": "NPY", "ubyte": "IDX", ".idx": "IDX", ".bin": "CIFAR10"}
+"""The name of the reader for each ending of a file name, without .gz."""
+
+SUPPORTED = f"supported: {', '.join(ENDINGS)}, each also with .gz"
+
+
+def kind_by_name(file: str) -> str | None:
+    """Return the name of the reader for a file, by the ending of its name; None if it is not known."""
+    name = file.lower().removesuffix(".gz")
+    return next((kind for ending, kind in ENDINGS.items() if name.endswith(ending)), None)
+
 
 def check_file(path: str) -> Path:
-    """Return `path` as a Path that is a file with content.
+    """Return `path` as a Path to a regular file that is not empty.
 
-    Raises DataError when it is missing (naming a close match), a directory, or empty.
+    Raises DataError if it is missing (with the closest name), a directory, a device, or empty.
     """
     file = Path(path)
     try:
         if file.is_dir():
             raise DataError(f"{path}: is a directory, not a file; give the path of a file in it")
+        if file.exists() and not file.is_file():
+            raise DataError(f"{path}: not a regular file; save the data to a file first")
         if not file.is_file():
             siblings = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
             raise DataError(f"{path}: no such file{did_you_mean(file.name, siblings)}")
@@ -40,33 +53,33 @@ def check_file(path: str) -> Path:
 
 
 def is_gzip(path: str) -> bool:
-    """Say whether the file starts like gzip; raises DataError when its name ends in .gz and it does not."""
+    """Return whether the file starts like gzip; raises DataError if its name ends in .gz and it does not."""
     with check_file(path).open("rb") as file:
         compressed = file.read(2) == GZIP_MAGIC
     if path.endswith(".gz") and not compressed:
-        raise DataError(f"{path}: is named .gz but is no gzip file; fetch it again, or rename it if it is uncompressed")
+        raise DataError(f"{path}: is named .gz but is no gzip file; download it again, or drop .gz from its name")
     return compressed
 
 
 @contextmanager
 def open_data(path: str) -> Iterator[BinaryIO]:
-    """Open a file for reading, through gzip when it is compressed; what goes wrong while reading is a DataError."""
+    """Open a file for reading, through gzip if it is compressed; errors while reading are DataErrors."""
     try:
         with gzip.open(path, "rb") if is_gzip(path) else check_file(path).open("rb") as file:
             yield cast(BinaryIO, file)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: truncated or corrupt gzip file ({_reason(error)}); fetch it again") from error
+        raise DataError(f"{path}: truncated or corrupt gzip file ({_reason(error)}); download it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {_reason(error)}") from error
 
 
 def read_exactly(file: IO[bytes], size: int, path: str) -> bytearray:
-    """Read `size` bytes and no more, a chunk at a time: a header that lies about the size costs no memory."""
+    """Read exactly `size` bytes, a chunk at a time, so that a header with a wrong size costs no memory."""
     content = bytearray()
     while len(content) < size:
         chunk = file.read(min(CHUNK, size - len(content)))
         if not chunk:
-            raise DataError(f"{path}: truncated: {size} bytes declared, {len(content)} found; fetch it again")
+            raise DataError(f"{path}: truncated: {size} bytes declared, {len(content)} found; download it again")
         content += chunk
     return content
 
@@ -85,7 +98,7 @@ def checksum(*paths: str) -> str:
 
 
 def set_name(path: str) -> str:
-    """Return the name of a data set: its file's, without .gz and the extension."""
+    """Return the name of a data set: that of its file, without .gz and the extension."""
     return Path(path.removesuffix(".gz")).stem
 
 

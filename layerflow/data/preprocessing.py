@@ -1,4 +1,4 @@
-"""What was learned from the training data and a model needs again for every prediction."""
+"""Preprocessing: fitted to the training data and applied before every prediction."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +17,9 @@ from layerflow.errors import DataError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The steps between what a reader returns and what the model sees: fill in missing values, then scale.
+    """The steps between a reader and the model: fill in missing values, then scale.
 
-    Fitted on the training part only; everything else (validation, test, new data) goes through the same object:
+    Fitted to the training part only; validation, test and new data go through the same object:
 
         data = reader.read()
         kept, held = split(data.y, 0.2, seed=0)
@@ -29,15 +29,15 @@ class Preprocessing:
         new = other_reader.read(need_target=False, like=preprocessing)   # the same columns, categories and classes
         x_new = preprocessing.apply(new.x)
 
-    `to_dict` gives plain values for JSON to be stored with the model, `from_dict` brings them back exactly.
+    `to_dict` returns plain values for JSON, which are stored with the model, and `from_dict` restores them exactly.
 
     Attributes:
         sample_shape: The shape of one sample.
-        features: The names of the columns of x, where they have names.
+        features: The names of the columns of x, if they have names.
         classes: The name of each class by index; None for regression.
-        encoding: How a table's columns became those of x, with the categories; None where there is no table.
-        fill: (features,): the means of a table's columns, which replace NaN; None where there is no table. A reader
-            lets NaN through only when it was told `missing: mean`.
+        encoding: How the columns of a table are encoded in x; None if the data is not a table.
+        fill: (features,): the means of the columns of a table, which replace NaN; None if the data is not a table.
+            A reader returns NaN only with `missing: mean`.
         scaler: The fitted scaler, or None.
     """
 
@@ -50,14 +50,14 @@ class Preprocessing:
 
     @property
     def task(self) -> Task:
-        """What the targets ask for."""
+        """The task that follows from the targets."""
         return "regression" if self.classes is None else "classification"
 
     @classmethod
     def fit(cls, train: Dataset, scaler: Scaler | None = None) -> Self:
-        """Learn from the training part, and fit `scaler` to it.
+        """Fit to the training part, `scaler` included.
 
-        Raises DataError when the part is empty, or a column with missing values has no value at all to fill in.
+        Raises DataError if the part is empty, or if a column has no value to fill in.
         """
         if not len(train):
             raise DataError(f"{train.name}: the training part is empty")
@@ -68,20 +68,20 @@ class Preprocessing:
             if (empty := np.flatnonzero(missing.all(axis=0))).size:
                 name = train.encoding.features[int(empty[0])]
                 raise DataError(f"{train.name}: column {name!r} has no value in the training part; leave it out")
-            with _overflow_told("their mean"):
+            with _overflow_as_data_error("their mean"):
                 fill = np.nanmean(table, axis=0) if missing.any() else table.mean(axis=0)
         fitted = cls(train.x.shape[1:], train.features, train.classes, train.encoding, fill, None)
         if scaler is not None:
             filled = train.x if fill is None else fitted.apply(train.x)
-            with _overflow_told("their range"):
+            with _overflow_as_data_error("their range"):
                 scaler = scaler.fit(filled)
         return cls(train.x.shape[1:], train.features, train.classes, train.encoding, fill, scaler)
 
     def apply(self, x: NDArray[Any] | Rows, dtype: DTypeLike = np.float64) -> NDArray[Any] | Rows:
-        """Return the samples as the model sees them, in the floating-point `dtype`.
+        """Return the samples as the model takes them, in the floating-point `dtype`.
 
-        A memory-mapped x stays on disk: its rows are treated when they are read. Raises DataError when the samples
-        have another shape than those in training.
+        A memory-mapped x stays on disk: its rows are processed when they are read. Raises DataError if the samples
+        do not have the shape of the training samples.
         """
         if x.shape[1:] != self.sample_shape:
             raise DataError(
@@ -96,7 +96,7 @@ class Preprocessing:
 
     def _in_memory(self, x: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
         result = np.empty(x.shape, dtype=dtype)
-        with _overflow_told(f"the model's {result.dtype}"):
+        with _overflow_as_data_error(f"the model's {result.dtype}"):
             for start, block in blocks(x):
                 if self.fill is not None:
                     block = np.where(np.isnan(block), self.fill, block)
@@ -104,7 +104,7 @@ class Preprocessing:
         return result
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
+        """Return everything as plain values for JSON."""
         return {
             "sample_shape": list(self.sample_shape),
             "features": None if self.features is None else list(self.features),
@@ -117,7 +117,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
-        """Return the object that `to_dict` described; raises DataError when the description is damaged."""
+        """Return the object from the result of `to_dict`; raises DataError if it is damaged."""
         try:
             categories = {column: tuple(names) for column, names in state["categories"].items()}
             described = cls(
@@ -134,7 +134,7 @@ class Preprocessing:
         return described
 
     def _check(self) -> None:
-        """Raise ValueError unless the parts fit each other."""
+        """Raise ValueError unless the parts are consistent."""
         shape = self.sample_shape
         named = self.features if self.encoding is None else self.encoding.features
         arrays = [] if self.fill is None else [self.fill]
@@ -146,11 +146,11 @@ class Preprocessing:
         fits &= self.classes is None or len(set(self.classes)) == len(self.classes) > 1
         fits &= all(np.broadcast_shapes(array.shape, shape) == shape and np.isfinite(array).all() for array in arrays)
         if not fits or (self.scaler is not None and not self.scaler.scale.all()):
-            raise ValueError("its parts do not fit each other")
+            raise ValueError("its parts are not consistent")
 
 
 @contextmanager
-def _overflow_told(what: str) -> Iterator[None]:
+def _overflow_as_data_error(what: str) -> Iterator[None]:
     try:
         with np.errstate(over="raise", invalid="raise"):
             yield

@@ -1,4 +1,4 @@
-"""What a reader is; write your own by subclassing it."""
+"""The base class of readers; subclass it to write your own."""
 
 from abc import ABC, abstractmethod
 
@@ -7,10 +7,10 @@ from layerflow.data.preprocessing import Preprocessing
 
 
 class Reader(ABC):
-    """A source of data. The constructor's signature is what a configuration can say, its docstring explains the keys.
+    """A source of data. The constructor's arguments are its keys in a configuration; its docstring explains them.
 
-    Arguments that are files are annotated `DataPath` (or `list[DataPath]`, or `DataPath | None`), so that relative
-    paths start at the configuration's folder. The first argument is the file (or files) with the features.
+    Arguments that are files are annotated `DataPath` (or `list[DataPath]`, or `DataPath | None`), so that paths are
+    relative to the folder of the configuration. The first argument is the file (or files) with the features.
     """
 
     @abstractmethod
@@ -18,9 +18,9 @@ class Reader(ABC):
         """Return the samples.
 
         Args:
-            need_target: False reads for prediction: targets are not looked at, and the result's y is None.
-            like: What was learned from the training data: the result has the same columns, categories and classes,
-                or DataError is raised. None learns them from this data.
+            need_target: False reads for prediction: targets are ignored, and y of the result is None.
+            like: The preprocessing fitted to the training data: the result has the same columns, categories and
+                classes, or DataError is raised. None finds them in this data.
 
         Raises:
             DataError: The data is missing, damaged, or does not fit.

@@ -1,4 +1,4 @@
-"""Rows of an array that may exceed memory: chosen and transformed when they are read."""
+"""Rows of an array that may exceed memory, selected and transformed when they are read."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_VALUES = 1 << 21
-"""How many values a pass over an array holds at once (16 MiB as float64)."""
+"""The number of values that a pass over an array holds at once (16 MiB as float64)."""
 
 
 class Rows:
-    """`transform(source[rows])`, computed for the rows that are asked for and never for all of them.
+    """`transform(source[rows])`, computed only for the rows that are requested.
 
     Args:
         source: An array, usually memory-mapped, of shape (samples, ...).
-        rows: The row numbers that are seen, in this order; None means all.
-        transform: What is done to rows after they are read; it keeps the sample shape. None means nothing.
+        rows: The selected row numbers, in this order; None means all.
+        transform: A function of the rows, applied after reading, which keeps the sample shape; None means none.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Rows:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """As of an array: what the rows are once they are transformed."""
+        """As of an array, after the transform."""
         return self[:0].dtype
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class Rows:
         return self[indices]
 
     def chosen(self, indices: NDArray[np.int64]) -> "Rows":
-        """Return the rows `indices` of these rows, unread."""
+        """Return the rows `indices` of these rows, without reading them."""
         return Rows(self.source, self.rows[indices], self.transform)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -64,7 +64,7 @@ class Rows:
 
 
 def blocks(x: "NDArray[Any] | Rows") -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (number of the first row, rows) over the whole of `x`, a bounded number of values at a time."""
+    """Yield (number of the first row, rows) over all of `x`, a bounded number of values at a time."""
     step = max(1, BLOCK_VALUES // max(1, int(np.prod(x.shape[1:]))))
     for start in range(0, len(x), step):
         yield start, x[start : start + step]

@@ -1,6 +1,6 @@
-"""Scaling of features: fitted on the training part only, stored with the model.
+"""Feature scaling: fitted to the training part only and stored with the model.
 
-Every scaler is the map `(x - shift) / scale`. Tables are scaled feature by feature, images channel by channel.
+Every scaler computes `(x - shift) / scale`, per feature for tables and per channel for images.
 """
 
 from typing import Any, Self
@@ -15,18 +15,18 @@ Floats = NDArray[np.float64]
 
 
 class Scaler:
-    """The map `(x - shift) / scale`; a subclass finds shift and scale in `fit`.
+    """Computes `(x - shift) / scale`; a subclass determines shift and scale in `fit`.
 
     Attributes:
         shift: Broadcasts against one sample: (features,), (channels, 1, 1) or ().
-        scale: As shift; never zero.
+        scale: Like shift; never zero.
     """
 
     shift: Floats
     scale: Floats
 
     def fit(self, x: NDArray[Any] | Rows) -> Self:
-        """Find shift and scale in the training samples `x`, shape (samples, ...), and return self."""
+        """Determine shift and scale from the training samples `x`, shape (samples, ...), and return self."""
         raise NotImplementedError
 
     def apply(self, x: NDArray[Any]) -> Floats:
@@ -34,12 +34,12 @@ class Scaler:
         return (x - self.shift) / self.scale
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fitted scaler as plain values that JSON can hold."""
+        """Return the fitted scaler as plain values for JSON."""
         return {"type": type(self).__name__, "shift": self.shift.tolist(), "scale": self.scale.tolist()}
 
     @staticmethod
     def from_dict(state: dict[str, Any]) -> "Scaler":
-        """Return the scaler that `to_dict` described; raises DataError when the description is damaged."""
+        """Return the scaler from the result of `to_dict`; raises DataError if it is damaged."""
         try:
             scaler: Scaler = object.__new__(SCALERS[state["type"]])
             scaler.shift = np.asarray(state["shift"], dtype=np.float64)
@@ -53,7 +53,7 @@ class Standard(Scaler):
     """Mean 0 and standard deviation 1 on the training part; a constant feature becomes 0."""
 
     def fit(self, x: NDArray[Any] | Rows) -> Self:
-        """Find the mean and the (population) standard deviation, in units of the range so that nothing overflows."""
+        """Compute the mean and the (population) standard deviation, in units of the range to avoid overflow."""
         low, width = _range(x)
         axes, count = _axes(x.ndim), _count(x)
         mean = sum(((block - low) / width).sum(axis=axes, keepdims=True) for _, block in blocks(x)) / count
@@ -64,10 +64,10 @@ class Standard(Scaler):
 
 
 class MinMax(Scaler):
-    """Smallest value 0 and largest 1 on the training part; a constant feature becomes 0."""
+    """Minimum 0 and maximum 1 on the training part; a constant feature becomes 0."""
 
     def fit(self, x: NDArray[Any] | Rows) -> Self:
-        """Find the smallest value and the range."""
+        """Compute the minimum and the range."""
         low, width = _range(x)
         self.shift, self.scale = low[0], width[0]
         return self
@@ -77,7 +77,7 @@ class Divide(Scaler):
     """Every value divided by the same number.
 
     Args:
-        by: The number; 255 brings pixels of bytes into [0, 1].
+        by: The number; 255 scales pixels of bytes to [0, 1].
     """
 
     def __init__(self, by: float) -> None:
@@ -86,12 +86,12 @@ class Divide(Scaler):
         self.shift, self.scale = np.zeros(()), np.asarray(by, dtype=np.float64)
 
     def fit(self, x: NDArray[Any] | Rows) -> Self:
-        """Find nothing: the number is given."""
+        """Return self: the number is given."""
         return self
 
 
 SCALERS: dict[str, type[Scaler]] = {"Standard": Standard, "MinMax": MinMax, "Divide": Divide}
-"""The scalers by the name that a configuration uses."""
+"""The scalers by their names in configurations."""
 
 
 def _axes(ndim: int) -> tuple[int, ...]:
@@ -104,7 +104,7 @@ def _count(x: NDArray[Any] | Rows) -> int:
 
 
 def _range(x: NDArray[Any] | Rows) -> tuple[Floats, Floats]:
-    """Return the smallest values and the widths of the ranges (1 where constant), with axes kept."""
+    """Return the minima and the ranges (1 where constant), with axes kept."""
     if not len(x):
         raise DataError("cannot fit a scaler to an empty set; give it training samples")
     axes = _axes(x.ndim)

@@ -1,96 +1,109 @@
-"""The lines of a CSV file: decoded, unquoted, counted."""
+"""Tables: named columns of numbers and categories, from a file or from memory, on their way to the array x."""
 
-import csv
-import io
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from layerflow.data.labels import listed
-from layerflow.data.paths import open_data
-from layerflow.errors import ConfigError, DataError, did_you_mean
+import numpy as np
+from numpy.typing import NDArray
 
-Record = tuple[int, list[str]]
-"""The number of the line on which a record starts, counted from 1, and its cells."""
+from layerflow.data.dataset import Encoding
+from layerflow.data.labels import as_number, listed
+from layerflow.errors import DataError, did_you_mean
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
+"""Cells that mean a missing number, in any case; in text columns only an empty cell is missing."""
+
+MOST_CATEGORIES = 1000
+"""A column with more categories is refused: it is an identifier, and each category costs a column of x."""
 
 
-def records(path: str, delimiter: str) -> Iterator[Record]:
-    """Yield the records of a CSV file (RFC 4180, UTF-8 with or without BOM, .gz too), the header first.
+@dataclass(frozen=True)
+class Table:
+    """The feature columns of a data set, and its targets as text.
 
-    Blank lines are skipped; every record must have as many cells as the header.
-
-    Raises:
-        DataError: The file is missing, damaged, empty or not UTF-8; a row is ragged; a column has no name or a
-            name that another one has.
+    Attributes:
+        source: The name of the file or object for messages.
+        columns: The names of the columns, in order.
+        numbers: (rows,) each: the numeric columns; NaN or infinite where a value is missing.
+        texts: The categorical columns; an empty text where a value is missing.
+        lines: The line of each row in the file; None for tables in memory.
+        target: The target of each row; empty if it was not read.
     """
-    with open_data(path) as binary:
-        text = io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
-        header: list[str] = []
-        line = 1
-        try:
-            for cells in reader:
-                if not cells or (len(cells) == 1 and len(header) != 1 and not cells[0].strip()):
-                    pass
-                elif not header:
-                    header = [cell.strip() for cell in cells]
-                    _check_header(header, f"{path}:{line}")
-                    yield line, header
-                elif len(cells) != len(header):
-                    raise DataError(
-                        f"{path}:{line}: {len(cells)} cells, but the header has {len(header)} columns; "
-                        "give every row one cell per column"
-                    )
-                else:
-                    yield line, cells
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(f"{path}:{line}: not valid CSV: {error}; check the quotes") from error
-        except UnicodeDecodeError as error:
+
+    source: str
+    columns: Sequence[str]
+    numbers: dict[str, NDArray[np.float64]]
+    texts: dict[str, list[str]]
+    lines: NDArray[np.int64] | None = None
+    target: list[str] = field(default_factory=list)
+
+    def row_name(self, row: int) -> str:
+        """Return how messages call a row."""
+        return f"row {row}" if self.lines is None else f"line {self.lines[row]}"
+
+    def place(self, row: int, column: str) -> str:
+        """Return the location of a cell for messages."""
+        at = f": row {row}" if self.lines is None else f":{self.lines[row]}"
+        return f"{self.source}{at}: column {column!r}"
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Return for each cell, (rows, columns), whether it is empty, NaN or infinite."""
+        missing = {name: ~np.isfinite(values) for name, values in self.numbers.items()}
+        missing |= {name: np.array([cell == "" for cell in cells], dtype=bool) for name, cells in self.texts.items()}
+        return np.column_stack([missing[name] for name in self.columns])
+
+    def missing_targets(self) -> NDArray[np.bool_]:
+        """Return for each target whether it is missing: empty, or among numbers not a number."""
+        cells = set(self.target)
+        absent = {cell for cell in cells if is_missing_number(cell)}
+        if any(as_number(cell) is None for cell in cells - absent):
+            absent = {""}
+        return np.array([cell in absent for cell in self.target], dtype=bool)
+
+    def take(self, rows: NDArray[np.int64]) -> "Table":
+        """Return the table of the given rows."""
+        return replace(
+            self,
+            numbers={name: values[rows] for name, values in self.numbers.items()},
+            texts={name: [cells[row] for row in rows] for name, cells in self.texts.items()},
+            lines=None if self.lines is None else self.lines[rows],
+            target=[self.target[row] for row in rows] if self.target else [],
+        )
+
+    def encoded(self, known: Encoding | None) -> tuple[NDArray[np.float64], Encoding]:
+        """Return x, with NaN for missing values, and its encoding; `known` gives the categories."""
+        categories = known.categories if known else {n: tuple(sorted(set(t) - {""})) for n, t in self.texts.items()}
+        parts = {name: np.where(np.isfinite(v), v, np.nan)[:, np.newaxis] for name, v in self.numbers.items()}
+        parts |= {name: self._one_hot(name, categories[name]) for name in self.texts}
+        return np.hstack([parts[name] for name in self.columns]), Encoding(tuple(self.columns), categories)
+
+    def _one_hot(self, name: str, categories: tuple[str, ...]) -> NDArray[np.float64]:
+        if not 0 < len(categories) <= MOST_CATEGORIES:
             raise DataError(
-                f"{path}:{_undecodable_line(path)}: not UTF-8 ({error.reason}); save it as UTF-8"
-            ) from error
-    if not header:
-        raise DataError(f"{path}: holds blank lines only; give a header line and rows")
+                f"{self.source}: column {name!r} has {len(categories)} categories, 1 to {MOST_CATEGORIES} are "
+                "possible; leave it out of `features`"
+            )
+        cells = self.texts[name]
+        code = {category: at for at, category in enumerate(categories)} | {"": -1}
+        if unknown := set(cells) - set(code):
+            row = next(row for row, category in enumerate(cells) if category in unknown)
+            raise DataError(
+                f"{self.place(row, name)}: unknown category {cells[row]!r}{did_you_mean(cells[row], categories)}; "
+                f"the training data has {listed(categories)}"
+            )
+        codes = np.array([code[category] for category in cells], dtype=np.int64)
+        hot: NDArray[np.float64] = np.eye(len(categories))[codes]
+        hot[codes < 0] = np.nan
+        return hot
 
 
-def find_column(name: str, header: list[str], path: str) -> int:
-    """Return where the column `name` stands; raises DataError with the closest name, or the likely reason."""
-    if name in header:
-        return header.index(name)
-    hint = ""
-    if len(header) == 1:
-        hint = next((f"; write `delimiter: {mark!r}`?" for mark in (";", "\t", "|", ",") if mark in header[0]), "")
-    if not hint and all(_is_number(cell) for cell in header):
-        hint = "; the first line holds numbers only: add a header line"
-    raise DataError(f"{path}: no column {name!r}{did_you_mean(name, header) or hint}; columns: {listed(header)}")
+def describe_missing(table: Table, missing: NDArray[np.bool_], names: Sequence[str]) -> str:
+    """Return how many cells of (rows, names) are missing, and the first few of them."""
+    places = [f"{table.row_name(row)} column {names[column]!r}" for row, column in np.argwhere(missing)[:3]]
+    more = ", ..." if missing.sum() > len(places) else ""
+    return f"{missing.sum():,} missing or infinite value(s): {', '.join(places)}{more}"
 
 
-def check_delimiter(delimiter: str) -> None:
-    """Raise ConfigError unless `delimiter` is one character that can separate cells."""
-    if len(delimiter) != 1 or delimiter in '"\r\n ':
-        raise ConfigError(f"CSV: 'delimiter' must be one character such as ',' or ';', got {delimiter!r}")
-
-
-def _check_header(header: list[str], where: str) -> None:
-    if "" in header:
-        raise DataError(f"{where}: column {header.index('') + 1} has no name; name every column in the header")
-    if duplicates := [name for name, count in Counter(header).items() if count > 1]:
-        raise DataError(f"{where}: duplicate column name {listed(duplicates)}; give every column its own name")
-
-
-def _undecodable_line(path: str) -> int:
-    with open_data(path) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    return 1
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def is_missing_number(cell: str) -> bool:
+    """Return whether a cell of a numeric column means that there is no number."""
+    return cell.lower() in MISSING or cell.lower().lstrip("+-") in ("nan", "inf", "infinity")

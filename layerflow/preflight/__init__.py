@@ -1,7 +1,8 @@
-"""Before training: is what the configuration describes likely to learn, and will its result mean something?
+"""The preflight: checks before training that find common mistakes in the data, the model and the settings.
 
-Each check is a function of a `Context` that returns a `Finding`, or None where it does not apply. Everything runs on
-models, optimizers and generators of its own: nothing of the caller's changes, and the same seed finds the same.
+Each check is a function that takes a `Context` and returns a `Finding`, or None if it does not apply. Checks run on
+models, optimizers and generators of their own, so the training that follows does not change, and their result depends
+on the seed alone.
 """
 
 from collections.abc import Callable
@@ -10,54 +11,53 @@ import numpy as np
 
 from layerflow.config import Config
 from layerflow.config.experiment import Parts
-from layerflow.preflight import data_parts, features, gradients, layers, samples, start, steps, structure
-from layerflow.preflight.context import Context
-from layerflow.preflight.finding import Finding
+from layerflow.preflight import data, soundness, start, steps
+from layerflow.preflight.context import Context, Finding
 
 __all__ = ["CHECKS", "SHORT", "Context", "Finding", "preflight"]
 
 Check = Callable[[Context], Finding | None]
 
 SHORT: tuple[Check, ...] = (
-    structure.last_gate,
-    structure.l2_given_twice,
-    data_parts.targets,
-    data_parts.duplicates,
-    features.constant_features,
-    features.feature_scale,
-    features.leaking_features,
-    structure.last_width,
+    soundness.last_gate,
+    soundness.l2_given_twice,
+    data.targets,
+    data.duplicates,
+    data.constant_features,
+    data.feature_scale,
+    data.leaking_features,
+    soundness.last_width,
     start.initial_loss,
-    layers.dead_relus,
-    layers.saturation,
-    layers.activations_by_depth,
-    layers.gradients_by_depth,
-    samples.samples_are_independent,
+    start.dead_relus,
+    start.saturation,
+    start.activations_by_depth,
+    start.gradients_by_depth,
+    soundness.samples_are_independent,
 )
-"""What costs no more than a few sweeps: runs before every training."""
+"""The checks that cost a few sweeps at most; they run before every training."""
 
 CHECKS: tuple[Check, ...] = (
     *SHORT,
-    samples.a_batch_is_its_samples,
+    soundness.a_batch_is_its_samples,
     start.regularizer_raises_the_loss,
     steps.update_ratio,
-    gradients.gradient_check,
+    soundness.gradient_check,
     steps.a_few_samples_can_be_learned,
 )
 
 
 def preflight(config: Config, parts: Parts, short: bool = False) -> list[Finding]:
-    """Make all checks, or the short ones, and return what they found, in their order.
+    """Run all checks, or only the short ones, and return their findings in order.
 
-    A check that cannot be made, because a gate raises or the numbers leave the finite range, is a bad finding itself.
+    A check that fails itself, because a gate raises or a step produces NaN or infinity, is an error as well.
     """
-    drawn_so_far = np.random.get_state()  # a person's own gate may draw from the global generator
+    drawn_so_far = np.random.get_state()  # a custom gate may draw from the global generator
     found: list[Finding] = []
     try:
         with np.errstate(all="ignore"):
             context = Context(config, parts)
             for check in SHORT if short else CHECKS:
-                finding = _made(check, context)
+                finding = _run(check, context)
                 if finding is not None and finding.evidence not in [other.evidence for other in found]:
                     found.append(finding)
     finally:
@@ -65,7 +65,7 @@ def preflight(config: Config, parts: Parts, short: bool = False) -> list[Finding
     return found
 
 
-def _made(check: Check, context: Context) -> Finding | None:
+def _run(check: Check, context: Context) -> Finding | None:
     try:
         return check(context)
     except Exception as error:
@@ -73,8 +73,8 @@ def _made(check: Check, context: Context) -> Finding | None:
         name = check.__name__.replace("_", " ")
         return Finding(
             name,
-            "bad",
+            "error",
             None,
-            f"cannot be looked at: {' '.join(f'{type(error).__name__}: {error}{notes}'.split())}",
-            "training may fail likewise",
+            f"the check failed: {' '.join(f'{type(error).__name__}: {error}{notes}'.split())}",
+            "training is likely to fail as well",
         )

@@ -1,7 +1,9 @@
-"""What the checks look at: a sample of the training part, and trainers of their own that start as the training will."""
+"""What checks work with: a sample of the training data, prepared trainers of their own, and findings to return."""
 
+import math
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,20 +13,57 @@ from layerflow.data import Dataset
 from layerflow.parameter import Array
 from layerflow.sweep import Step
 from layerflow.training.objective import Objective
-from layerflow.training.schedules import Constant
 from layerflow.training.trainer import Trainer
 
-SAMPLE_VALUES = 1 << 20  # numbers in the sample of the training part; small sets are looked at whole
-SWEPT = 512  # samples in the sweep whose activations and gradients are looked at
+Verdict = Literal["ok", "warning", "error"]
+
+SAMPLE_VALUES = 1 << 20  # numbers in the sample of the training part; smaller sets are used whole
+SWEPT = 512  # samples in the sweep that activations and gradients are taken from
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
+
+    Attributes:
+        check: the name of the check, two or three words.
+        verdict: "ok"; "warning", which may be intended; or "error", which will harm the training or its result.
+        number: the number that the verdict is based on; None if there is none, or if it is not finite.
+        evidence: what was found, with the numbers it is compared to.
+        remedy: what to do about it; empty if the verdict is ok.
+    """
+
+    check: str
+    verdict: Verdict
+    number: float | None
+    evidence: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.check}: {self.evidence}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+def judge(
+    check: str, number: float | None, evidence: str, remedy: str = "", *, warn: bool = False, error: bool = False
+) -> Finding:
+    """Return a finding that is an error, a warning or ok; an ok one has no remedy."""
+    verdict: Verdict = "error" if error else "warning" if warn else "ok"
+    finite = number if number is None or math.isfinite(number) else None
+    return Finding(check, verdict, finite, evidence, "" if verdict == "ok" else remedy)
+
+
+def listed(items: list[str], most: int = 5) -> str:
+    """Return the first few items, and their number if there are more."""
+    return ", ".join(items[:most]) + (f", ... ({len(items)} in all)" if len(items) > most else "")
 
 
 class Context:
-    """A configuration and its data; everything else is made anew, so that nothing of the caller's changes.
+    """A configuration and its data, which are only read, and the models that checks build from them.
 
     Attributes:
-        config, parts: the configuration and its data; both are only read.
-        sample: part of the training part, drawn with the configuration's seed; all of it when that is small.
-        x, y: the sample as the model sees it; y is (samples,).
+        config, parts: the configuration and its data.
+        sample: a random sample of the training part, by the seed of the configuration; all of it if it is small.
+        x, y: the sample after preprocessing; y is (samples,).
     """
 
     def __init__(self, config: Config, parts: Parts) -> None:
@@ -36,24 +75,25 @@ class Context:
         self.y: Array = np.asarray(y) if self.classes else np.asarray(y, config.dtype)
 
     def fresh_trainer(self, regularized: bool = True) -> Trainer:
-        """Return a prepared trainer on the sample; its model is its own, with the weights that training starts from."""
-        trainer = Experiment(self.config, self.parts).trainer
+        """Return a new trainer, prepared on the sample, whose model has the weights that training will start from."""
+        # These may need metrics that are not computed here; the learning rate stays the one in the file.
+        settings: dict[str, Any] = {"early_stopping": None, "best": None, "metrics": None, "schedule": None}
         if not regularized:
-            trainer.regularizers, trainer.optimizer.weight_decay = [], 0.0
-        # They may watch what is not measured here; without a schedule the learning rate is the one that is written.
-        trainer.early_stopping = trainer.best = trainer.metrics = None
-        trainer.fresh = trainer.optimizer, Constant()
+            optimizer = self.config.build_optimizer()
+            optimizer.weight_decay = 0.0
+            settings |= {"regularizer": (), "optimizer": optimizer}
+        trainer = Experiment(self.config, self.parts, **settings).trainer
         trainer.prepare(self.x, self.y)
         return trainer
 
     @cached_property
     def trainer(self) -> Trainer:
-        """The trainer of `swept`: the model as it starts. Whoever runs it otherwise takes a fresh one."""
+        """The trainer of `swept`. A check that runs it on other data takes a fresh one."""
         return self.fresh_trainer()
 
     @cached_property
     def swept(self) -> Objective:
-        """The objective at the start after one sweep forwards and backwards, in evaluation mode: nothing is dropped."""
+        """The objective before training, after a forward and a backward sweep in evaluation mode (without dropout)."""
         return swept(self.trainer, self.x[:SWEPT], self.y[:SWEPT])
 
     @property
@@ -63,13 +103,13 @@ class Context:
 
     @cached_property
     def table(self) -> Array:
-        """The sample before scaling, missing values filled in: (samples, features) in float64."""
+        """The sample before scaling, with missing values filled in: (samples, features) in float64."""
         fill = self.parts.preprocessing.fill
         x = np.asarray(self.sample.x, np.float64).reshape(len(self.sample), -1)
         return x if fill is None else np.where(np.isnan(x), fill, x)
 
     def feature(self, index: int) -> str:
-        """Return the name of a feature, or its position where it has none."""
+        """Return the name of a feature, or its position if it has no name."""
         names = self.parts.preprocessing.features
         if names is not None:
             return repr(names[index])
@@ -78,12 +118,12 @@ class Context:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The names of the classes; None for a regression."""
+        """The names of the classes; None for regression."""
         return self.parts.preprocessing.classes
 
 
 def drawn(part: Dataset, seed: int, at_least: int = 1) -> Dataset:
-    """Return a part if it is small, else as many random samples of it as hold a million numbers."""
+    """Return a part if it is small, else as many random samples of it as make a million numbers."""
     width = max(1, int(np.prod(part.x.shape[1:])))
     size = max(SAMPLE_VALUES // width, at_least)
     if size >= len(part):
@@ -92,8 +132,8 @@ def drawn(part: Dataset, seed: int, at_least: int = 1) -> Dataset:
 
 
 def swept(trainer: Trainer, x: Array, y: Array) -> Objective:
-    """Run a trainer's objective forwards and backwards in evaluation mode, and return it."""
-    objective = trainer.objective
+    """Return the objective of a trainer after a forward and a backward sweep in evaluation mode."""
+    objective = trainer.state.objective
     objective.training = False
     objective.forward(x, y)
     objective.backward()
@@ -102,12 +142,12 @@ def swept(trainer: Trainer, x: Array, y: Array) -> Objective:
 
 
 def model_steps(objective: Objective) -> list[tuple[str, Step]]:
-    """Return the steps of the model in an objective, by the names they have in the model."""
+    """Return the steps of the model in an objective, with their names in the model."""
     prefix = "model."
     return [(step.name.removeprefix(prefix), step) for step in objective.steps if step.name.startswith(prefix)]
 
 
 def rms(array: Any) -> float:
-    """Return sqrt(mean(a^2)), 0 for nothing."""
+    """Return the root mean square, 0 for an empty array."""
     values = np.asarray(array, np.float64)
     return float(np.sqrt(np.mean(values * values))) if values.size else 0.0

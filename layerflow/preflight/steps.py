@@ -1,25 +1,21 @@
-"""A few real steps on a copy: how far the weights move, and whether a handful of samples can be learned by heart."""
+"""A few real steps on a copy of the model: the size of the updates, and overfitting a few samples."""
 
 import numpy as np
 
 from layerflow.parameter import Array
-from layerflow.preflight.context import Context, swept
-from layerflow.preflight.finding import Finding, judge, listed
-from layerflow.training.clipping import global_norm
-from layerflow.training.metrics import r2
-from layerflow.training.optimizer import Optimizer
-from layerflow.training.optimizers import Adam
-from layerflow.training.tallies import predicted_labels
+from layerflow.preflight.context import Context, Finding, judge, listed, swept
+from layerflow.training.metrics import predicted_labels, r2
+from layerflow.training.optimizers import Adam, Optimizer, global_norm
 from layerflow.training.trainer import Trainer
 
-STEPS = 10  # of which the second half is typical: momentum has built up
-FEW = 8  # samples to be learned by heart
+STEPS = 10  # the second half is used, when momentum has built up
+FEW = 8  # samples to overfit
 MOST_STEPS = 400
-FITTED = 0.02  # of the loss of a model that knows nothing
+FITTED = 0.02  # fraction of the loss of an uninformed model
 
 
 def update_ratio(context: Context) -> Finding | None:
-    """A step changes the weights by about a thousandth of their size."""
+    """An update changes the weights by about a thousandth of their norm."""
     trainer = context.fresh_trainer()
     names = trainer.model.named_parameters()
     weights = {name: p for name, p in names.items() if p.decay and p.value.any()}
@@ -36,51 +32,50 @@ def update_ratio(context: Context) -> Finding | None:
     typical = {name: float(np.median(values[STEPS // 2 :])) for name, values in ratios.items()}
     size = max(typical.values()) if peak <= 1 else peak
     shown = listed([f"{name} {value:.1g}" for name, value in typical.items()])
-    evidence = f"a step moves a weight by {size:.1g} of its size (a rule of thumb: 0.001): {shown}"
-    remedy = "the weights don't move: is lr 0, or the gradient?"
+    evidence = f"an update changes weights by {size:.1g} of their norm (rule of thumb: 0.001): {shown}"
+    remedy = "the weights do not change; check that neither lr nor the gradient is 0"
     if size > 0:
         high_or_low = "high" if size > 1e-3 else "low"
-        better = trainer.base_lr * 1e-3 / size
-        remedy = f"lr {trainer.base_lr:g} looks too {high_or_low}; about {better:.0e} would give 0.001"
-    return judge("update size", size, evidence, remedy, look=not 1e-5 < size < 0.2, bad=peak > 1)
+        better = trainer.state.base_lr * 1e-3 / size
+        remedy = f"lr {trainer.state.base_lr:g} seems too {high_or_low}; about {better:.0e} would give 0.001"
+    return judge("update size", size, evidence, remedy, warn=not 1e-5 < size < 0.2, error=peak > 1)
 
 
 def a_few_samples_can_be_learned(context: Context) -> Finding | None:
-    """A model that cannot even learn a handful of samples by heart has a mistake in it."""
+    """The model can overfit a few samples; one that cannot has a mistake in it."""
     own = context.fresh_trainer(regularized=False)
-    if not own.store.size:
+    if not own.state.store.size:
         return None
     rows = _few(context)
     x, y = context.x[rows], context.y[rows]
-    left, steps = _fit(own, own.optimizer, x, y)
-    evidence = f"{len(rows)} samples, no dropout and no regularizer: {left:.0%} of the loss is left after {steps} steps"
+    left, steps = _fit(own, own.state.optimizer, x, y)
+    evidence = (
+        f"{len(rows)} samples without dropout and regularizer: {left:.0%} of the loss remains after {steps} steps"
+    )
     if left <= FITTED:
         return judge("overfitting a few", left, evidence)
     for lr in (1e-2, 1e-1, 1e-3):
         other_left, other_steps = _fit(context.fresh_trainer(regularized=False), Adam(lr=lr), x, y)
         if other_left <= FITTED:
             evidence += f"; Adam with lr {lr:g} needs {other_steps} steps"
-            remedy = (
-                f"{type(own.optimizer).__name__} with lr {own.base_lr:g} does not get there: try other learning rates"
-            )
-            return judge("overfitting a few", left, evidence, remedy, look=True)
-    evidence += ", and Adam gets no further"
-    remedy = (
-        "first whatever is bad above; then the last gate, and whether the targets have to do with the samples at all"
-    )
-    return judge("overfitting a few", left, evidence, remedy, bad=True)
+            optimizer = own.optimizer
+            remedy = f"{type(optimizer).__name__} with lr {optimizer.lr:g} does not fit them; try other learning rates"
+            return judge("overfitting a few", left, evidence, remedy, warn=True)
+    evidence += ", and Adam does no better"
+    remedy = "fix the errors above first; then check the last gate, and that targets belong to their samples"
+    return judge("overfitting a few", left, evidence, remedy, error=True)
 
 
 def _fit(trainer: Trainer, optimizer: Optimizer, x: Array, y: Array) -> tuple[float, int]:
-    """Train on a few samples and return which part of the loss is left, and after how many steps."""
+    """Train on a few samples and return the fraction of the loss that remains, and the number of steps."""
     objective = swept(trainer, x, y)
     start = objective.data_loss
-    if trainer.task == "regression":
+    if trainer.state.task == "regression":
         guess = np.full_like(objective.scores, y.mean())
         start = float(trainer.loss.forward(guess, y))
     left = 1.0
     for step in range(1, MOST_STEPS + 1):
-        optimizer.step(trainer.store)
+        optimizer.step(trainer.state.store)
         objective = swept(trainer, x, y)
         left = objective.data_loss / start if start else 0.0
         if not np.isfinite(left):
@@ -91,18 +86,18 @@ def _fit(trainer: Trainer, optimizer: Optimizer, x: Array, y: Array) -> tuple[fl
 
 
 def _is_fitted(trainer: Trainer, scores: Array, y: Array, left: float) -> bool:
-    """Whether targets are met; the least value of a loss of one's own need not be 0, so that it says nothing."""
+    """Return whether the targets are fitted; a custom loss may have a minimum above 0, so it does not count."""
     is_own = not type(trainer.loss).__module__.startswith("layerflow.")
-    if trainer.task == "classification":
+    if trainer.state.task == "classification":
         return (is_own or left <= FITTED) and bool((predicted_labels(scores) == y).all())
     return left <= FITTED or (is_own and scores.size == len(y) and r2(scores.ravel(), y) >= 1 - FITTED)
 
 
 def _few(context: Context) -> Array:
-    """Return the rows of a few different samples, whose targets are spread, and no more than the model has room for."""
+    """Return a few different samples with different targets, no more than the model has parameters for."""
     trainer = context.trainer
     width = max(1, int(np.prod(context.swept.scores.shape[1:])))
-    count = min(max(2, min(FEW, trainer.store.size // (4 * width))), len(context.y))
+    count = min(max(2, min(FEW, trainer.state.store.size // (4 * width))), len(context.y))
     order = np.argsort(context.y, kind="stable")
     rows = np.unique(order[np.linspace(0, len(order) - 1, count).astype(int)])
     _, first = np.unique(context.x[rows].reshape(len(rows), -1), axis=0, return_index=True)
@@ -111,10 +106,10 @@ def _few(context: Context) -> Array:
 
 
 def _batches(trainer: Trainer, count: int) -> list[tuple[Array, Array]]:
-    """Return the first batches of as many epochs as it takes."""
+    """Return the first `count` batches, over as many epochs as needed."""
     found: list[tuple[Array, Array]] = []
     epoch = 0
     while len(found) < count:
-        found += list(trainer.batches.epoch(epoch))[: count - len(found)]
+        found += list(trainer.state.batches.epoch(epoch))[: count - len(found)]
         epoch += 1
     return found

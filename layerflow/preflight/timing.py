@@ -1,4 +1,4 @@
-"""Where the time and the memory of a training go, measured on a few real steps."""
+"""Time and memory of a training, measured on a few real steps."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,24 +12,25 @@ from layerflow.config.experiment import Experiment
 from layerflow.gate import saved_in
 from layerflow.parameter import Array
 from layerflow.sweep import backward_sweep, forward_sweep
+from layerflow.training.state import State
 from layerflow.training.trainer import Trainer
 
 WARM_UP = 3
-SECONDS = 0.5  # to measure for
-FEWEST, MOST = 5, 200  # rounds
+SECONDS = 0.5  # that measuring takes, about
+FEWEST, MOST = 5, 200  # steps that are measured
 
 
 @dataclass(frozen=True)
 class GateTime:
-    """One gate of the objective: median milliseconds of its two directions, and the bytes it adds to a step.
+    """The time and memory of one gate of the objective.
 
     Attributes:
-        name, gate: its name in the objective, and how one writes it.
-        forward, backward: milliseconds.
-        share: of the whole step, loading of the batch included.
-        shape: of its output.
-        parameters: how many numbers it learns.
-        memory: bytes of its output and of what it keeps for backward, where no gate before holds them already.
+        name, gate: its name in the objective, and its repr.
+        forward, backward: median milliseconds.
+        share: its share of the step, including the time to load the batch.
+        shape: the shape of its output.
+        parameters: the number of its parameters.
+        memory: bytes of its output and of what it saves for backward, unless an earlier gate holds them already.
     """
 
     name: str
@@ -44,16 +45,16 @@ class GateTime:
 
 @dataclass(frozen=True)
 class Timing:
-    """One step of a training, and what follows for the whole of it.
+    """The time and memory of one training step, and estimates for the whole run.
 
     Attributes:
-        rounds: how many steps were measured.
-        batch_size, steps, epochs: as in the training; `steps` are those of an epoch.
-        gates: those of the objective, in the order of forward.
-        data, optimizer, step: median milliseconds of making a batch, of the update, of a whole step without the batch.
-        mean: milliseconds of a step with its batch, interruptions by other processes included: the run will meet them.
-        validation: milliseconds for the validation part, once per epoch; 0 where there is none.
-        parameter_bytes: values and gradients; optimizer_bytes: what it keeps; activation_bytes: what a step keeps.
+        rounds: the number of steps that were measured.
+        batch_size, steps, epochs: as in the training; `steps` is the number of steps per epoch.
+        gates: the gates of the objective, in the order of the forward sweep.
+        data, optimizer, step: median milliseconds to load a batch, for the update, and for a step without loading.
+        mean: mean milliseconds of a step with loading, including interruptions by other processes.
+        validation: milliseconds to evaluate the validation part, once per epoch; 0 if there is none.
+        parameter_bytes: of values and gradients; optimizer_bytes: of its state; activation_bytes: of one step.
     """
 
     rounds: int
@@ -72,7 +73,7 @@ class Timing:
 
     @property
     def rest(self) -> float:
-        """Milliseconds of a step outside gates and optimizer: gathering gradients, looking whether they are finite."""
+        """Milliseconds of a step outside gates and optimizer: collecting gradients and checking for NaN."""
         return max(0.0, self.step - self.optimizer - sum(gate.forward + gate.backward for gate in self.gates))
 
     @property
@@ -82,107 +83,116 @@ class Timing:
 
     @property
     def run_seconds(self) -> float:
-        """Seconds of the whole training, should it not stop early."""
+        """Seconds of the whole training without early stopping."""
         return self.epochs * self.epoch_seconds
 
 
 def measure(experiment: Experiment, seconds: float = SECONDS) -> Timing:
-    """Take real steps with an experiment (whose weights then have changed), and return medians over them."""
+    """Take real steps with an experiment (which changes its weights), and return medians over them."""
     experiment.prepare()
     trainer = experiment.trainer
-    objective, optimizer = trainer.objective, trainer.optimizer
-    forward: list[list[float]] = [[] for _ in objective.steps]
-    backward: list[list[float]] = [[] for _ in objective.steps]
-    data: list[float] = []
-    updates: list[float] = []
-    whole: list[float] = []
-    start = time.perf_counter()
-    with np.errstate(all="ignore"):
-        for number, (making, x, y) in enumerate(_batches(trainer)):
-            spent = time.perf_counter() - start
-            if number == WARM_UP:
-                for times in (*forward, *backward, data, updates, whole):
-                    times.clear()
-            if number - WARM_UP >= (MOST if spent < seconds else FEWEST):
-                break
-            data.append(making)
-            whole.append(_milliseconds(lambda x=x, y=y: trainer.train_step(x, y)))  # type: ignore[misc]
-            updates.append(_milliseconds(lambda: optimizer.step(trainer.store)))
-            _sweep(trainer, x, y, forward, backward)
-            trainer.losses.clear()
-            trainer.gathered.clear()
-        memory = _memory(trainer)
+    state = trainer.state
+    with np.errstate(all="ignore"), trainer.limited_threads():
+        times = _take_steps(trainer, seconds)
+        memory = _memory(state)
         validation = 0.0
-        if trainer.validation is not None:
-            x_held, y_held = trainer.validation
-            validation = median(_milliseconds(lambda: trainer.evaluate(x_held, y_held)) for _ in range(3))
-    total = median(data) + median(whole)
+        if (held := state.validation) is not None:
+            validation = median(_milliseconds(lambda: trainer.evaluate(*held)) for _ in range(3))
+    total = median(times.data) + median(times.step)
     gates = [
         GateTime(
             step.name,
             repr(step.gate),
-            median(forward[i]),
-            median(backward[i]),
-            (median(forward[i]) + median(backward[i])) / total,
-            np.shape(objective.values[step.writes[0]]),
+            forward := median(times.forward[i]),
+            backward := median(times.backward[i]),
+            (forward + backward) / total,
+            np.shape(state.objective.values[step.writes[0]]),
             sum(parameter.value.size for parameter in step.gate.parameters()),
             memory[i],
         )
-        for i, step in enumerate(objective.steps)
+        for i, step in enumerate(state.objective.steps)
     ]
     return Timing(
-        len(whole),
-        trainer.batch_size,
-        len(trainer.batches),
-        trainer.epochs,
-        gates,
-        median(data),
-        median(updates),
-        median(whole),
-        fmean(data) + fmean(whole),
-        validation,
-        trainer.store.values.nbytes + trainer.store.grads.nbytes,
-        sum(array.nbytes for name, array in optimizer.state().items() if name.startswith("slot.")),
-        sum(memory),
+        rounds=len(times.step),
+        batch_size=state.batches.batch_size,
+        steps=len(state.batches),
+        epochs=trainer.epochs,
+        gates=gates,
+        data=median(times.data),
+        optimizer=median(times.update),
+        step=median(times.step),
+        mean=fmean(times.data) + fmean(times.step),
+        validation=validation,
+        parameter_bytes=state.store.values.nbytes + state.store.grads.nbytes,
+        optimizer_bytes=sum(a.nbytes for name, a in state.optimizer.state().items() if name.startswith("slot.")),
+        activation_bytes=sum(memory),
     )
 
 
-def _batches(trainer: Trainer) -> Iterator[tuple[float, Array, Array]]:
-    """Yield the milliseconds that a batch took to make, and the batch, for ever."""
+class _Times:
+    """Milliseconds of every step taken: loading the batch, the whole step, the update, and the gates one by one."""
+
+    def __init__(self, gates: int) -> None:
+        self.data: list[float] = []
+        self.step: list[float] = []
+        self.update: list[float] = []
+        self.forward: list[list[float]] = [[] for _ in range(gates)]
+        self.backward: list[list[float]] = [[] for _ in range(gates)]
+
+
+def _take_steps(trainer: Trainer, seconds: float) -> _Times:
+    """Take steps for about the given time, and return the times after the warm-up."""
+    state = trainer.state
+    times = _Times(len(state.objective.steps))
+    start = time.perf_counter()
+    for number, (loading, x, y) in enumerate(_batches(state)):
+        if number == WARM_UP:
+            times = _Times(len(state.objective.steps))
+        if number - WARM_UP >= (MOST if time.perf_counter() - start < seconds else FEWEST):
+            break
+        times.data.append(loading)
+        times.step.append(_milliseconds(lambda x=x, y=y: trainer.train_step(x, y)))  # type: ignore[misc]
+        times.update.append(_milliseconds(lambda: state.optimizer.step(state.store)))
+        _sweep(state, x, y, times)
+    return times
+
+
+def _batches(state: State) -> Iterator[tuple[float, Array, Array]]:
+    """Yield batches endlessly, each with the milliseconds it took to load."""
     epoch = 0
     while True:
         begin = time.perf_counter()
-        for x, y in trainer.batches.epoch(epoch):
+        for x, y in state.batches.epoch(epoch):
             yield (time.perf_counter() - begin) * 1000, x, y
             begin = time.perf_counter()
         epoch += 1
 
 
-def _sweep(trainer: Trainer, x: Array, y: Array, forward: list[list[float]], backward: list[list[float]]) -> None:
-    """Run the objective's two sweeps gate by gate, and note how long each took."""
-    objective = trainer.objective
+def _sweep(state: State, x: Array, y: Array, times: _Times) -> None:
+    """Run both sweeps of the objective gate by gate, and record their times."""
+    objective = state.objective
     values, memories = objective.values, objective.memories
     for slot, value in zip(objective.input_slots, (x, y), strict=True):
         values[slot] = value
     for slot, parameter in objective.sources.items():
         values[slot] = parameter.value
     for i, step in enumerate(objective.steps):
-        forward[i].append(_milliseconds(lambda step=step: forward_sweep((step,), values, memories, True)))  # type: ignore[misc]
+        times.forward[i].append(_milliseconds(lambda step=step: forward_sweep((step,), values, memories, True)))  # type: ignore[misc]
     grads: list[Any] = [None] * len(values)
     grads[objective.output_slots[0]] = np.ones_like(values[objective.output_slots[0]])
     for i, step in reversed(list(enumerate(objective.steps))):
-        backward[i].append(_milliseconds(lambda step=step: backward_sweep((step,), values, memories, grads)))  # type: ignore[misc]
+        times.backward[i].append(_milliseconds(lambda step=step: backward_sweep((step,), values, memories, grads)))  # type: ignore[misc]
 
 
-def _memory(trainer: Trainer) -> list[int]:
-    """Return the bytes that each gate adds: arrays that neither batch, parameters nor a gate before it holds."""
-    objective = trainer.objective
-    held = [*(objective.values[slot] for slot in objective.input_slots), trainer.store.values, trainer.store.grads]
+def _memory(state: State) -> list[int]:
+    """Return the bytes that each gate adds: arrays not held by the batch, the parameters or an earlier gate."""
+    objective = state.objective
+    held = [*(objective.values[slot] for slot in objective.input_slots), state.store.values, state.store.grads]
     seen = {id(_owner(array)) for array in held}
     sizes = []
     for step in objective.steps:
         size = 0
-        for array in _arrays((objective.values[step.writes[0]], saved_in(objective.memories[step.writes[0]]))):
+        for array in _arrays((objective.values[step.writes[0]], saved_in(state.objective.memories[step.writes[0]]))):
             if id(owner := _owner(array)) not in seen:
                 seen.add(id(owner))
                 size += owner.nbytes
@@ -199,7 +209,7 @@ def _arrays(item: Any) -> Iterator[Array]:
 
 
 def _owner(array: Array) -> Array:
-    """Return the array that holds the memory of a view."""
+    """Return the array that owns the memory of a view."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array

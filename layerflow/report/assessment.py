@@ -10,8 +10,7 @@ from layerflow.data import Dataset
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.training.evaluation import evaluate_scores, predict_scores
-from layerflow.training.metrics import baseline
-from layerflow.training.tallies import confusion_matrix, predicted_labels
+from layerflow.training.metrics import baseline, confusion_matrix, predicted_labels
 
 MOST_SAMPLES = 10_000
 SHOWN = 24
@@ -61,8 +60,8 @@ def assess(experiment: Experiment) -> Assessment | None:
     x, y = parts.arrays(part, experiment.config.dtype)
     y = y.astype(trainer.dtype) if np.issubdtype(y.dtype, np.floating) else y
     scores = predict_scores(experiment.model, x, trainer.dtype)
-    results = evaluate_scores(scores, y, experiment.loss, trainer.task, trainer.metric_names)
-    guess = baseline(trainer.task, parts.train.y, part.y, trainer.metric_names)  # type: ignore[arg-type]
+    results = evaluate_scores(scores, y, experiment.loss, trainer.state.task, trainer.state.metric_names)
+    guess = baseline(trainer.state.task, parts.train.y, part.y, trainer.state.metric_names)  # type: ignore[arg-type]
     losses = sample_losses(experiment.loss, scores[:MOST_SAMPLES], y[:MOST_SAMPLES])
     classes = parts.preprocessing.classes
     if classes is None:

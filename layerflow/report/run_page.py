@@ -152,7 +152,7 @@ def _correct(held_out: Assessment) -> str:
 def _model(experiment: Experiment) -> str:
     """The gates, shapes and numbers of parameters of the model, with the objective and the optimizer."""
     plain = experiment.config.resolve()
-    batch, _ = next(experiment.trainer.batches.epoch(0))
+    batch, _ = next(experiment.trainer.state.batches.epoch(0))
     with np.errstate(all="ignore"):  # the weights of a run that diverged may be anything
         predict_scores(experiment.model, batch, experiment.trainer.dtype)  # shapes are those of the latest batch
     gates = experiment.model.summary() if isinstance(experiment.model, Container) else repr(experiment.model)

@@ -11,7 +11,7 @@ import numpy as np
 from layerflow.errors import DataError
 from layerflow.training.archive import read_archive, write_archive
 from layerflow.training.history import Record
-from layerflow.training.snapshot import Snapshot
+from layerflow.training.state import Snapshot
 
 FORMAT = "layerflow checkpoint 1"
 FOLDER, LAST, BEST = "checkpoints", "last.npz", "best.npz"

@@ -7,19 +7,16 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from layerflow.training.callback import Callback
+from layerflow.training.callbacks import Callback
 from layerflow.training.checkpoint import BEST, FOLDER, LAST, save_checkpoint
 from layerflow.training.divergence import is_finite
 from layerflow.training.history import Record
 from layerflow.training.interval import Interval
 from layerflow.training.signals import Interrupted, Signals
-from layerflow.training.snapshot import Snapshot, capture
+from layerflow.training.state import Snapshot, State
 from layerflow.training.storage import explained
-
-if TYPE_CHECKING:
-    from layerflow.training.trainer import Trainer
 
 LARGEST_SHARE = 0.05  # of the time, for checkpoints that are written by the clock
 
@@ -57,25 +54,25 @@ class Checkpointer(Callback):
         self.writer = ThreadPoolExecutor(1, "checkpoints")
         self.writing: Future[None] | None = None
 
-    def training_started(self, trainer: "Trainer") -> None:
+    def training_started(self, state: State) -> None:
         """Make the folder."""
         with explained(self.folder / LAST):
             self.folder.mkdir(exist_ok=True)
         self.saved, self.cost = time.monotonic(), 0.0
 
-    def step_ended(self, trainer: "Trainer") -> None:
+    def step_ended(self, state: State) -> None:
         """Save when it is time, or when a signal asks for it."""
-        if self.signals.stop or self.signals.save or self._is_due(trainer, "step"):
-            self.save(trainer)
+        if self.signals.stop or self.signals.save or self._is_due(state, "step"):
+            self.save(state)
 
-    def epoch_ended(self, trainer: "Trainer", record: Record) -> None:
+    def epoch_ended(self, state: State, record: Record) -> None:
         """Save likewise, and at the end of the training."""
-        self._remember(trainer)
-        is_last = trainer.epoch >= trainer.epochs or trainer.history.outcome == "stopped early"
-        if is_last or self.signals.stop or self.signals.save or self._is_due(trainer, "epoch"):
-            self.save(trainer, is_last)
+        self._remember(state)
+        is_last = state.epoch >= state.trainer.epochs or state.history.outcome == "stopped early"
+        if is_last or self.signals.stop or self.signals.save or self._is_due(state, "epoch"):
+            self.save(state, is_last)
 
-    def save(self, trainer: "Trainer", is_last: bool = False) -> None:
+    def save(self, state: State, is_last: bool = False) -> None:
         """Take the state, and write it beside the training that goes on; what was being written is waited for.
 
         Raises:
@@ -83,9 +80,9 @@ class Checkpointer(Callback):
             Interrupted: a signal asked for the end, which has not come anyway; all is written then.
         """
         self.wait()
-        if is_finite(trainer.store.values):  # else the next step will say so, and the last good file stays
-            self.lines += [json.dumps(record) for record in trainer.history.records[len(self.lines) :]]
-            self.writing = self.writer.submit(self._write, capture(trainer), self.best, list(self.lines))
+        if is_finite(state.store.values):  # else the next step will say so, and the last good file stays
+            self.lines += [json.dumps(record) for record in state.history.records[len(self.lines) :]]
+            self.writing = self.writer.submit(self._write, state.capture(), self.best, list(self.lines))
             self.best = None
         if self.signals.stop or self.signals.save or is_last:
             self.wait()
@@ -100,19 +97,19 @@ class Checkpointer(Callback):
             writing, self.writing = self.writing, None
             writing.result()
 
-    def _is_due(self, trainer: "Trainer", unit: str) -> bool:
+    def _is_due(self, state: State, unit: str) -> bool:
         if self.every.unit == "second":
             return time.monotonic() - self.saved >= max(self.every.count, self.cost / LARGEST_SHARE)
         if self.every.unit != unit:
             return False
-        done = trainer.epoch if unit == "epoch" else trainer.epoch * len(trainer.batches) + trainer.step
+        done = state.epoch if unit == "epoch" else state.epoch * len(state.batches) + state.step
         return done % self.every.count == 0
 
-    def _remember(self, trainer: "Trainer") -> None:
+    def _remember(self, state: State) -> None:
         """Take the state of a new best epoch, to be written with the next `last.npz`."""
-        best = trainer.history.best
-        if best is not None and trainer.step == 0 and best.epoch == trainer.epoch > 0:
-            self.best = capture(trainer)
+        best = state.history.best
+        if best is not None and state.step == 0 and best.epoch == state.epoch > 0:
+            self.best = state.capture()
 
     def _write(self, snapshot: Snapshot, best: Snapshot | None, lines: list[str]) -> None:
         started = time.monotonic()

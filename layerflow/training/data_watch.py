@@ -8,8 +8,9 @@ import numpy as np
 
 from layerflow.data.rows import Rows
 from layerflow.errors import DataError
-from layerflow.training.callback import Callback
+from layerflow.training.callbacks import Callback
 from layerflow.training.history import Record
+from layerflow.training.state import State
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class DataWatch(Callback):
         files = [file for x in sources if (file := _mapped_file(x)) is not None]
         self.files = {file: state for file in files if (state := _state(file)) is not None}
 
-    def step_ended(self, trainer: Any) -> None:
+    def step_ended(self, state: State) -> None:
         """Raise `DataError` when a file has changed."""
         for file, before in self.files.items():
             now = _state(file)
@@ -41,9 +42,9 @@ class DataWatch(Callback):
                     f"{file}: changed while it was being trained on; the last checkpoint is of the data before"
                 )
 
-    def epoch_ended(self, trainer: Any, record: Record) -> None:
+    def epoch_ended(self, state: State, record: Record) -> None:
         """Look again: checkpoints take their time."""
-        self.step_ended(trainer)
+        self.step_ended(state)
 
 
 def _mapped_file(x: Any) -> str | None:

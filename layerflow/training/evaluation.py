@@ -1,4 +1,4 @@
-"""A model's scores, loss and metrics on data that it does not learn from."""
+"""Scores, loss and metrics of a model in evaluation mode."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from layerflow.training.metrics import evaluate, make_tally
 EVALUATION_BATCH = 1024
 
 
-@np.errstate(all="ignore")  # what is not finite is found where the result is looked at
+@np.errstate(all="ignore")  # NaN and infinity are reported with the result
 def predict_scores(model: Gate, x: Any, dtype: Any = None) -> Array:
-    """Run the model over x in evaluation mode, 1024 samples at a time, and return all its outputs."""
+    """Run the model over x in evaluation mode, 1024 samples at a time, and return its outputs."""
     was_training, model.training = model.training, False
     try:
         parts = []
@@ -33,9 +33,9 @@ def evaluate_scores(scores: Array, y: Array, loss: Gate, task: str, metrics: Seq
 
 
 def class_probabilities(loss: Gate, scores: Array) -> Array | None:
-    """Return the probability of each class, shape (batch, classes); None where the loss defines none.
+    """Return the probability of each class, shape (batch, classes); None if the loss defines none.
 
-    A loss defines them by a method `probabilities(scores)`, which returns one column per class, or for a question of
+    A loss defines them by a method `probabilities(scores)`, which returns one column per class, or with
     two classes the probability of the second one, shape (batch,) or (batch, 1).
     """
     defined = getattr(loss, "probabilities", None)

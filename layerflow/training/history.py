@@ -1,4 +1,4 @@
-"""What a training run recorded, epoch by epoch."""
+"""The records of a training, one per epoch, and the best of them."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ class EarlyStopping:
 
 @dataclass
 class Best:
-    """The best value of a metric so far, and since how many epochs there was no better one."""
+    """The best value of a metric so far, its epoch, and the number of epochs since then."""
 
     metric: str
     min_delta: float = 0.0
@@ -31,7 +31,7 @@ class Best:
     waited: int = 0
 
     def update(self, record: Record, epoch: int) -> bool:
-        """Take in the record of an epoch (counted from 1); return whether it is the best so far. NaN never is."""
+        """Add the record of an epoch (counted from 1); return whether it is the best so far. NaN never is."""
         value = record[self.metric]
         gain = value - (self.value or 0.0) if higher_is_better(self.metric) else (self.value or 0.0) - value
         if value == value and (self.value is None or gain > self.min_delta):

@@ -1,4 +1,4 @@
-"""One check for every number that optimizers, schedules and clipping are given."""
+"""Checks of the numbers given to optimizers, schedules, clipping and trainers."""
 
 import math
 from functools import cache
@@ -9,9 +9,9 @@ from layerflow.errors import ConfigError
 
 
 def number(owner: object, name: str, value: object, interval: str = "[0, inf)") -> float:
-    """Return `value` as a Python float when it is a number in `interval`, written as in mathematics: `"[0, 1)"`.
+    """Return `value` as a Python float when it is a number in `interval`, written like `"[0, 1)"`.
 
-    Otherwise raises a `ConfigError` that says whose number it is, its name, what was given and the interval. NaN and
+    Otherwise raises a `ConfigError` with the owner, the name, the given value and the interval. NaN and
     infinity are in no interval.
     """
     low, high = _ends(interval)

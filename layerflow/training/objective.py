@@ -1,4 +1,4 @@
-"""What training minimises, as a graph: the data loss with the regularizers added to it."""
+"""The objective that training minimises, as a graph: the loss plus the regularizers."""
 
 from collections.abc import Sequence
 
@@ -20,8 +20,6 @@ class Objective(ComputationalGraph, checked=False):
         regularizers: gates that take weights and return a scalar.
     """
 
-    is_watched = False
-
     def __init__(self, model: Gate, loss: Gate, regularizers: Sequence[Gate] = ()) -> None:
         super().__init__()
         x, y = self.inputs("x", "y", needs_grad=False)
@@ -33,7 +31,7 @@ class Objective(ComputationalGraph, checked=False):
             for gate in regularizers:
                 total = self.apply(Add(), total, self.apply(gate, *weights))
         self.output(total)
-        self.scores_slot, self.data_loss_slot = scores.slot, data_loss.slot
+        self.scores_slot, self._data_loss_slot = scores.slot, data_loss.slot
 
     @property
     def scores(self) -> Array:
@@ -42,6 +40,11 @@ class Objective(ComputationalGraph, checked=False):
         return scores
 
     @property
+    def value(self) -> float:
+        """The loss with the regularizers, of the last forward sweep."""
+        return float(self.values[self.output_slots[0]])
+
+    @property
     def data_loss(self) -> float:
         """The loss without the regularizers, of the last forward sweep."""
-        return float(self.values[self.data_loss_slot])
+        return float(self.values[self._data_loss_slot])

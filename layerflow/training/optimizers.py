@@ -1,15 +1,154 @@
-"""The built-in optimizers. In the formulas w are the parameters, g their gradient, t is the step's number, from 1."""
+"""Optimizers: the formulas that turn gradients into updates of the parameters.
 
-from collections.abc import Sequence
+A `ParameterStore` packs all parameters of a model into one vector, so an optimizer is its formula and nothing else:
+
+    class Momentum(lf.Optimizer):
+        def __init__(self, lr, momentum=0.9):
+            self.lr, self.momentum = lr, momentum
+
+        def update(self, values, grads):
+            velocity = self.slot("velocity")            # zeros at the first step; saved in checkpoints
+            velocity *= self.momentum
+            velocity += grads
+            values -= self.lr * velocity
+
+In the formulas below w are the parameters, g their gradient, and t is the number of the step, from 1. Gradient clipping
+works on the same flat vectors.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
 from layerflow.errors import ConfigError
 from layerflow.parameter import Array
+from layerflow.store import ParameterStore
 from layerflow.training.hyperparameters import number
-from layerflow.training.optimizer import Optimizer
 
-__all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
+BLOCK = 1 << 16  # elements per call of an elementwise update, whose vectors then stay in the processor's cache
+
+
+class _Block:
+    """A part of the flat vectors that is updated in one call, with the optimizer's own vectors for that part."""
+
+    def __init__(self, store: ParameterStore, start: int, stop: int) -> None:
+        self.place = slice(start, stop)
+        self.values, self.grads = store.values[start:stop], store.grads[start:stop]
+        self.grads.flags.writeable = False
+        self.decay_size = min(max(store.decay_size - start, 0), stop - start)
+        self.slots: dict[str, Array] = {}
+        self.scratch: dict[str, Array] = {}
+
+
+class Optimizer(ABC):
+    """Base class of all optimizers. A subclass sets `self.lr` and implements `update`; no `super().__init__()` needed.
+
+    `lr` is a plain attribute that schedules write. A subclass that sets `weight_decay` gets g + weight_decay * w in
+    place of g for the parameters with `decay=True` (Hinton, "Learning translation invariant recognition in a massively
+    parallel network", 1987).
+
+    `class Mine(Optimizer, elementwise=True)` promises that `update` treats every parameter separately (no norms or sums
+    over them); it is then called block by block, which is faster for large models. A subclass of `Mine` has to repeat
+    the promise.
+    """
+
+    lr: float
+    weight_decay: float = 0.0
+    steps: int = 0
+    _elementwise: ClassVar[bool] = False
+    _bound: tuple[Array, Array] | None = None  # the vectors of the store that `_blocks` belong to
+    _blocks: tuple[_Block, ...] = ()
+    _block: _Block
+
+    def __init_subclass__(cls, elementwise: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._elementwise = elementwise
+
+    @abstractmethod
+    def update(self, values: Array, grads: Array) -> None:
+        """Change `values` in place by one step, the one numbered `self.steps` (from 1); `grads` is read-only."""
+
+    def step(self, store: ParameterStore) -> None:
+        """Take one step: `store.values` change in place, `store.grads` do not."""
+        self.steps += 1
+        bound = self._bound
+        if bound is None or bound[0] is not store.values or bound[1] is not store.grads:
+            self._bind(store)
+        for block in self._blocks:
+            self._block = block
+            grads = self.decay(block.values, block.grads, block.decay_size) if self.weight_decay else block.grads
+            self.update(block.values, grads)
+
+    def decay(self, values: Array, grads: Array, size: int) -> Array:
+        """Apply `weight_decay` to the first `size` values; return the gradient for `update`."""
+        decayed = self.scratch("decayed")
+        np.multiply(values[:size], self.weight_decay, out=decayed[:size])
+        decayed[:size] += grads[:size]
+        decayed[size:] = grads[size:]
+        return decayed
+
+    def slot(self, name: str, start: float = 0.0) -> Array:
+        """Return this optimizer's own vector `name`, as long as `values`; at first it is full of `start`."""
+        block = self._block
+        if (found := block.slots.get(name)) is None:
+            found = block.slots[name] = self._vector(name, start)[block.place]
+        return found
+
+    def scratch(self, name: str) -> Array:
+        """Return a vector `name` for intermediate results, as long as `values`; its content is arbitrary at first."""
+        block = self._block
+        if (found := block.scratch.get(name)) is None:
+            found = block.scratch[name] = np.empty_like(block.values)
+        return found
+
+    def state(self) -> dict[str, Array]:
+        """Return copies of all that the next step depends on: `optimizer` (its type), `steps`, `lr` and the slots."""
+        own = {"optimizer": type(self).__name__, "steps": self.steps, "lr": float(self.lr)}
+        slots = {f"slot.{name}": vector.copy() for name, vector in self._slots.items()}
+        return {name: np.array(value) for name, value in own.items()} | slots
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a `state()`, bit for bit. Raises `ConfigError` for the state of another type of optimizer."""
+        try:
+            kind, steps, lr = (np.asarray(state[key]).item() for key in ("optimizer", "steps", "lr"))
+        except KeyError as error:
+            raise ConfigError(f"this is not the state of an optimizer: {error} is missing") from None
+        if kind != type(self).__name__:
+            raise ConfigError(f"the state of {kind} cannot be loaded into {type(self).__name__}")
+        self.steps, self.lr, self._bound = steps, lr, None
+        self._slots.clear()
+        self._slots.update({k.removeprefix("slot."): np.array(v) for k, v in state.items() if k.startswith("slot.")})
+
+    @cached_property
+    def _slots(self) -> dict[str, Array]:
+        return {}
+
+    def _bind(self, store: ParameterStore) -> None:
+        """Cut the vectors of a store into blocks, which share their scratch vectors."""
+        size = store.values.size
+        length = BLOCK if self._elementwise else max(size, 1)
+        self._blocks = tuple(_Block(store, start, min(start + length, size)) for start in range(0, size, length))
+        for block in self._blocks[1:]:
+            if block.values.size == length:
+                block.scratch = self._blocks[0].scratch
+        self._bound = store.values, store.grads
+
+    def _vector(self, name: str, start: float) -> Array:
+        assert self._bound is not None
+        values = self._bound[0]
+        vector = self._slots.get(name)
+        if vector is None:
+            vector = self._slots[name] = np.full(values.size, start, values.dtype)
+        if vector.shape != values.shape or vector.dtype != values.dtype:
+            raise ConfigError(
+                f"{type(self).__name__}: its {name!r} holds {vector.size} numbers of {vector.dtype}, but the model has "
+                f"{values.size} parameters of {values.dtype}; every model needs its own optimizer"
+            )
+        return vector
 
 
 class SGD(Optimizer, elementwise=True):
@@ -41,12 +180,19 @@ class SGD(Optimizer, elementwise=True):
 
     def update(self, values: Array, grads: Array) -> None:
         """One step, see the class."""
+        change = self.scratch("change")
         if self.momentum:
             velocity = self.slot("velocity")
             velocity *= self.momentum
-            velocity += grads if self.steps == 1 else (1 - self.dampening) * grads
-            grads = grads + self.momentum * velocity if self.nesterov else velocity
-        values -= self.lr * grads
+            if self.dampening and self.steps > 1:
+                velocity += np.multiply(grads, 1 - self.dampening, out=change)
+            else:
+                velocity += grads
+            if self.nesterov:
+                np.multiply(velocity, self.momentum, out=change)
+                change += grads
+            grads = change if self.nesterov else velocity
+        values -= np.multiply(grads, self.lr, out=change)
 
 
 class Adam(Optimizer, elementwise=True):
@@ -76,11 +222,20 @@ class Adam(Optimizer, elementwise=True):
     def update(self, values: Array, grads: Array) -> None:
         """One step, see the class."""
         (beta1, beta2), t = self.betas, self.steps
-        m, v = self.slot("first_moment"), self.slot("second_moment")
-        m += (1 - beta1) * (grads - m)
+        m, v, change = self.slot("first_moment"), self.slot("second_moment"), self.scratch("change")
+        np.subtract(grads, m, out=change)
+        change *= 1 - beta1
+        m += change
+        np.multiply(grads, 1 - beta2, out=change)
+        change *= grads
         v *= beta2
-        v += (1 - beta2) * grads * grads
-        values -= self.lr / (1 - beta1**t) * m / (np.sqrt(v / (1 - beta2**t)) + self.eps)
+        v += change
+        np.divide(v, 1 - beta2**t, out=change)
+        np.sqrt(change, out=change)
+        change += self.eps
+        np.divide(m, change, out=change)
+        change *= self.lr / (1 - beta1**t)
+        values -= change
 
 
 class AdamW(Adam, elementwise=True):
@@ -99,7 +254,7 @@ class AdamW(Adam, elementwise=True):
         super().__init__(lr, betas, eps, weight_decay)
 
     def decay(self, values: Array, grads: Array, size: int) -> Array:
-        """Shrink the values themselves and leave the gradient alone."""
+        """Shrink the values themselves; the gradient stays as it is."""
         values[:size] *= 1 - self.lr * self.weight_decay
         return grads
 
@@ -134,21 +289,31 @@ class RMSprop(Optimizer, elementwise=True):
 
     def update(self, values: Array, grads: Array) -> None:
         """One step, see the class."""
-        square = self.slot("square_average")
+        square, change = self.slot("square_average"), self.scratch("change")
+        np.multiply(grads, 1 - self.alpha, out=change)
+        change *= grads
         square *= self.alpha
-        square += (1 - self.alpha) * grads * grads
+        square += change
         if self.centered:
             average = self.slot("gradient_average")
-            average += (1 - self.alpha) * (grads - average)
-            # a variance: rounding alone can make it negative, when the gradient hardly changes
-            square = np.maximum(square - average * average, 0)
-        delta = grads / (np.sqrt(square) + self.eps)
+            np.subtract(grads, average, out=change)
+            change *= 1 - self.alpha
+            average += change
+            np.multiply(average, average, out=change)
+            np.subtract(square, change, out=change)
+            # a variance: rounding alone can make it negative if the gradient hardly changes
+            square = np.maximum(change, 0, out=change)
+        np.sqrt(square, out=change)
+        change += self.eps
+        np.divide(grads, change, out=change)
         if self.momentum:
             buffer = self.slot("momentum_buffer")
             buffer *= self.momentum
-            buffer += delta
-            delta = buffer
-        values -= self.lr * delta
+            buffer += change
+            np.multiply(buffer, self.lr, out=change)
+        else:
+            change *= self.lr
+        values -= change
 
 
 class Adagrad(Optimizer, elementwise=True):
@@ -176,9 +341,58 @@ class Adagrad(Optimizer, elementwise=True):
 
     def update(self, values: Array, grads: Array) -> None:
         """One step, see the class."""
-        total = self.slot("square_sum", self.initial_accumulator_value)
-        total += grads * grads
-        values -= self.lr / (1 + (self.steps - 1) * self.lr_decay) * grads / (np.sqrt(total) + self.eps)
+        total, change = self.slot("square_sum", self.initial_accumulator_value), self.scratch("change")
+        total += np.multiply(grads, grads, out=change)
+        np.sqrt(total, out=change)
+        change += self.eps
+        np.divide(grads, change, out=change)
+        change *= self.lr / (1 + (self.steps - 1) * self.lr_decay)
+        values -= change
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {kind.__name__: kind for kind in (SGD, Adam, AdamW, RMSprop, Adagrad)}
+
+
+def global_norm(grads: Array) -> float:
+    """Return sqrt(sum(g^2)) over all gradients; not finite when one of them is not.
+
+    The squares of float32 numbers overflow from 1.8e19 on and vanish below 1e-23: where the plain sum comes near to
+    either end, it is taken of g / max |g| instead (compare Blue, "A portable Fortran program to find the Euclidean norm
+    of a vector", 1978).
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        square = float(grads @ grads)
+        limits = np.finfo(grads.dtype)
+        if float(limits.tiny) / float(limits.eps) ** 2 < square < math.inf:
+            return math.sqrt(square)
+        peak = float(np.max(np.abs(grads), initial=0))
+        if peak == 0 or not math.isfinite(peak):
+            return peak
+        scaled = grads / grads.dtype.type(peak)
+        return peak * math.sqrt(float(scaled @ scaled))
+
+
+def clip_by_norm(grads: Array, max_norm: float) -> float:
+    """Scale `grads` in place so that their norm is at most `max_norm`: g = g * min(1, max_norm / norm).
+
+    Returns the norm before. If it is not finite, `grads` stay as they are. Raises `ConfigError` unless `max_norm` > 0.
+    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.
+    """
+    max_norm = number("clip_by_norm", "max_norm", max_norm, "(0, inf)")
+    norm = global_norm(grads)
+    if max_norm < norm < math.inf:
+        root = math.sqrt(max_norm / norm)  # in two factors, since the quotient itself may be too small for float32
+        grads *= root
+        grads *= root
+    return norm
+
+
+def clip_by_value(grads: Array, max_value: float) -> float:
+    """Cut each element of `grads` to [-max_value, max_value] in place; NaN stays NaN.
+
+    Returns the norm before. Raises `ConfigError` unless `max_value` > 0.
+    """
+    max_value = number("clip_by_value", "max_value", max_value, "(0, inf)")
+    norm = global_norm(grads)
+    np.clip(grads, -max_value, max_value, out=grads)
+    return norm

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerflow.training.history import Best
-from layerflow.training.snapshot import Snapshot
+from layerflow.training.state import Snapshot
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
@@ -64,7 +64,7 @@ def _against_epochs(before: Any, now: int, trainer: "Trainer", snapshot: Snapsho
     begun = epoch + (step > 0)
     if now < begun:
         return f"epoch {begun} has begun already"
-    schedule, base = trainer.schedule, trainer.base_lr
+    schedule, base = trainer.state.schedule, trainer.state.base_lr
     if any(schedule.lr(base, past, before) != schedule.lr(base, past, now) for past in range(begun)):
         return (
             f"{type(schedule).__name__} spreads over the whole training, so that the learning rates so far would have "

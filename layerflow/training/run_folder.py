@@ -9,19 +9,17 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from layerflow.errors import ConfigError, did_you_mean
 from layerflow.parameter import Array
-from layerflow.training.callback import Callback
+from layerflow.training.callbacks import Callback
 from layerflow.training.environment import environment
 from layerflow.training.history import Record
+from layerflow.training.state import State
 from layerflow.training.storage import append_whole, explained, write_atomically
-
-if TYPE_CHECKING:
-    from layerflow.training.trainer import Trainer
 
 RUN, CONFIG, METRICS, TABLE, LOSSES = "run.json", "config.yaml", "metrics.jsonl", "metrics.csv", "step_losses.f64"
 LOSS = np.dtype("<f8")
@@ -100,10 +98,10 @@ class Recorder(Callback):
         text = json.dumps(run, indent=2)
         write_atomically(self.folder / RUN, lambda file: file.write(f"{text}\n".encode()))
 
-    def training_started(self, trainer: "Trainer") -> None:
+    def training_started(self, state: State) -> None:
         """Take back what was written after the point from which a resumed training continues."""
-        records = trainer.history.records
-        losses = read_losses(self.folder, trainer.epoch * len(trainer.batches))
+        records = state.history.records
+        losses = read_losses(self.folder, state.epoch * len(state.batches))
         contents = {
             METRICS: "".join(map(_line, records)).encode(),
             TABLE: (_row(records[0], None) + "".join(_row(r, r) for r in records)).encode() if records else b"",
@@ -114,12 +112,12 @@ class Recorder(Callback):
             if (path.read_bytes() if path.exists() else b"") != content:
                 write_atomically(path, partial(_write, content))
 
-    def epoch_ended(self, trainer: "Trainer", record: Record) -> None:
+    def epoch_ended(self, state: State, record: Record) -> None:
         """Append the record and the losses of the epoch's steps."""
-        is_first = len(trainer.history.records) == 1
+        is_first = len(state.history.records) == 1
         append_whole(self.folder / METRICS, _line(record).encode())
         append_whole(self.folder / TABLE, ((_row(record, None) if is_first else "") + _row(record, record)).encode())
-        append_whole(self.folder / LOSSES, np.array(trainer.losses, LOSS).tobytes())
+        append_whole(self.folder / LOSSES, np.array(state.losses, LOSS).tobytes())
 
 
 def read_losses(folder: Path, steps: int | None = None) -> Array:

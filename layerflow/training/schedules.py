@@ -1,7 +1,7 @@
 """Schedules: the learning rate of each epoch.
 
 A schedule is asked for `lr(base_lr, epoch, epochs)` at the start of every epoch (`epoch` counts from 0, `epochs` is the
-length of the whole training) and told what was measured by `observe` at its end. All but `ReduceOnPlateau` are pure
+length of the whole training) and given its record by `observe` at its end. All but `ReduceOnPlateau` are pure
 functions of those three numbers. Where torch.optim.lr_scheduler has the same schedule, the values are the same.
 """
 
@@ -19,17 +19,17 @@ from layerflow.training.metrics import higher_is_better
 
 
 class Schedule(ABC):
-    """Base of all schedules: a subclass implements `lr`, and the other three only if it remembers what happened."""
+    """Base class of all schedules. A subclass implements `lr`, and the other methods only if it has a state."""
 
     @abstractmethod
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
         """Return the learning rate of `epoch` (from 0) in a training of `epochs` that was configured with `base_lr`."""
 
-    def observe(self, metrics: Mapping[str, float]) -> None:  # noqa: B027 - most schedules do not look
-        """Take note of what was measured at the end of an epoch."""
+    def observe(self, metrics: Mapping[str, float]) -> None:  # noqa: B027 - most schedules ignore it
+        """Receive the record of an epoch that has ended."""
 
     def state(self) -> dict[str, Array]:
-        """Return all that later epochs depend on."""
+        """Return the state that later epochs depend on."""
         return {}
 
     def load_state(self, state: Mapping[str, Array]) -> None:
@@ -37,7 +37,7 @@ class Schedule(ABC):
         if set(state) != set(self.state()):
             raise ConfigError(
                 f"{type(self).__name__}: expected a state of {sorted(self.state())}, got {sorted(state)}: "
-                "it was saved with another schedule"
+                "it was saved from another schedule"
             )
 
 
@@ -87,9 +87,10 @@ class Exponential(Schedule):
 
 
 class Cosine(Schedule):
-    """lr = min_lr + (base_lr - min_lr) * (1 + cos(pi * epoch / T)) / 2, then min_lr.
+    """lr = min_lr + (base_lr - min_lr) * (1 + cos(pi * epoch / T)) / 2.
 
-    T is `epochs`, or the length of the training when that is not given. Loshchilov and Hutter, "SGDR: stochastic
+    T is `epochs`, by default the length of the training. After epoch T the rate rises again, as that of torch's
+    `CosineAnnealingLR` does; it is back at base_lr in epoch 2 T. Loshchilov and Hutter, "SGDR: stochastic
     gradient descent with warm restarts", 2017, without the restarts.
     """
 
@@ -99,12 +100,12 @@ class Cosine(Schedule):
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
         """Return the learning rate of `epoch`."""
-        progress = min(1.0, epoch / max(1, self.epochs or epochs))
+        progress = epoch / max(1, self.epochs or epochs)
         return self.min_lr + (base_lr - self.min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class Warmup(Schedule):
-    """A linear rise from start_factor * base_lr to base_lr, then the schedule `after`, for which epochs count anew:
+    """A linear rise from start_factor * base_lr to base_lr, then the schedule `after`, for which epochs count from 0:
 
         lr = base_lr * (start_factor + (1 - start_factor) * epoch / W)        while epoch < W = `epochs`
         lr = after.lr(base_lr, epoch - W, length of the training - W)         from then on (base_lr without `after`)
@@ -124,7 +125,7 @@ class Warmup(Schedule):
         return self.after.lr(base_lr, epoch - self.epochs, epochs - self.epochs)
 
     def observe(self, metrics: Mapping[str, float]) -> None:
-        """Pass on what was measured."""
+        """Pass the record on to `after`."""
         self.after.observe(metrics)
 
     def state(self) -> dict[str, Array]:

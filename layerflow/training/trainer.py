@@ -3,19 +3,21 @@
 import copy
 import math
 import time
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from layerflow.data.batches import Batches
 from layerflow.data.rows import Rows
-from layerflow.errors import ConfigError, DivergedError, did_you_mean
+from layerflow.errors import ConfigError, DataError, DivergedError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
-from layerflow.training.callback import Callback
-from layerflow.training.clipping import clip_by_norm, clip_by_value, global_norm
+from layerflow.training.callbacks import Callback
 from layerflow.training.divergence import (
     ON_DIVERGENCE,
     SMALLEST_FACTOR,
@@ -29,297 +31,326 @@ from layerflow.training.history import Best, EarlyStopping, History, Record
 from layerflow.training.hyperparameters import count, number
 from layerflow.training.metrics import DEFAULT_METRICS, baseline, evaluate, make_tally, metric_named
 from layerflow.training.objective import Objective
-from layerflow.training.optimizer import Optimizer
+from layerflow.training.optimizers import Optimizer, clip_by_norm, clip_by_value, global_norm
 from layerflow.training.schedules import Constant, Schedule
-from layerflow.training.snapshot import Snapshot, capture, restore
+from layerflow.training.state import NORMS, Snapshot, State
 
-NORMS = ("gradient_norm", "update_norm", "parameter_norm")
+# Parameters times batch size below which one BLAS thread is used. On two cores with other load, one thread is faster at
+# every size up to 2.7e8, by 2.6 to 10 times from 2e6 on (`scripts/bench_step.py --break-even`). Alone on the machine
+# two threads pay for large products only, so larger steps keep the threads that BLAS is set to.
+ONE_THREAD_WORK = 1 << 24
+DTYPES = ("float32", "float64")
 
 
+@dataclass(frozen=True, eq=False)
 class Trainer:
     """Trains a model by mini-batch gradient descent on a loss.
 
         trainer = lf.Trainer(model, loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.1), epochs=20)
         history = trainer.fit(x, y, validation=(xv, yv))
+        scores = trainer.predict(x_new)
+
+    The settings are frozen: `dataclasses.replace(trainer, epochs=50)` makes a trainer with others. What changes while
+    it trains is `trainer.state`.
 
     Args:
         model: a gate with one input; it is built from the data if it is not built yet.
         loss: a gate that takes (scores, targets).
-        optimizer: takes the steps; its `lr` is the base of the schedule.
-        regularizer: one gate or several, fed by the weights and added to the loss.
-        schedule: the learning rate over the epochs; constant if left out.
-        epochs, batch_size, shuffle, drop_last: as everywhere.
-        clip_norm, clip_value: limit the gradient's norm, or each of its elements.
+        optimizer: computes the updates; its `lr` is the base of the schedule.
+        regularizer: one gate or several; they take the weights and are added to the loss.
+        schedule: the learning rate over the epochs; constant by default.
+        epochs: passes over the data.
+        batch_size: samples per step; if there are fewer samples, all of them with a warning.
+        shuffle: draw a new order of the samples in every epoch.
+        drop_last: leave out the last batch of an epoch if it is smaller than the others.
+        clip_norm, clip_value: limit the norm of the gradient, or each of its elements.
         early_stopping: stop when a recorded metric no longer improves.
-        best: the recorded metric that decides which epoch's weights are kept; `val_loss` when there is
-            validation data, otherwise the last weights stay.
-        metrics: what is measured beside the loss; accuracy, or rmse, mae and r2, by the loss's task.
-        on_divergence: what to do about a step that leaves the finite numbers, which is never taken: "stop"; "skip" it;
-            or go back to the start of the epoch and "halve-lr", ten times at most.
-        seed: of initial weights, dropout and the order of the samples.
-        dtype: "float32" or "float64", of parameters and data.
-        callbacks: who looks on.
-
-    Attributes:
-        history: what is recorded.
-        fresh: optimizer and schedule as they were given: what every training starts from.
-        epoch, step: finished epochs, and steps taken inside the current one.
-        lr_factor: what halvings have made of the learning rate.
+        best: the recorded metric used to pick the best epoch, whose weights are kept. By default `val_loss` if there is
+            validation data; otherwise the last weights are kept.
+        metrics: names of metrics to record beside the loss; by default accuracy, or rmse, mae and r2. May be empty.
+        on_divergence: what to do about a step that produces NaN or infinity. Such a step is never taken: "stop"; "skip"
+            it; or return to the start of the epoch and "halve-lr", at most ten times.
+        seed: of the initial weights, dropout and the order of the samples.
+        dtype: of parameters and data, "float32" or "float64".
+        threads: BLAS threads during `fit`. By default one for small steps, where more threads cost more time than they
+            save, and otherwise as many as BLAS is set to.
+        callbacks: called during training; see `Callback`.
 
     Raises:
-        ConfigError: an impossible setting. DataError: unusable data. DivergedError: the objective is not finite.
+        ConfigError: an impossible setting. DataError: unusable data. DivergedError: a step produced NaN or infinity.
     """
 
-    def __init__(
-        self,
-        model: Gate,
-        loss: Gate,
-        optimizer: Optimizer,
-        *,
-        regularizer: Gate | Sequence[Gate] = (),
-        schedule: Schedule | None = None,
-        epochs: int = 20,
-        batch_size: int = 32,
-        shuffle: bool = True,
-        drop_last: bool = False,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-        early_stopping: EarlyStopping | None = None,
-        best: str | None = None,
-        metrics: Sequence[str] | None = None,
-        on_divergence: str = "stop",
-        seed: int = 0,
-        dtype: str = "float32",
-        callbacks: Iterable[Callback] = (),
-    ) -> None:
-        self.model = model
-        self.loss = loss
-        self.optimizer = optimizer
-        self.regularizers = [regularizer] if isinstance(regularizer, Gate) else list(regularizer)
-        self.schedule = schedule or Constant()
-        self.fresh = self.optimizer, self.schedule
-        self.epochs = count(self, "epochs", epochs)
-        self.batch_size = count(self, "batch_size", batch_size)
-        self.shuffle = shuffle
-        self.drop_last = drop_last
-        self.clip_norm = None if clip_norm is None else number(self, "clip_norm", clip_norm, "(0, inf)")
-        self.clip_value = None if clip_value is None else number(self, "clip_value", clip_value, "(0, inf)")
-        self.early_stopping = early_stopping
-        self.best = best
-        self.metrics = metrics
-        if on_divergence not in ON_DIVERGENCE:
-            raise ConfigError(f"on_divergence is {on_divergence!r}, expected one of {', '.join(ON_DIVERGENCE)}")
-        self.on_divergence = on_divergence
-        self.seed = seed
-        if dtype not in ("float32", "float64"):
-            raise ConfigError(f"dtype is {dtype!r}, expected 'float32' or 'float64'")
-        self.dtype = np.dtype(dtype)
-        self.callbacks = list(callbacks)
+    model: Gate
+    loss: Gate
+    optimizer: Optimizer
+    _: KW_ONLY
+    regularizer: Gate | Sequence[Gate] = ()
+    schedule: Schedule | None = None
+    epochs: int = 20
+    batch_size: int = 32
+    shuffle: bool = True
+    drop_last: bool = False
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    early_stopping: EarlyStopping | None = None
+    best: str | None = None
+    metrics: Sequence[str] | None = None
+    on_divergence: str = "stop"
+    seed: int = 0
+    dtype: str = "float32"
+    threads: int | None = None
+    callbacks: Sequence[Callback] = ()
+    _state: State | None = field(default=None, init=False, repr=False)
 
-    def fit(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None, resume: Snapshot | None = None) -> History:
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", *(["threads"] if self.threads is not None else [])):
+            object.__setattr__(self, name, count(self, name, getattr(self, name)))
+        for name in ("clip_norm", "clip_value"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, number(self, name, value, "(0, inf)"))
+        for name, allowed in (("on_divergence", ON_DIVERGENCE), ("dtype", DTYPES)):
+            if (value := getattr(self, name)) not in allowed:
+                raise ConfigError(f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}")
+        if isinstance(self.metrics, str) or not all(isinstance(name, str) for name in self.metrics or ()):
+            raise ConfigError(
+                f"metrics is {self.metrics!r}, expected a list of names, such as ['accuracy']; compute your own "
+                "metrics in the epoch_ended method of a Callback"
+            )
+
+    @property
+    def regularizers(self) -> tuple[Gate, ...]:
+        """The regularizers, none, one or several."""
+        return (self.regularizer,) if isinstance(self.regularizer, Gate) else tuple(self.regularizer)
+
+    @property
+    def state(self) -> State:
+        """The state of the training; `ConfigError` before `fit` or `prepare`."""
+        if self._state is None:
+            raise ConfigError("the trainer has no state yet; call fit(x, y) or prepare(x, y) first")
+        return self._state
+
+    @property
+    def history(self) -> History:
+        """The records so far."""
+        return self.state.history
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        validation: tuple[Any, Any] | None = None,
+        resume: Snapshot | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> History:
         """Train on x (samples, ...) and y (samples, ...) and return the history; the model then has its best weights.
 
-        A second call trains the weights that the first one left; everything else begins anew. Given a snapshot of the
-        same training, it continues at that very step.
+        A second call continues from the weights of the first one; everything else starts afresh.
+
+        Args:
+            x: the samples.
+            y: the targets.
+            validation: x and y of a part that is measured after every epoch.
+            resume: a snapshot of the same training, which is continued at that very step.
+            callbacks: called after those of the trainer.
         """
         self.prepare(x, y, validation)
+        state, callbacks = self.state, [*self.callbacks, *callbacks]
         if resume is not None:
-            restore(self, resume)
-            self._check_patience()
-        with np.errstate(all="ignore"):  # whatever leaves the finite numbers is found, and named
-            for callback in self.callbacks:
-                callback.training_started(self)
-            while self.epoch < self.epochs and self.history.outcome != "stopped early":
-                self._run_epoch()
-            self._keep_best()
-            for callback in self.callbacks:
-                callback.training_ended(self)
-        return self.history
+            state.restore(resume)
+            self._check_patience(state)
+        with np.errstate(all="ignore"), self.limited_threads():  # NaN and infinity are detected and reported
+            for callback in callbacks:
+                callback.training_started(state)
+            while state.epoch < self.epochs and state.history.outcome != "stopped early":
+                self._run_epoch(state, callbacks)
+            state.load_best()
+            for callback in callbacks:
+                callback.training_ended(state)
+        return state.history
+
+    def predict(self, x: Any) -> Array:
+        """Return the model's outputs for x (samples, ...), computed in evaluation mode."""
+        if not all(parameter.has_value for parameter in self.model.parameters()):
+            raise ConfigError("the model has no weights yet; call fit(x, y) first")
+        return predict_scores(self.model, self._data(x), self.dtype)
+
+    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
+        """Return loss and metrics on the given data, computed in evaluation mode."""
+        scores = predict_scores(self.model, self._data(x), self.dtype)
+        return evaluate_scores(scores, self._targets(y), self.loss, self.state.task, self.state.metric_names)
 
     def prepare(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None) -> None:
         """Build everything and check that it fits together, without taking a step."""
-        self.optimizer, self.schedule = copy.deepcopy(self.fresh)
-        x, y = self._data(x), self._targets(y)
-        self.validation = None if validation is None else (self._data(validation[0]), self._targets(validation[1]))
-        self.batches = Batches(x, y, self.batch_size, self.seed, self.shuffle, self.drop_last)
-        self.task: str = getattr(self.loss, "task", None) or (
+        x, y = self._data(x, y), self._targets(y)
+        held_out = None if validation is None else (self._data(*validation), self._targets(validation[1]))
+        batches = Batches(x, y, self._batch_size(len(x)), self.seed, self.shuffle, self.drop_last)
+        task: str = getattr(self.loss, "task", None) or (
             "classification" if np.issubdtype(y.dtype, np.integer) else "regression"
         )
-        self.metric_names = list(DEFAULT_METRICS[self.task] if self.metrics is None else self.metrics)
-        for name in self.metric_names:
-            metric_named(name, self.task)
+        metric_names = list(DEFAULT_METRICS[task] if self.metrics is None else self.metrics)
+        for name in metric_names:
+            metric_named(name, task)
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1,)))
-        self.model.build(rng, (self.batch_size, *x.shape[1:]))
-        self.objective = Objective(self.model, self.loss, self.regularizers)
-        self.objective.build(rng, (self.batch_size, *x.shape[1:]), (self.batch_size, *y.shape[1:]))
-        self.objective.astype(self.dtype)
-        self.store = ParameterStore(self.model.parameters(), self.dtype)
-        self.buffers, self.generators = self.objective.named_buffers(), self.objective.named_generators()
-        self.base_lr, self.lr_factor = self.optimizer.lr, 1.0
-        self.epoch = self.step = 0
-        self.epoch_start: Snapshot | None = None
-        self._begin_epoch()
-        self.history = History(baseline=self._baseline(y))
-        self._watch()
+        shape = (batches.batch_size, *x.shape[1:])
+        self.model.build(rng, shape)
+        objective = Objective(self.model, self.loss, self.regularizers)
+        objective.build(rng, shape, (batches.batch_size, *y.shape[1:]))
+        objective.astype(self.dtype)
+        store = ParameterStore(self.model.parameters(), self.dtype)
+        best = self.best or (None if held_out is None else "val_loss")
+        stopping = self.early_stopping
+        guess = baseline(task, y, y if held_out is None else held_out[1], metric_names)
+        state = State(
+            trainer=self,
+            objective=objective,
+            store=store,
+            optimizer=copy.deepcopy(self.optimizer),
+            schedule=copy.deepcopy(self.schedule) or Constant(),
+            batches=batches,
+            validation=held_out,
+            task=task,
+            metric_names=metric_names,
+            history=History(baseline=guess, best=Best(best) if best else None),
+            patience=Best(stopping.metric, stopping.min_delta) if stopping else None,
+            threads=self.threads or (1 if store.size * batches.batch_size < ONE_THREAD_WORK else None),
+        )
+        state.check_watched()
+        object.__setattr__(self, "_state", state)
+
+    def limited_threads(self) -> AbstractContextManager[object]:
+        """Return a context in which BLAS uses `state.threads` threads."""
+        if self.state.threads is None:
+            return nullcontext()
+        from threadpoolctl import threadpool_limits
+
+        limits: AbstractContextManager[object] = threadpool_limits(self.state.threads, "blas")
+        return limits
 
     # One epoch ---------------------------------------------------------------------------------------------------
 
-    def _begin_epoch(self) -> None:
-        """Forget what was gathered in the last epoch; a resumed epoch continues with what it had gathered instead."""
-        self.loss_sum = self.objective_sum = 0.0
-        self.losses: list[float] = []
-        self.gathered: list[tuple[Array, Array]] = []
-        self.norms = dict.fromkeys(NORMS, math.nan)
-        self.skipped = 0
-        self.started = time.perf_counter()
-
-    def _run_epoch(self) -> None:
-        self.optimizer.lr = self.schedule.lr(self.base_lr, self.epoch, self.epochs) * self.lr_factor
-        if self.step == 0:
-            self._begin_epoch()
-            self.epoch_start = capture(self) if self.on_divergence == "halve-lr" else None
-        step_callbacks = [
-            callback for callback in self.callbacks if type(callback).step_ended is not Callback.step_ended
-        ]
-        for x, y in self.batches.epoch(self.epoch, self.step):
+    def _run_epoch(self, state: State, callbacks: Sequence[Callback]) -> None:
+        state.optimizer.lr = state.schedule.lr(state.base_lr, state.epoch, self.epochs) * state.lr_factor
+        if state.step == 0:
+            state.begin_epoch()
+            state.epoch_start = state.capture() if self.on_divergence == "halve-lr" else None
+        after_step = [c.step_ended for c in callbacks if type(c).step_ended is not Callback.step_ended]
+        keeps_draws = any(type(c).step_failed is not Callback.step_failed for c in callbacks)
+        for x, y in state.batches.epoch(state.epoch, state.step):
+            if keeps_draws:
+                state.draws = {name: g.bit_generator.state for name, g in state.generators.items()}
             try:
-                self.train_step(x, y)
+                state.gather(*self.train_step(x, y), y)
             except DivergedError as error:
-                if self._go_back(x, y, error):
+                for callback in callbacks:
+                    callback.step_failed(state, x, y, error)
+                if self._starts_again(state, error):
                     return
-            self.step += 1
-            for callback in step_callbacks:
-                callback.step_ended(self)
-        check_epoch(self)
-        record = self._record() | {"seconds": time.perf_counter() - self.started}
-        self.epoch += 1
-        self.step = 0
-        self.history.records.append(record)
-        self.schedule.observe(record)
-        self._judge(record)
-        for callback in self.callbacks:
-            callback.epoch_ended(self, record)
+            state.step += 1
+            for call in after_step:
+                call(state)
+        check_epoch(state)
+        record = self._record(state)
+        state.epoch += 1
+        state.step = 0
+        state.history.records.append(record)
+        state.schedule.observe(record)
+        if state.history.best and state.history.best.update(record, state.epoch):
+            state.keep_best()
+        if state.patience:
+            state.patience.update(record, state.epoch)
+            self._check_patience(state)
+        for callback in callbacks:
+            callback.epoch_ended(state, record)
 
-    def train_step(self, x: Array, y: Array) -> None:
-        """One step: forwards, backwards, and down the gradient; not taken when it would leave the finite numbers."""
-        objective = self.objective
-        self.draws = [generator.bit_generator.state for generator in self.generators.values()]
+    def train_step(self, x: Array, y: Array) -> tuple[float, float, Array]:
+        """Update the parameters from one batch; return objective, loss and scores as they were before the update.
+
+        Raises:
+            DivergedError: the objective or its gradient is NaN or infinite; the parameters are unchanged.
+        """
+        state, objective = self.state, self.state.objective
         value = float(objective.forward(x, y))
-        self.losses.append(value)
         if not math.isfinite(value):
-            raise DivergedError(explain_forward(self, x))
+            raise DivergedError(explain_forward(state, x, value))
         objective.backward()
-        if not is_finite(self.store.grads):
-            raise DivergedError(explain_backward(self, x))
-        if self.step + 1 == len(self.batches):
-            self._measured_update()
+        if not is_finite(state.store.grads):
+            raise DivergedError(explain_backward(state, x, value))
+        if state.step + 1 == len(state.batches):
+            self._measured_update(state)
         else:
-            self._update()
-        self.objective_sum += value * len(x)
-        self.loss_sum += objective.data_loss * len(x)
-        self.gathered.append((objective.scores, y))
+            self._update(state)
+        return value, objective.data_loss, objective.scores
 
-    def _go_back(self, x: Array, y: Array, error: DivergedError) -> bool:
-        """Deal with a step that was not taken, as `on_divergence` says; return whether the epoch starts anew."""
-        for callback in self.callbacks:
-            callback.step_failed(self, x, y, error)
+    def _update(self, state: State) -> None:
+        if self.clip_value is not None:
+            clip_by_value(state.store.grads, self.clip_value)
+        if self.clip_norm is not None:
+            clip_by_norm(state.store.grads, self.clip_norm)
+        state.optimizer.step(state.store)
+
+    def _measured_update(self, state: State) -> None:
+        """Record the norms of gradient (before clipping), update and parameters in the last step of an epoch."""
+        before = state.store.values.copy()
+        gradient_norm = global_norm(state.store.grads)
+        self._update(state)
+        norms = gradient_norm, global_norm(state.store.values - before), global_norm(before)
+        state.norms = dict(zip(NORMS, norms, strict=True))
+
+    def _starts_again(self, state: State, error: DivergedError) -> bool:
+        """Handle a step that was not taken as `on_divergence` says; return whether the epoch starts again."""
         if self.on_divergence == "skip":
-            self.skipped += 1
+            state.losses.append(state.objective.value)
+            state.skipped += 1
             return False
-        if self.epoch_start is None or self.lr_factor <= SMALLEST_FACTOR:
+        if state.epoch_start is None or state.lr_factor <= SMALLEST_FACTOR:
             raise error
-        factor = self.lr_factor / 2
-        restore(self, self.epoch_start)
-        self.lr_factor = factor
+        factor = state.lr_factor / 2
+        state.restore(state.epoch_start)
+        state.lr_factor = factor
         return True
 
-    def _update(self) -> None:
-        """Clip the gradient and let the optimizer take its step."""
-        if self.clip_value is not None:
-            clip_by_value(self.store.grads, self.clip_value)
-        if self.clip_norm is not None:
-            clip_by_norm(self.store.grads, self.clip_norm)
-        self.optimizer.step(self.store)
-
-    def _measured_update(self) -> None:
-        """An epoch's last step: the norms of gradient (before clipping), update and parameters are recorded."""
-        before = self.store.values.copy()
-        gradient_norm = global_norm(self.store.grads)
-        self._update()
-        norms = gradient_norm, global_norm(self.store.values - before), global_norm(before)
-        self.norms = dict(zip(NORMS, norms, strict=True))
-
-    def _record(self) -> Record:
-        """What is known at the end of an epoch; the training part was measured on the way, batch by batch."""
-        samples = sum(len(y) for _, y in self.gathered)
-        record: Record = {"epoch": self.epoch + 1, "lr": self.optimizer.lr, "train_loss": self.loss_sum / samples}
+    def _record(self, state: State) -> Record:
+        """Return the record of the epoch; the training part was measured during the epoch, batch by batch."""
+        samples, lr = state.samples, state.optimizer.lr
+        record: Record = {"epoch": state.epoch + 1, "lr": lr, "train_loss": state.loss_sum / samples}
         if self.regularizers:
-            record["train_objective"] = self.objective_sum / samples
-        scores, targets = (np.concatenate(parts) for parts in zip(*self.gathered, strict=True))
-        measured = evaluate(make_tally(self.task, self.metric_names).update(scores, targets), self.metric_names)
-        record |= {f"train_{name}": value for name, value in measured.items()}
-        if self.validation is not None:
-            record |= {f"val_{name}": value for name, value in self.evaluate(*self.validation).items()}
-        return record | self.norms
+            record["train_objective"] = state.objective_sum / samples
+        tally = make_tally(state.task, state.metric_names).update(state.scores[:samples], state.targets[:samples])
+        record |= {f"train_{name}": value for name, value in evaluate(tally, state.metric_names).items()}
+        if state.validation is not None:
+            record |= {f"val_{name}": value for name, value in self.evaluate(*state.validation).items()}
+        return record | state.norms | {"seconds": time.perf_counter() - state.started}
 
-    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
-        """Return loss and metrics on given data, in evaluation mode."""
-        scores = predict_scores(self.model, x, self.dtype)
-        return evaluate_scores(scores, self._targets(y), self.loss, self.task, self.metric_names)
-
-    # Best weights and early stopping -----------------------------------------------------------------------------
-
-    def recorded_names(self) -> list[str]:
-        """The names under which losses and metrics are recorded."""
-        parts = ["train"] if self.validation is None else ["train", "val"]
-        objective = ["train_objective"] if self.regularizers else []
-        return objective + [f"{part}_{name}" for part in parts for name in ("loss", *self.metric_names)]
-
-    def _watch(self) -> None:
-        """Settle which metrics are watched, and check that they will be recorded."""
-        best = self.best or (None if self.validation is None else "val_loss")
-        self.history.best = Best(best) if best else None
-        stopping = self.early_stopping
-        self.patience = Best(stopping.metric, stopping.min_delta) if stopping else None
-        for watched in (self.history.best, self.patience):
-            if watched and watched.metric not in (known := self.recorded_names()):
-                raise ConfigError(
-                    f"{watched.metric!r} is not recorded in this run{did_you_mean(watched.metric, known)} "
-                    f"Recorded: {', '.join(known)}"
-                )
-        copy.deepcopy(self.schedule).observe(dict.fromkeys(self.recorded_names(), 0.0))
-        self.best_values: Array | None = None
-        self.best_buffers: dict[str, Array] = {}
-
-    def _judge(self, record: Record) -> None:
-        if self.history.best and self.history.best.update(record, self.epoch):
-            self.best_values = self.store.values.copy()
-            self.best_buffers = {name: buffer.value.copy() for name, buffer in self.buffers.items()}
-        if self.patience:
-            self.patience.update(record, self.epoch)
-            self._check_patience()
-
-    def _check_patience(self) -> None:
-        if self.patience and self.early_stopping and self.patience.waited >= self.early_stopping.patience:
-            self.history.outcome = "stopped early"
-
-    def _keep_best(self) -> None:
-        if self.best_values is not None:
-            self.store.load(self.best_values)
-            for name, buffer in self.buffers.items():
-                buffer.value = self.best_buffers[name]
+    def _check_patience(self, state: State) -> None:
+        if state.patience and self.early_stopping and state.patience.waited >= self.early_stopping.patience:
+            state.history.outcome = "stopped early"
 
     # Data --------------------------------------------------------------------------------------------------------
 
-    def _data(self, x: Any) -> Any:
-        """Arrays in memory are cast once; those on disk, and whatever else reads from there, batch by batch."""
+    def _data(self, x: Any, y: Any = None) -> Any:
+        """Return x as an array of the trainer's dtype, or as `Rows`, which are read and cast batch by batch."""
+        if isinstance(x, Rows):
+            return x
         if isinstance(x, np.memmap):
             return Rows(x, None, lambda rows: rows.astype(self.dtype, copy=False))
-        return np.asarray(x, self.dtype) if isinstance(x, list | np.ndarray) else x
+        shapes = [part.shape for part in x if isinstance(part, np.ndarray)] if isinstance(x, list | tuple) else []
+        if isinstance(x, dict) or len(set(shapes)) > 1 or (shapes and y is not None and len(x) != len(y)):
+            given = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, dict) else f"a list of arrays, {shapes}"
+            raise DataError(f"x is {given}; expected one array (samples, ...), since a model has one input")
+        try:
+            return np.asarray(x, self.dtype)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"x cannot be converted to {self.dtype}: {error}") from error
 
     def _targets(self, y: Any) -> Array:
         targets: Array = np.asarray(y)
         return targets.astype(self.dtype) if np.issubdtype(targets.dtype, np.floating) else targets
 
-    def _baseline(self, y: Array) -> dict[str, float]:
-        return baseline(self.task, y, y if self.validation is None else self.validation[1], self.metric_names)
+    def _batch_size(self, samples: int) -> int:
+        if 0 < samples < self.batch_size:
+            warnings.warn(
+                f"batch_size is {self.batch_size}, but there are only {samples} samples; using batches of {samples}",
+                stacklevel=4,
+            )
+            return samples
+        return self.batch_size

@@ -90,7 +90,6 @@ BROKEN: dict[str, tuple[Callable[[], str], str]] = {
     "infinity": (csv(HEADER + "1,inf,yes\n" + ROWS), "line 2 column 'b'"),
     "one class": (csv(HEADER + ROWS.replace("no", "yes")), "all 60 samples are of the one class 'yes'"),
     "too few rows": (csv(HEADER + "1,2,yes\n3,4,no\n"), "leaves a part empty"),
-    "fewer rows than a batch": (csv(HEADER + ROWS[: ROWS.index("20,")]), "use a smaller batch_size"),
     "no UTF-8": (
         lambda: Path("d.csv").write_bytes(b"a,b,y\n1,2,\xff\n") and "{type: CSV, path: d.csv, target: y}",
         "d.csv:2: not UTF-8",
@@ -110,7 +109,10 @@ BROKEN: dict[str, tuple[Callable[[], str], str]] = {
     ),
     "empty NPZ": (npz(x=np.zeros((0, 3)), y=np.zeros(0, int)), "the array is empty, shape (0, 3)"),
     "IDX cut short": (idx(IMAGES[:-1], LABELS), "declares shape (60, 2, 2)"),
-    "IDX that lies": (idx(struct.pack(">4B3I", 0, 0, 8, 3, 2**31, 2**20, 2**20) + bytes(9), LABELS), "fetch it again"),
+    "IDX that lies": (
+        idx(struct.pack(">4B3I", 0, 0, 8, 3, 2**31, 2**20, 2**20) + bytes(9), LABELS),
+        "download it again",
+    ),
     "no IDX": (idx(b"hello world", LABELS), "not an IDX file"),
     "too few labels": (idx(IMAGES, struct.pack(">4BI", 0, 0, 8, 1, 4) + bytes([0, 1, 0, 1])), "4 labels for 60 images"),
 }

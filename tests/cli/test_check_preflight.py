@@ -23,11 +23,11 @@ def test_check_shows_number_verdict_evidence_and_remedy_of_each_finding(
     assert done.code == 0
     lines = done.out.splitlines()
     (row,) = [index for index, line in enumerate(lines) if "weight decay" in line]
-    assert lines[row].split()[:4] == ["look", "weight", "decay", "0.21"]
+    assert lines[row].split()[:4] == ["warning", "weight", "decay", "0.21"]
     assert "L2Regularizer 0.1 (gradient 0.2 W) and weight_decay 0.01 in SGD" in lines[row]
-    assert lines[row + 1].strip() == "-> the weights are drawn to zero twice; keep one of them"
+    assert lines[row + 1].strip() == "-> the weights are regularized twice; keep one of the two"
     assert any(line.split()[:3] == ["ok", "gradient", "check"] for line in lines)
-    assert lines[0].endswith("to look at")
+    assert lines[0].endswith(": 2 warnings")
     assert sorted(folder.rglob("*")) == before
 
 
@@ -36,8 +36,8 @@ def test_check_fails_when_something_is_bad(folder: Path, layerflow_command: Comm
     assert done.code == 3
     (facts,) = json.loads(done.out)
     found = {finding["check"]: finding for finding in facts["findings"]}
-    assert found["feature scale"]["verdict"] == "look"
-    assert found["initial loss"]["verdict"] == "bad"
+    assert found["feature scale"]["verdict"] == "warning"
+    assert found["initial loss"]["verdict"] == "error"
     assert found["initial loss"]["number"] > 4 * np.log(3)
     assert found["initial loss"]["remedy"]
 
@@ -59,9 +59,9 @@ def test_the_worst_of_several_configurations_decides(folder: Path, layerflow_com
 def test_train_says_what_is_not_as_it_should_be_on_one_line_each(folder: Path, layerflow_command: Command) -> None:
     done = layerflow_command("train", "iris.yaml", UNSCALED)
     assert done.code == 0
-    warnings = [line for line in done.err.splitlines() if line.startswith(("iris: look: ", "iris: bad: "))]
+    warnings = [line for line in done.err.splitlines() if line.startswith(("iris: warning: ", "iris: error: "))]
     assert any(
-        line.startswith("iris: look: feature scale: rms ") and line.endswith("data.scale: Standard")
+        line.startswith("iris: warning: feature scale: rms ") and line.endswith("data.scale: Standard")
         for line in warnings
     )
     assert not [line for line in done.err.splitlines() if line.startswith("iris: ok")]
@@ -70,8 +70,8 @@ def test_train_says_what_is_not_as_it_should_be_on_one_line_each(folder: Path, l
 @pytest.mark.parametrize("word", ["--no-preflight", "--quiet"])
 def test_train_can_go_without_it(folder: Path, layerflow_command: Command, word: str) -> None:
     err = layerflow_command("train", "iris.yaml", UNSCALED, word).err
-    assert "look: " not in err
-    assert "bad: " not in err
+    assert "warning: " not in err
+    assert "error: " not in err
 
 
 def test_the_preflight_changes_no_bit_of_the_training(

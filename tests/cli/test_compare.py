@@ -97,7 +97,7 @@ def test_the_curves_become_one_picture(three_runs: Path, layerflow_command: Comm
     assert "<svg" in svg
     done = layerflow_command("compare", "runs", "-o", "missing/curves.png")
     assert done.code == 2
-    assert "missing/curves.png: the picture cannot be written" in done.err
+    assert "missing/curves.png: cannot be written" in done.err
 
 
 def test_without_matplotlib_the_extra_is_named(

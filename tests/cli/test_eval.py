@@ -55,7 +55,7 @@ def test_a_model_file_alone_is_enough_for_other_data(trained: Path, layerflow_co
     assert measured["baseline"]["accuracy"] == pytest.approx(1 / 3)
     without = layerflow_command("eval", tmp_path / "alone.npz")
     assert without.code == 2
-    assert "name some with --data" in without.err
+    assert "give data with --data" in without.err
 
 
 def test_data_in_two_files_are_named_one_after_the_other(
@@ -77,7 +77,7 @@ def test_changed_data_are_warned_about(layerflow_command: Command, folder: Path)
     Path("mine.csv").write_text(IRIS.read_text() + "5,3,1,0.2,setosa\n")
     done = layerflow_command("eval", "runs/iris/001")
     assert done.code == 0
-    assert "the data changed since the training" in done.err
+    assert "the data has changed since the training" in done.err
 
 
 def test_a_regression_has_no_classes(layerflow_command: Command, folder: Path) -> None:
@@ -118,4 +118,4 @@ def test_a_run_without_a_test_part_says_so(layerflow_command: Command, folder: P
     layerflow_command("train", "iris.yaml", "-q", "data.test=null")
     done = layerflow_command("eval", "runs/iris/001")
     assert done.code == 2
-    assert "this run has no test part; choose another with --part" in done.err
+    assert "this run has no test part; choose another one with --part" in done.err

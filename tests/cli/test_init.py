@@ -93,10 +93,10 @@ def test_every_decision_stands_in_the_file_with_its_reason(folder: Path, layerfl
     write_messy(Path("messy.csv"))
     text = layerflow_command("init", "messy.csv").out
     for line in (
-        "target: label  # by its name; another one with --target",
-        "left out: id: tells the rows apart; remark: free text; version: always the same",
+        "target: label  # chosen by its name; change it with --target",
+        "left out: id: identifier of the rows; remark: free text; version: always the same",
         "# text: each becomes one 0/1 column per category",
-        "missing: mean  # the mean of the training part stands in for missing values: 1 in size",
+        "missing: mean  # fill missing values with the training mean: 1 in size",
         "delimiter: ;",
     ):
         assert line in text
@@ -110,7 +110,7 @@ def test_rows_without_a_target_are_dropped(folder: Path, layerflow_command: Comm
     text = (DATA / "iris.csv").read_text().replace("1.4,0.2,setosa", "1.4,0.2,", 2)
     Path("gaps.csv").write_text(text)
     text = layerflow_command("init", "gaps.csv").out
-    assert "missing: drop  # rows without a target are left out (2 of 150)" in text
+    assert "missing: drop  # leave out rows without a target (2 of 150)" in text
 
 
 def test_the_target_may_be_named(folder: Path, layerflow_command: Command) -> None:
@@ -153,13 +153,17 @@ def test_paths_start_where_the_file_is_written(folder: Path, layerflow_command: 
     ("words", "code", "message"),
     [
         (["missing.csv"], 4, "missing.csv: no such file"),
-        (["notes.txt"], 2, "its name doesn't say what it is; known endings: .csv"),
+        (["notes.txt"], 2, "unsupported file type; supported: .csv"),
         (["iris.csv", "--target", "specis"], 4, "no column 'specis', did you mean 'species'?"),
-        (["iris.csv", "-o", "iris.yaml"], 2, "iris.yaml: exists already"),
+        (
+            ["iris.csv", "-o", "iris.yaml"],
+            2,
+            "iris.yaml: already exists; choose another file with -o, or overwrite it with --force",
+        ),
         (["iris.csv", "-o", "no/where.yaml"], 2, "choose another place with -o"),
-        (["x.npy"], 2, "Name their file with --target"),
+        (["x.npy"], 2, "name their file with --target"),
         (["names.csv"], 4, "has 30 different texts in 30 rows, too many for classes"),
-        (["same.csv"], 4, "the column 'y' holds nothing but 'a', so there is nothing to predict"),
+        (["same.csv"], 4, "column 'y' is always 'a', so there is nothing to predict"),
         (["one.csv"], 4, "no column is left to predict 'y' from"),
         (["headeronly.csv"], 4, "no rows below the header"),
         (["ragged.csv"], 4, "ragged.csv:3: 1 cells"),

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 
 import layerflow as lf
@@ -149,7 +151,7 @@ def test_a_file_that_says_nothing_about_itself_is_asked_about(layerflow_command:
     Path("new.dat").write_text("1,2\n")
     done = layerflow_command("predict", "runs/iris/001", "new.dat")
     assert done.code == 2
-    assert "its name doesn't say what it is" in done.err
+    assert "new.dat: unsupported file type; supported: .csv" in done.err
     Path("new.csv").write_text("x,y\n1,2\n")
     assert layerflow_command("predict", "runs/iris/001", "new.csv").code == 0
 
@@ -158,3 +160,32 @@ def test_an_output_that_cannot_be_written_is_said(trained: Path, new_file: Path,
     done = layerflow_command("predict", trained, new_file, "-o", new_file / "x.csv")
     assert done.code == 2
     assert "choose another place with -o" in done.err
+
+
+def test_a_frame_is_predicted_by_its_names_in_any_order(trained: Path) -> None:
+    data = pd.read_csv(Path(__file__).parents[2] / "data/iris.csv")
+    model = lf.load_model(trained)
+    x, expected = data.drop(columns="species"), model.predict(data.drop(columns="species").to_numpy())
+    turned = x[x.columns[::-1]]
+    for frame in (
+        x,
+        turned,
+        pl.DataFrame(turned.to_dict("list")),
+        turned.to_dict("list"),
+        turned.to_records(index=False),
+    ):
+        np.testing.assert_array_equal(model.predict(frame), expected)
+    np.testing.assert_array_equal(model.probabilities(turned), model.probabilities(x))
+    with pytest.raises(lf.DataError, match="unknown column 'species'"):
+        model.predict(data)
+
+
+def test_raw_categories_are_predicted_in_python_as_in_a_file(layerflow_command: Command, folder: Path) -> None:
+    rows = [f"{row % 10},{'no' if row % 3 else 'yes'},{row % 2}" for row in range(60)]
+    Path("train.csv").write_text("\n".join(["size,answer,y", *rows, ",no,1"]))
+    source = "data.source={type: CSV, path: train.csv, target: y, categorical: [answer], missing: mean}"
+    assert layerflow_command("train", "iris.yaml", "-q", source).code == 0
+    Path("new.csv").write_text("answer,size\nyes,3\nno,\n,4\n")
+    in_file = layerflow_command("predict", "runs/iris/001", "new.csv").out.splitlines()[1:]
+    frame = pd.read_csv("new.csv")
+    assert [row.split(",")[1] for row in in_file] == lf.load_model("runs/iris/001").predict(frame).tolist()

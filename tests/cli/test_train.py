@@ -95,13 +95,28 @@ def test_json_results_can_be_read_by_a_machine(folder: Path, layerflow_command: 
 
 def test_one_failing_configuration_keeps_no_other_from_training(folder: Path, layerflow_command: Command) -> None:
     text = (folder / "iris.yaml").read_text()
-    (folder / "large.yaml").write_text(text.replace("epochs: 5", "epochs: 5, batch_size: 1000"))
-    done = layerflow_command("train", "large.yaml", "iris.yaml", "-q")
+    (folder / "empty.yaml").write_text(text.replace("scale: Standard", "test: 0.999"))
+    done = layerflow_command("train", "empty.yaml", "iris.yaml", "-q")
     assert done.code == 4
-    assert "large: batch_size is 1000, but there are only 108 samples" in done.err
-    assert "large" in done.out
+    assert "leaves a part empty" in done.err
+    assert "empty" in done.out
     assert (folder / "runs/iris/001/model.npz").exists()
-    assert not (folder / "runs/large").exists()
+    assert not (folder / "runs/empty").exists()
+
+
+def test_a_batch_larger_than_the_data_is_clipped_and_reported(folder: Path, layerflow_command: Command) -> None:
+    done = layerflow_command("train", "iris.yaml", "train.batch_size=1000", "-q")
+    assert done.code == 0
+    said = "iris: batch_size is 1000, but there are only 108 training samples; using batches of 108\n"
+    assert done.err.count(said) == 1
+
+
+@pytest.mark.parametrize(("words", "threads"), [([], 1), (["--threads", "2"], 2)])
+def test_the_run_records_its_blas_threads(
+    folder: Path, layerflow_command: Command, words: list[str], threads: int
+) -> None:
+    layerflow_command("train", "iris.yaml", "-q", *words)
+    assert json.loads((folder / "runs/iris/001/run.json").read_text())["threads"] == threads
 
 
 def test_a_problem_in_one_file_is_told_before_any_other_is_trained(folder: Path, layerflow_command: Command) -> None:
@@ -132,7 +147,6 @@ def test_a_problem_in_one_file_is_told_before_any_other_is_trained(folder: Path,
         (["train.best=val_f1"], 2, "'val_f1' is not recorded in this run"),
         (["schedule={type: ReduceOnPlateau, metric: val_f1}"], 2, "'val_f1' is not among those measured"),
         (["train.metrics=[rmse]"], 2, "no metric 'rmse' for classification"),
-        (["train.batch_size=1000"], 4, "use a smaller batch_size"),
         (["data.test=0.999"], 4, "leaves a part empty"),
         (["data.source.target=specis"], 4, "did you mean 'species'?"),
         (["data.source.path=iris.csv"], 4, "iris.csv: no such file"),

@@ -73,9 +73,9 @@ def test_the_last_width_follows_from_data_and_loss(registry: Registry, overrides
 def test_preparing_takes_no_step(registry: Registry) -> None:
     prepared = experiment(registry)
     prepared.prepare()
-    before = prepared.trainer.store.values.copy()
+    before = prepared.trainer.state.store.values.copy()
     prepared.prepare()
-    np.testing.assert_array_equal(prepared.trainer.store.values, before)
+    np.testing.assert_array_equal(prepared.trainer.state.store.values, before)
 
 
 @pytest.mark.parametrize(

@@ -244,3 +244,38 @@ def test_training_on_a_file_larger_than_its_share_of_memory_never_loads_it(tmp_p
     tracemalloc.stop()
     assert first.shape == (64, 800) and np.isfinite(first).all()
     assert peak < 16e6 < (tmp_path / "x.npy").stat().st_size / 1.9
+
+
+def header_of(text):
+    padded = text.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\1\0" + len(padded).to_bytes(2, "little") + padded
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (header((1,) * 72) + bytes(8), "declares 72 dimensions, at most 32 are possible"),
+        (header((0, 2**70)), r"the array is empty, shape \(0, 1180591620717411303424\)"),
+        (header_of("{'descr': '<U0', 'fortran_order': False, 'shape': (3, 2)}"), r"the array is empty, shape \(3, 2\)"),
+        (header_of("{'descr': '<c16', 'fortran_order': False, 'shape': (1, 1)}") + bytes(16), "expected real numbers"),
+        (header_of("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1, 1)}") + bytes(8), "a plain array"),
+        (header_of("{'descr': '<M8[parsec]', 'fortran_order': False, 'shape': (1, 1)}") + bytes(8), "not a valid NPY"),
+        (header_of("{'descr': '|V8', 'fortran_order': False, 'shape': (1, 1)}") + bytes(8), "expected real numbers"),
+        (header_of("{'descr': 'a5', 'fortran_order': False, 'shape': (True, 1)}") + bytes(5), "a plain|not a valid"),
+        (header_of("(" * 100), "its header is damaged|not a valid NPY"),
+        (header_of("'\\d'"), "not a valid NPY"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+def test_a_hostile_header_is_a_data_error_with_the_file(tmp_path, content, message, ending):
+    path = tmp_path / f"hostile{ending}"
+    if ending == ".npy":
+        path.write_bytes(content)
+        reader = NPY(str(path))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", content)
+        reader = NPZ(str(path))
+    with pytest.raises(DataError, match=message) as caught:
+        reader.read(need_target=False)
+    assert str(caught.value).startswith(str(path))

@@ -70,7 +70,7 @@ def test_what_was_written_is_read_back(tmp_path_factory, table):
     ("labels", "task", "classes", "y"),
     [
         (["10", "9", "9", "10"], None, ("9", "10"), [1, 0, 0, 1]),
-        (["1.0", "1", "0", "0.0"], None, ("0", "1"), [1, 1, 0, 0]),
+        (["1.0", "1", "0", "01"], "classification", ("0", "01", "1", "1.0"), [3, 2, 0, 1]),
         (["b", "a", "1", "b"], None, ("1", "a", "b"), [2, 1, 0, 2]),
         (["1.5", "2", "1.5", "2"], None, None, [1.5, 2, 1.5, 2]),
         (["1", "2", "3", "4"], None, None, [1, 2, 3, 4]),
@@ -121,7 +121,7 @@ MISSING = "a,c,t\n1,u,x\n,u,y\n3,,x\ninf,v,y\n5,v,y\n"
 def test_rows_with_missing_values_are_dropped_when_told(write):
     data = CSV(write(MISSING), target="t", categorical=["c"], missing="drop").read()
     np.testing.assert_array_equal(data.x, [[1, 1, 0], [5, 0, 1]])
-    assert data.y.tolist() == [0, 1] and "3 of 5 rows dropped" in data.notes[0]
+    assert data.y.tolist() == [0, 1] and "dropped 3 of 5 rows with" in data.notes[0]
 
 
 def test_missing_values_become_the_mean_of_the_training_part(write):

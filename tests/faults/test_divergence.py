@@ -1,4 +1,4 @@
-"""Steps that leave the finite numbers: named, kept for a second look, and never taken."""
+"""Steps that produce NaN or infinity: named, saved for a second look, and never taken."""
 
 import json
 from pathlib import Path
@@ -57,16 +57,16 @@ CASES: dict[str, tuple[list[lf.Gate], np.ndarray, dict[str, Any], list[str]]] = 
     ),
     "an update that overflows": (
         [lf.Linear(1)], X, {"optimizer": lf.SGD(lr=1e39), "epochs": 1},
-        ["no longer finite before it", "the last update overflowed"],
+        ["contain NaN or infinity before this step", "the last update overflowed"],
     ),
     "a bad batch": (
         [lf.Linear(1)], np.where(np.arange(24).reshape(12, 2) == 9, np.nan, X), {},
-        ["epoch 1, step 2", "the batch itself is not finite"],
+        ["epoch 1, step 2", "the batch itself contains NaN or infinity"],
     ),
     "a bad gradient": (
         [lf.Linear(2), BadBackward(), lf.Linear(1)], np.where(np.arange(24).reshape(12, 2) > 15, 40.0, X),
         {"optimizer": lf.SGD(lr=0.001)},
-        ["gradient is not finite", "backward of gate 'model.1' (BadBackward)", "upstream gradient", "Backward itself"],
+        ["gradient contains NaN", "backward of gate 'model.1' (BadBackward)", "upstream gradient", "Backward itself"],
     ),
 }  # fmt: skip
 
@@ -93,14 +93,14 @@ def test_a_step_that_fails_changes_no_weight(tmp_path: Path) -> None:
     checkpointer.wait()
     saved = load_checkpoint(tmp_path / "checkpoints" / "last.npz").snapshot
     assert saved.position == (0, 2)
-    np.testing.assert_array_equal(saved.arrays["values"], trainer.store.values)
+    np.testing.assert_array_equal(saved.arrays["values"], trainer.state.store.values)
 
 
 def test_skipped_steps_leave_the_others_as_they_would_be() -> None:
     bad = np.where(np.arange(24).reshape(12, 2) // 8 == 1, np.nan, X)  # the second of three steps
     skipped = fit([lf.Linear(1)], bad, on_divergence="skip", epochs=1)
     without = fit([lf.Linear(1)], np.delete(bad, range(4, 8), axis=0), epochs=1)
-    np.testing.assert_array_equal(skipped.store.values, without.store.values)
+    np.testing.assert_array_equal(skipped.state.store.values, without.state.store.values)
     assert skipped.history.last["train_loss"] == without.history.last["train_loss"]
 
 
@@ -130,7 +130,9 @@ def test_halving_goes_back_to_the_start_of_the_epoch() -> None:
     epochs_before = halved.history["lr"].count(0.4)
     assert 0 < epochs_before < 4
     assert halved.history["lr"] == [0.4] * epochs_before + [0.2] * (4 - epochs_before)
-    np.testing.assert_array_equal(halved.store.values, train(schedule=MultiStep([epochs_before], 0.5)).store.values)
+    np.testing.assert_array_equal(
+        halved.state.store.values, train(schedule=MultiStep([epochs_before], 0.5)).state.store.values
+    )
 
 
 def test_halving_gives_up_in_the_end() -> None:
@@ -164,13 +166,15 @@ def test_without_a_failed_step_there_is_nothing_to_replay(place: Any) -> None:
     place.command("train", place.config(), "--quiet")
     done = place.command("replay", "runs/run/001")
     assert done.code == 4
-    assert "only a run that left the finite numbers" in done.err
+    assert "only a run that diverged" in done.err
 
 
 @pytest.mark.parametrize("policy", ["skip", "halve-lr"])
 def test_the_policy_is_given_and_told(place: Any, policy: str) -> None:
     done = place.command("train", diverging(place), "--quiet", "--on-divergence", policy)
-    assert {"skip": "skipped: the objective", "halve-lr": "begins anew at half the learning rate"}[policy] in done.err
+    assert {"skip": "skipped: the objective", "halve-lr": "starts again with half the learning rate"}[
+        policy
+    ] in done.err
     assert json.loads((place.run() / "run.json").read_text())["on_divergence"] == policy
 
 

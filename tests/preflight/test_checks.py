@@ -5,18 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from layerflow.preflight import (
-    CHECKS,
-    Context,
-    data_parts,
-    features,
-    gradients,
-    layers,
-    samples,
-    start,
-    steps,
-    structure,
-)
+from layerflow.preflight import CHECKS, Context, data, soundness, start, steps
 
 Make = Callable[..., Context]
 
@@ -27,56 +16,56 @@ HIDDEN = "{type: Linear, out_features: 8, init: {type: Normal, std: %s}}"
 BINARY = ("data.source.classes=2", "loss=SigmoidCE")
 
 SPEAKS = [
-    (structure.last_gate, (ENDS_WITH % (3, "Softmax"),), "bad", "leave out Softmax"),
-    (structure.last_gate, (ENDS_WITH % (1, "Sigmoid"), *BINARY), "bad", "leave out Sigmoid"),
-    (structure.last_gate, (ENDS_WITH % (3, "LogSoftmax"),), "look", "takes the softmax itself"),
-    (structure.last_gate, (ENDS_WITH % (3, "ReLU"), "loss=MulticlassSVM"), "look", "cannot be negative"),
-    (structure.last_width, ("model.4.out_features=7",), "look", "7 scores for 3 classes"),
-    (structure.l2_given_twice, ("optimizer.weight_decay=0.01",), "look", "and weight_decay 0.01 in SGD"),
-    (start.initial_loss, (LAST % 9,), "bad", "a model that knows nothing has 1.099, ln(3)"),
-    (start.initial_loss, (LAST % 9, "loss=MulticlassSVM"), "bad", "has 2, margin * (C - 1) for 3 classes"),
-    (start.initial_loss, (LAST % 9, *BINARY), "bad", "has 0.6931, ln(2)"),
-    (start.initial_loss, (LAST % "1e30",), "bad", "scale the features"),
-    (start.regularizer_raises_the_loss, ("regularizer.strength=1",), "look", "outweighs the loss"),
-    (start.regularizer_raises_the_loss, ("regularizer.strength=0.0",), "bad", "changes nothing"),
-    (features.feature_scale, ("data.scale=none",), "look", "data.scale: Standard"),
-    (layers.dead_relus, (ENDS_WITH.replace("ReLU", "Sunk, ReLU") % (3, "ReLU"),), "bad", "'2' 16 of 16"),
-    (layers.saturation, (DEEP % f"{HIDDEN % 90}, Sigmoid",), "bad", "'1' 9"),
-    (layers.saturation, (DEEP % f"{HIDDEN % 1.5}, Tanh",), "look", "scale the features"),
-    (layers.activations_by_depth, (DEEP % ", ".join([HIDDEN % 0.05] * 3),), "look", "init: he"),
-    (layers.activations_by_depth, (DEEP % ", ".join([HIDDEN % 1000] * 3),), "bad", "rms '0'"),
-    (layers.gradients_by_depth, (DEEP % ", ".join([HIDDEN % 0.3, "Sigmoid"] * 5),), "look", "hardly learn"),
-    (layers.gradients_by_depth, (DEEP % ", ".join([HIDDEN % 5] * 5),), "look", "explode"),
-    (layers.gradients_by_depth, ("model.2.init=zeros", "model.4={type: Linear, init: zeros}"), "bad", "'0', '2'"),
-    (layers.gradients_by_depth, ("model.1=Blocked",), "bad", "nothing reaches '0'"),
-    (samples.samples_are_independent, ("model.1=Centred",), "bad", "gate '1' (Centred)"),
-    (samples.a_batch_is_its_samples, ("model.1=Placed",), "bad", "place in the batch"),
-    (samples.a_batch_is_its_samples, ("loss=SummedCE",), "look", "its loss is 6 times the mean of theirs"),
-    (steps.update_ratio, ("optimizer.lr=1e-8",), "look", "looks too low"),
-    (steps.update_ratio, ("optimizer.lr=30.0",), "bad", "looks too high"),
-    (steps.a_few_samples_can_be_learned, ("optimizer.lr=1e-8",), "look", "Adam with lr 0.01 needs"),
-    (steps.a_few_samples_can_be_learned, (ENDS_WITH % (3, "Blocked"),), "bad", "Adam gets no further"),
-    (gradients.gradient_check, ("model.1=Wrong",), "bad", "gate '1' (Wrong()) has a wrong gradient"),
+    (soundness.last_gate, (ENDS_WITH % (3, "Softmax"),), "error", "remove Softmax"),
+    (soundness.last_gate, (ENDS_WITH % (1, "Sigmoid"), *BINARY), "error", "remove Sigmoid"),
+    (soundness.last_gate, (ENDS_WITH % (3, "LogSoftmax"),), "warning", "applies softmax itself"),
+    (soundness.last_gate, (ENDS_WITH % (3, "ReLU"), "loss=MulticlassSVM"), "warning", "cannot be negative"),
+    (soundness.last_width, ("model.4.out_features=7",), "warning", "7 scores for 3 classes"),
+    (soundness.l2_given_twice, ("optimizer.weight_decay=0.01",), "warning", "and weight_decay 0.01 in SGD"),
+    (start.initial_loss, (LAST % 9,), "error", "an uninformed model has 1.099, ln(3)"),
+    (start.initial_loss, (LAST % 9, "loss=MulticlassSVM"), "error", "has 2, margin * (C - 1) for 3 classes"),
+    (start.initial_loss, (LAST % 9, *BINARY), "error", "has 0.6931, ln(2)"),
+    (start.initial_loss, (LAST % "1e30",), "error", "scale the features"),
+    (start.regularizer_raises_the_loss, ("regularizer.strength=1",), "warning", "outweighs the loss"),
+    (start.regularizer_raises_the_loss, ("regularizer.strength=0.0",), "error", "has no effect"),
+    (data.feature_scale, ("data.scale=none",), "warning", "data.scale: Standard"),
+    (start.dead_relus, (ENDS_WITH.replace("ReLU", "Sunk, ReLU") % (3, "ReLU"),), "error", "'2' 16 of 16"),
+    (start.saturation, (DEEP % f"{HIDDEN % 90}, Sigmoid",), "error", "'1' 9"),
+    (start.saturation, (DEEP % f"{HIDDEN % 1.5}, Tanh",), "warning", "scale the features"),
+    (start.activations_by_depth, (DEEP % ", ".join([HIDDEN % 0.05] * 3),), "warning", "init: he"),
+    (start.activations_by_depth, (DEEP % ", ".join([HIDDEN % 1000] * 3),), "error", "rms '0'"),
+    (start.gradients_by_depth, (DEEP % ", ".join([HIDDEN % 0.3, "Sigmoid"] * 5),), "warning", "learn slowly"),
+    (start.gradients_by_depth, (DEEP % ", ".join([HIDDEN % 5] * 5),), "warning", "explode"),
+    (start.gradients_by_depth, ("model.2.init=zeros", "model.4={type: Linear, init: zeros}"), "error", "'0', '2'"),
+    (start.gradients_by_depth, ("model.1=Blocked",), "error", "no gradient reaches '0'"),
+    (soundness.samples_are_independent, ("model.1=Centred",), "error", "gate '1' (Centred)"),
+    (soundness.a_batch_is_its_samples, ("model.1=Placed",), "error", "position of a sample in the batch"),
+    (soundness.a_batch_is_its_samples, ("loss=SummedCE",), "warning", "its loss is 6 times the mean of their losses"),
+    (steps.update_ratio, ("optimizer.lr=1e-8",), "warning", "seems too low"),
+    (steps.update_ratio, ("optimizer.lr=30.0",), "error", "seems too high"),
+    (steps.a_few_samples_can_be_learned, ("optimizer.lr=1e-8",), "warning", "Adam with lr 0.01 needs"),
+    (steps.a_few_samples_can_be_learned, (ENDS_WITH % (3, "Blocked"),), "error", "Adam does no better"),
+    (soundness.gradient_check, ("model.1=Wrong",), "error", "gate '1' (Wrong()) has a wrong gradient"),
 ]  # fmt: skip
 
 SILENT = [
-    *((check, ()) for check in CHECKS if check is not layers.saturation),
-    (structure.last_gate, BINARY),
-    (structure.l2_given_twice, ("regularizer=null", "optimizer.weight_decay=0.01")),
+    *((check, ()) for check in CHECKS if check is not start.saturation),
+    (soundness.last_gate, BINARY),
+    (soundness.l2_given_twice, ("regularizer=null", "optimizer.weight_decay=0.01")),
     (start.initial_loss, ("loss=MulticlassSVM",)),
     (start.initial_loss, BINARY),
     (start.initial_loss, ("loss={type: SoftmaxCE, class_weight: [1, 5, 2]}",)),
     (start.regularizer_raises_the_loss, ("model=[{type: Linear, init: zeros}]",)),
-    (layers.saturation, (DEEP % f"{HIDDEN % 0.3}, Tanh",)),
-    (layers.gradients_by_depth, ("model.4={type: Linear, init: zeros}",)),
-    (samples.samples_are_independent, ("model.1=Noise",)),
-    (samples.samples_are_independent, ("model.1={type: Dropout, rate: 0.5}",)),
-    (samples.a_batch_is_its_samples, ("loss={type: SoftmaxCE, class_weight: [1, 5, 2]}",)),
-    (gradients.gradient_check, ("model.1={type: Dropout, rate: 0.5}",)),
+    (start.saturation, (DEEP % f"{HIDDEN % 0.3}, Tanh",)),
+    (start.gradients_by_depth, ("model.4={type: Linear, init: zeros}",)),
+    (soundness.samples_are_independent, ("model.1=Noise",)),
+    (soundness.samples_are_independent, ("model.1={type: Dropout, rate: 0.5}",)),
+    (soundness.a_batch_is_its_samples, ("loss={type: SoftmaxCE, class_weight: [1, 5, 2]}",)),
+    (soundness.gradient_check, ("model.1={type: Dropout, rate: 0.5}",)),
     (steps.a_few_samples_can_be_learned, ("loss=Smoothed",)),
     (steps.update_ratio, ("schedule={type: Warmup, epochs: 5, start_factor: 0.0001}",)),
-    (gradients.gradient_check, ("model=[Flatten, Linear]",)),
-    (gradients.gradient_check, (DEEP % f"{HIDDEN % 300}, Sigmoid, {HIDDEN % 1}, Sigmoid", "regularizer=null")),
+    (soundness.gradient_check, ("model=[Flatten, Linear]",)),
+    (soundness.gradient_check, (DEEP % f"{HIDDEN % 300}, Sigmoid, {HIDDEN % 1}, Sigmoid", "regularizer=null")),
     (steps.a_few_samples_can_be_learned, ("model=[Linear]", "loss=MulticlassSVM")),
     (steps.a_few_samples_can_be_learned, ("regularizer.strength=1", "optimizer.weight_decay=1")),
 ]
@@ -105,23 +94,23 @@ def test_a_check_stays_silent(context: Make, check, overrides) -> None:
 
 
 def test_every_check_must_speak_somewhere() -> None:
-    in_tables = {data_parts.duplicates, data_parts.targets, features.constant_features, features.leaking_features}
+    in_tables = {data.duplicates, data.targets, data.constant_features, data.leaking_features}
     assert {check for check, *_ in SPEAKS} | in_tables == set(CHECKS)
 
 
 @pytest.mark.parametrize(
     ("check", "overrides"),
     [
-        (structure.last_width, BINARY),
-        (structure.l2_given_twice, ("regularizer=null",)),
+        (soundness.last_width, BINARY),
+        (soundness.l2_given_twice, ("regularizer=null",)),
         (start.regularizer_raises_the_loss, ("regularizer=null",)),
-        (layers.dead_relus, ("model=[Linear]",)),
-        (layers.saturation, ()),
-        (layers.activations_by_depth, ("model=[Linear]",)),
-        (layers.gradients_by_depth, ("model=[Linear]",)),
+        (start.dead_relus, ("model=[Linear]",)),
+        (start.saturation, ()),
+        (start.activations_by_depth, ("model=[Linear]",)),
+        (start.gradients_by_depth, ("model=[Linear]",)),
         (steps.update_ratio, ("model=[{type: Linear, init: zeros}]",)),
-        (data_parts.duplicates, ("data.test=null",)),
-        (gradients.gradient_check, ("model=[Tanh]", "data.source.features=3", "regularizer=null")),
+        (data.duplicates, ("data.test=null",)),
+        (soundness.gradient_check, ("model=[Tanh]", "data.source.features=3", "regularizer=null")),
         (steps.a_few_samples_can_be_learned, ("model=[Tanh]", "data.source.features=3", "regularizer=null")),
     ],
     ids=name,
@@ -131,7 +120,7 @@ def test_a_check_that_does_not_apply_says_nothing(context: Make, check, override
 
 
 def test_a_normalisation_over_the_batch_is_told_from_a_leak_between_samples(context: Make) -> None:
-    finding = samples.samples_are_independent(context("model.1={type: Centred, always: false}"))
+    finding = soundness.samples_are_independent(context("model.1={type: Centred, always: false}"))
     assert finding.verdict == "ok"
     assert "gate '1' (Centred) mixes the samples of a batch in training" in finding.evidence
 

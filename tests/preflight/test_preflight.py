@@ -31,8 +31,8 @@ def test_the_example_in_the_documentation_is_what_is_found() -> None:
     _, _, file, *overrides = shlex.split(command.replace("\\\n", " "))
     config = load_config(CONFIGS.parent / file, overrides)
     found = [(finding.verdict, finding.check) for finding in preflight(config, read_parts(config))]
-    rows = [line for line in shown.splitlines() if line.startswith(("  ok ", "  look ", "  bad "))]
-    assert [(line[2:6].strip(), line[8:26].strip()) for line in rows] == found
+    rows = [line for line in shown.splitlines() if line.startswith(("  ok ", "  warning ", "  error "))]
+    assert [(line[2:9].strip(), line[11:29].strip()) for line in rows] == found
 
 
 def test_the_same_seed_finds_the_same_and_nothing_of_the_callers_changes(context: Make) -> None:
@@ -56,15 +56,15 @@ def test_the_short_form_is_part_of_the_whole(context: Make) -> None:
     assert set(SHORT) < set(CHECKS)
 
 
-def test_a_gate_that_raises_is_one_bad_finding_that_names_it(context: Make) -> None:
+def test_a_gate_that_raises_is_one_error_that_names_it(context: Make) -> None:
     made = context("model.4={type: Linear, out_features: 2}")
-    bad = [finding for finding in preflight(made.config, made.parts) if finding.verdict == "bad"]
-    assert len({finding.evidence for finding in bad}) == len(bad)
-    assert "label 2 in row" in bad[0].evidence
-    assert "in gate 'loss'" in bad[0].evidence
+    errors = [finding for finding in preflight(made.config, made.parts) if finding.verdict == "error"]
+    assert len({finding.evidence for finding in errors}) == len(errors)
+    assert "label 2 in row" in errors[0].evidence
+    assert "in gate 'loss'" in errors[0].evidence
 
 
-def test_a_learning_rate_that_diverges_is_a_bad_finding(context: Make) -> None:
+def test_a_learning_rate_that_diverges_is_an_error(context: Make) -> None:
     made = context("optimizer.lr=1e30")
     assert any("DivergedError" in finding.evidence for finding in preflight(made.config, made.parts))
 

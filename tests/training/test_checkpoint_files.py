@@ -19,7 +19,7 @@ from layerflow.training.checkpoint import find_checkpoint, load_checkpoint, save
 from layerflow.training.checkpointer import Checkpointer
 from layerflow.training.interval import Interval
 from layerflow.training.model_file import load_model, save_model
-from layerflow.training.snapshot import Snapshot, capture
+from layerflow.training.state import Snapshot
 from layerflow.training.trainer import Trainer
 
 ARRAYS = {
@@ -97,7 +97,7 @@ def test_every_truncation_is_detected() -> None:
 
 def test_two_thousand_damages_of_a_real_checkpoint_are_all_detected(trained: Trainer, tmp_path: Path) -> None:
     path = tmp_path / "last.npz"
-    save_checkpoint(path, {}, capture(trained), [json.dumps(record) for record in trained.history.records])
+    save_checkpoint(path, {}, trained.state.capture(), [json.dumps(record) for record in trained.history.records])
     content, rng = path.read_bytes(), np.random.default_rng(0)
     for number in range(2000):
         damaged, place = bytearray(content), int(rng.integers(len(content)))

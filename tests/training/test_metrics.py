@@ -200,11 +200,11 @@ def test_every_default_is_a_metric_of_its_task():
         (
             lambda: accuracy(np.zeros((2, 3)), [0, -1]),
             DataError,
-            r"whole numbers from 0 on, got int64 such as \[0, -1\]",
+            r"whole numbers >= 0, got int64 such as \[0, -1\]",
         ),
-        (lambda: accuracy(np.zeros((2, 3)), [0, 0.5]), DataError, "whole numbers from 0 on, got float64"),
-        (lambda: accuracy(np.zeros((2, 3)), [0, math.inf]), DataError, "whole numbers from 0 on, got float64"),
-        (lambda: accuracy(np.zeros((2, 3)), ["a", "b"]), DataError, "whole numbers from 0 on, got <U1"),
+        (lambda: accuracy(np.zeros((2, 3)), [0, 0.5]), DataError, "whole numbers >= 0, got float64"),
+        (lambda: accuracy(np.zeros((2, 3)), [0, math.inf]), DataError, "whole numbers >= 0, got float64"),
+        (lambda: accuracy(np.zeros((2, 3)), ["a", "b"]), DataError, "whole numbers >= 0, got <U1"),
         (lambda: accuracy(np.zeros((2, 3)), [0]), DataError, "there are 1 labels, but 2 predictions"),
         (lambda: accuracy(np.zeros((2, 3, 4)), [0, 1]), DataError, r"scores have shape \(2, 3, 4\)"),
         (lambda: accuracy(np.zeros((2, 3)), np.ones((2, 3))), DataError, "each row sums to 1"),
@@ -213,7 +213,7 @@ def test_every_default_is_a_metric_of_its_task():
         (
             lambda: rmse(np.zeros((3, 1)), np.zeros((3, 2))),
             DataError,
-            r"scores have shape \(3, 1\), but targets \(3, 2\)",
+            r"scores have shape \(3, 1\), but targets have shape \(3, 2\)",
         ),
         (lambda: top_k(np.zeros((2, 3)), [0, 1], 4), ConfigError, "got k = 4 for 3 classes"),
         (lambda: top_k(np.zeros((2, 3)), [0, 1], 0), ConfigError, "got k = 0 for 3 classes"),
@@ -230,12 +230,12 @@ def test_every_default_is_a_metric_of_its_task():
         (
             lambda: make_tally("classification", []).update([[1.0, 2.0]], [1]).update([[1.0, 2.0, 3.0]], [1]),
             DataError,
-            "scores for 3 classes, those before had 2",
+            "scores for 3 classes, earlier ones had 2",
         ),
         (
             lambda: make_tally("regression", []).update([[1.0, 2.0]], [[1.0, 2.0]]).update([1.0], [1.0]),
             DataError,
-            "1 columns, those before had 2",
+            "1 columns, earlier ones had 2",
         ),
     ],
 )

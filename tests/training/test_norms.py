@@ -37,17 +37,17 @@ def test_the_gradient_is_measured_before_clipping() -> None:
 
 def test_the_parameters_are_those_before_the_step() -> None:
     trainer, record = fit()
-    last = trainer.store.values + 0.5 * trainer.store.grads
+    last = trainer.state.store.values + 0.5 * trainer.state.store.grads
     assert record["parameter_norm"] == pytest.approx(np.linalg.norm(last), rel=1e-12)
-    assert record["gradient_norm"] == pytest.approx(np.linalg.norm(trainer.store.grads), rel=1e-12)
+    assert record["gradient_norm"] == pytest.approx(np.linalg.norm(trainer.state.store.grads), rel=1e-12)
 
 
 def test_measuring_changes_nothing() -> None:
     (measured, _), by_hand = fit(), new_trainer()
     by_hand.prepare(X, Y)
     for epoch in range(2):
-        for x, y in by_hand.batches.epoch(epoch):
-            by_hand.objective.forward(x, y)
-            by_hand.objective.backward()
-            by_hand.optimizer.step(by_hand.store)
-    np.testing.assert_array_equal(by_hand.store.values, measured.store.values)
+        for x, y in by_hand.state.batches.epoch(epoch):
+            by_hand.state.objective.forward(x, y)
+            by_hand.state.objective.backward()
+            by_hand.state.optimizer.step(by_hand.state.store)
+    np.testing.assert_array_equal(by_hand.state.store.values, measured.state.store.values)

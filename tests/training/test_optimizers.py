@@ -1,7 +1,9 @@
 """Optimizers: their trajectories against PyTorch's, their state, and what a subclass may rely on."""
 
+import copy
 import importlib.util
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,7 @@ import pytest
 from layerflow.errors import ConfigError
 from layerflow.parameter import Parameter
 from layerflow.store import ParameterStore
-from layerflow.training.optimizer import BLOCK
-from layerflow.training.optimizers import OPTIMIZERS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from layerflow.training.optimizers import BLOCK, OPTIMIZERS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 ROOT = Path(__file__).parents[2]
 RECORDED = np.load(ROOT / "tests" / "recorded" / "optimizers.npz")
@@ -122,9 +123,42 @@ def test_a_step_keeps_the_type_and_the_gradients(kind):
 def test_blocks_change_nothing(kind, monkeypatch):
     store, blocked = store_of(1000, np.float32, decay_share=0.37), store_of(1000, np.float32, decay_share=0.37)
     walk(fresh(kind), store, 3)
-    monkeypatch.setattr("layerflow.training.optimizer.BLOCK", 64)
+    monkeypatch.setattr("layerflow.training.optimizers.BLOCK", 64)
     walk(fresh(kind), blocked, 3)
     assert blocked.values.tobytes() == store.values.tobytes()
+
+
+OPTIONS = {"SGD": {"momentum": 0.9, "nesterov": True}, "RMSprop": {"momentum": 0.5, "centered": True}}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_step_allocates_no_vectors(kind):
+    parameter = Parameter(np.linspace(-1, 1, 3 * BLOCK + 7, dtype=np.float32))
+    store = ParameterStore([parameter])
+    optimizer = OPTIMIZERS[kind](lr=0.01, weight_decay=0.1, **OPTIONS.get(kind, {}))
+    store.grads[...] = 0.5
+    optimizer.step(store)
+    tracemalloc.start()
+    optimizer.step(store)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < BLOCK
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_copy_continues_on_another_store(kind):
+    """The vectors of the first store are not those of the copy, although the optimizer has been used with them."""
+    stores = [ParameterStore([Parameter(np.linspace(-1, 1, 50))]) for _ in range(2)]
+    for store in stores:
+        store.grads[...] = np.linspace(2, 3, 50)
+    first = OPTIMIZERS[kind](lr=0.01, **OPTIONS.get(kind, {}))
+    first.step(stores[0])
+    stores[1].load(stores[0].values)
+    second = copy.deepcopy(first)
+    for _ in range(3):
+        first.step(stores[0])
+        second.step(stores[1])
+    np.testing.assert_array_equal(stores[0].values, stores[1].values)
 
 
 @pytest.mark.parametrize(

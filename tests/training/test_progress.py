@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import layerflow as lf
-from layerflow.training.progress import ProgressBar, ProgressLines, brief, make_progress
+from layerflow.training.callbacks import ProgressBar, ProgressLines, brief, make_progress
 
 
 class Terminal(io.StringIO):

@@ -46,8 +46,11 @@ def test_every_schedule_is_compared():
     assert compared == set(SCHEDULES)
 
 
-def test_cosine_stays_at_its_lowest_rate():
-    assert [Cosine(4, min_lr=0.1).lr(1.0, epoch, 100) for epoch in (4, 5, 50)] == [0.1, 0.1, 0.1]
+def test_cosine_rises_again_after_its_last_epoch_as_in_torch():
+    """torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4, eta_min=0.1) from 1.0, epochs 4 to 9."""
+    rates = [Cosine(4, min_lr=0.1).lr(1.0, epoch, 100) for epoch in range(4, 10)]
+    rise = 0.45 * math.sqrt(0.5)
+    np.testing.assert_allclose(rates, [0.1, 0.55 - rise, 0.55, 0.55 + rise, 1.0, 0.55 + rise], rtol=1e-12)
 
 
 def test_a_training_no_longer_than_the_warm_up_is_no_problem():

@@ -1,5 +1,6 @@
 """The trainer: what it minimises, in which steps, what it records, and which weights it leaves."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def trainer(model: lf.Gate | None = None, **settings: Any) -> lf.Trainer:
 
 
 def weights(trained: lf.Trainer) -> np.ndarray:
-    return trained.store.values.copy()
+    return trained.state.store.values.copy()
 
 
 # The steps -----------------------------------------------------------------------------------------------------------
@@ -88,8 +89,8 @@ def test_drop_last_leaves_out_the_rest(samples: Arrays, drop_last: bool, seen: i
     class Counter(lf.Callback):
         rows = 0
 
-        def step_ended(self, trainer: Any) -> None:
-            self.rows += len(trainer.objective.scores)
+        def step_ended(self, state: Any) -> None:
+            self.rows += len(state.objective.scores)
 
     counter = Counter()
     trainer(batch_size=128, drop_last=drop_last, epochs=1, callbacks=[counter]).fit(*samples)
@@ -107,6 +108,50 @@ def test_clipping_limits_what_a_step_can_change(samples: Arrays, limit: dict[str
         assert np.linalg.norm(change) == pytest.approx(0.01, rel=1e-4)
     else:
         assert np.abs(change).max() == pytest.approx(0.001, rel=1e-4)
+
+
+def test_predict_returns_the_scores_in_evaluation_mode(samples: Arrays) -> None:
+    x, y = samples
+    trained = trainer(network(lf.Dropout(0.5)), dtype="float64")
+    with pytest.raises(lf.ConfigError, match="no weights yet; call fit"):
+        trained.predict(x)
+    trained.fit(x, y)
+    np.testing.assert_array_equal(trained.predict(x), trained.predict(x.tolist()))
+    first, last = trained.model["0"], trained.model["3"]
+    hidden = np.maximum(x @ first.weight.value.T + first.bias.value, 0)
+    np.testing.assert_allclose(trained.predict(x), hidden @ last.weight.value.T + last.bias.value, rtol=1e-12)
+
+
+def test_settings_are_frozen_and_replaced_in_a_copy(samples: Arrays) -> None:
+    short = trainer(epochs=1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        short.epochs = 2  # type: ignore[misc]
+    long = dataclasses.replace(short, epochs=2)
+    assert [len(trained.fit(*samples)) for trained in (short, long)] == [1, 2]
+
+
+def test_there_is_no_state_before_the_first_fit() -> None:
+    with pytest.raises(lf.ConfigError, match="call fit"):
+        _ = trainer().state
+
+
+@pytest.mark.parametrize(("threads", "parameters", "expected"), [(None, 8, 1), (None, 2**19, None), (3, 8, 3)])
+def test_small_steps_use_one_thread(threads: int | None, parameters: int, expected: int | None) -> None:
+    from threadpoolctl import threadpool_info
+
+    class Watch(lf.Callback):
+        def step_ended(self, state: Any) -> None:
+            self.seen = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    watch, before = Watch(), threadpool_info()
+    model = lf.Sequential(lf.Linear(parameters // 2, bias=False), lf.Mean(axis=1, keepdims=True))
+    trained = trainer(
+        model, loss=lf.SquaredError(), epochs=1, batch_size=64, threads=threads, callbacks=[watch], metrics=[]
+    )
+    trained.fit(np.ones((64, 2)), np.ones((64, 1)))
+    assert trained.state.threads == expected
+    assert expected is None or watch.seen == {expected}
+    assert threadpool_info() == before
 
 
 def test_reduce_on_plateau_reduces(samples: Arrays) -> None:
@@ -129,7 +174,7 @@ def test_everything_is_computed_in_the_chosen_type(samples: Arrays, dtype: str) 
     trained = trainer(dtype=dtype)
     trained.fit(*samples)
     assert {parameter.value.dtype for parameter in trained.model.parameters()} == {np.dtype(dtype)}
-    assert trained.objective.scores.dtype == dtype
+    assert trained.state.objective.scores.dtype == dtype
 
 
 def test_constants_of_a_graph_keep_the_chosen_type(samples: Arrays) -> None:
@@ -138,7 +183,7 @@ def test_constants_of_a_graph_keep_the_chosen_type(samples: Arrays) -> None:
     graph.output(lf.Linear(3)(x) * 2.0)
     trained = trainer(graph)
     trained.fit(*samples)
-    assert trained.objective.scores.dtype == np.float32
+    assert trained.state.objective.scores.dtype == np.float32
     assert trained.model.forward(np.zeros((2, 2), np.float32)).dtype == np.float32
 
 
@@ -155,6 +200,16 @@ def test_a_file_on_disk_trains_as_the_same_array_does(samples: Arrays, tmp_path:
 def test_lists_are_taken_as_they_are() -> None:
     history = trainer(epochs=1, batch_size=2).fit([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 2])
     assert history["train_loss"][0] > 0
+
+
+def test_a_batch_larger_than_the_data_is_clipped_with_a_warning(samples: Arrays) -> None:
+    x, y = samples
+    whole = trainer(batch_size=20)
+    whole.fit(x[:20], y[:20])
+    clipped = trainer(batch_size=64)
+    with pytest.warns(UserWarning, match="batch_size is 64, but there are only 20 samples; using batches of 20"):
+        clipped.fit(x[:20], y[:20])
+    np.testing.assert_array_equal(weights(clipped), weights(whole))
 
 
 def test_whole_numbers_are_labels_for_one_loss_and_values_for_another(samples: Arrays) -> None:
@@ -191,6 +246,26 @@ def test_recorded_losses_are_those_of_the_data_and_of_the_objective(samples: Arr
     assert record["train_objective"] == pytest.approx(start["loss"] + penalty)
 
 
+@pytest.mark.parametrize("batch_size", [64, 300])
+def test_recorded_losses_are_means_over_samples_not_batches(samples: Arrays, batch_size: int) -> None:
+    """With a learning rate of 0, every batch meets the same weights, and the last one of 64 has 44 samples."""
+    x, y = samples
+    trained = trainer(
+        epochs=1, batch_size=batch_size, optimizer=lf.SGD(lr=0.0), dtype="float64", regularizer=lf.L2Regularizer(0.1)
+    )
+    record = trained.fit(x, y).last
+    weight = np.concatenate([p.value.ravel() for p in trained.model.parameters() if p.decay])
+    measured = trained.evaluate(x, y)
+    assert record["train_loss"] == pytest.approx(measured["loss"], rel=1e-12)
+    assert record["train_accuracy"] == measured["accuracy"]
+    assert record["train_objective"] == pytest.approx(measured["loss"] + 0.1 * weight @ weight, rel=1e-12)
+
+
+def test_without_metrics_only_losses_are_recorded(samples: Arrays) -> None:
+    record = trainer(metrics=[]).fit(*samples, validation=samples).last
+    assert {name for name in record if name.startswith(("train_", "val_"))} == {"train_loss", "val_loss"}
+
+
 def test_validation_is_measured_in_evaluation_mode(samples: Arrays) -> None:
     x, y = samples
     trained = trainer(network(lf.Dropout(0.9)), epochs=2)
@@ -212,21 +287,21 @@ def test_the_baseline_is_the_majority_class(samples: Arrays) -> None:
     assert history.baseline["accuracy"] == pytest.approx(np.mean(y[250:] == 0))
 
 
-def test_observers_see_every_step_and_epoch_in_order(samples: Arrays) -> None:
+def test_callbacks_see_every_step_and_epoch_in_order(samples: Arrays) -> None:
     class Diary(lf.Callback):
         def __init__(self) -> None:
             self.pages: list[Any] = []
 
-        def training_started(self, trainer: Any) -> None:
+        def training_started(self, state: Any) -> None:
             self.pages.append("start")
 
-        def step_ended(self, trainer: Any) -> None:
-            self.pages.append((trainer.epoch, trainer.step))
+        def step_ended(self, state: Any) -> None:
+            self.pages.append((state.epoch, state.step))
 
-        def epoch_ended(self, trainer: Any, record: Any) -> None:
+        def epoch_ended(self, state: Any, record: Any) -> None:
             self.pages.append(record["epoch"])
 
-        def training_ended(self, trainer: Any) -> None:
+        def training_ended(self, state: Any) -> None:
             self.pages.append("end")
 
     diary = Diary()
@@ -251,6 +326,28 @@ def test_the_best_weights_by_validation_loss_are_kept(samples: Arrays) -> None:
     assert history.best is not None
     assert history.best.epoch == 1 + int(np.argmin(losses)) < 60
     assert trained.evaluate(*validation)["loss"] == min(losses) == history.best.value
+
+
+def test_the_buffers_of_the_best_epoch_are_kept(samples: Arrays) -> None:
+    class Counter(lf.Gate):
+        """y = x; counts its training sweeps in a buffer."""
+
+        def __init__(self) -> None:
+            self.sweeps = lf.Buffer(0.0)
+
+        def forward(self, x: Any) -> Any:
+            self.sweeps.value = self.sweeps.value + float(self.training)
+            return x
+
+        def backward(self, grad: Any) -> Any:
+            return (grad,), {}
+
+    counter = Counter()
+    x, y = samples
+    trained = trainer(network(counter), optimizer=lf.Adam(lr=0.05), epochs=60, batch_size=10)
+    history = trained.fit(x[:30], y[:30], validation=(x[30:], y[30:]))
+    assert history.best is not None and history.best.epoch < 60
+    assert counter.sweeps.value == 3 * history.best.epoch
 
 
 def test_another_metric_may_decide_which_weights_are_best(samples: Arrays) -> None:
@@ -296,6 +393,10 @@ def test_early_stopping_watches_any_metric_that_is_recorded(samples: Arrays) -> 
         ({"schedule": lf.ReduceOnPlateau("val_loss")}, "metric 'val_loss' is not among those measured"),
         ({"metrics": ["rmse"]}, "no metric 'rmse' for classification"),
         ({"metrics": ["f1_9"]}, "no metric of class 9"),
+        ({"metrics": "accuracy"}, r"metrics is 'accuracy', expected a list of names, such as \['accuracy'\]"),
+        ({"metrics": [abs]}, r"metrics is \[<built-in function abs>\], expected a list of names"),
+        ({"on_divergence": "go on"}, "on_divergence is 'go on', expected 'stop' or 'skip' or 'halve-lr'"),
+        ({"threads": 0}, "threads is 0, expected a whole number of at least 1"),
     ],
 )
 def test_impossible_settings_are_told_before_the_first_step(
@@ -309,7 +410,14 @@ def test_impossible_settings_are_told_before_the_first_step(
     ("change", "error", "message"),
     [
         (lambda x, y: (x[:-1], y), lf.DataError, "x has 299 samples but y has 300"),
-        (lambda x, y: (x[:5], y[:5]), lf.DataError, "batch_size is 32, but there are only 5 samples"),
+        (
+            lambda x, y: ([x, y], y),
+            lf.DataError,
+            r"x is a list of arrays, \[\(300, 2\), \(300,\)\]; expected one array",
+        ),
+        (lambda x, y: ([x, x], y), lf.DataError, r"x is a list of arrays, \[\(300, 2\), \(300, 2\)\]; expected one"),
+        (lambda x, y: ({"image": x, "meta": x}, y), lf.DataError, "x is a dict of 'image', 'meta'; expected one array"),
+        (lambda x, y: ([["a", "b"]], y[:1]), lf.DataError, "x cannot be converted to float32: could not convert"),
         (lambda x, y: (x, y + 1), lf.GateError, "labels go from 0 to 2"),
         (lambda x, y: (x, y.astype(float)), lf.GateError, "labels are float32"),
         (lambda x, y: (x[:, None, :], y), lf.GateError, "scores of shape"),
@@ -320,6 +428,19 @@ def test_data_that_do_not_fit_are_told(
 ) -> None:
     with pytest.raises(error, match=message):
         trainer().fit(*change(*samples))
+
+
+def test_a_model_returns_one_row_of_scores_per_sample(samples: Arrays) -> None:
+    class EverySecond(lf.Gate):
+        def forward(self, x: Any) -> Any:
+            return x[::2]
+
+    class MeanScore(lf.Gate):
+        def forward(self, scores: Any, y: Any) -> Any:
+            return scores.mean()
+
+    with pytest.raises(lf.DataError, match=r"returns scores of shape \(16, 3\) for 32 samples; expected one row per"):
+        trainer(lf.Sequential(lf.Linear(3), EverySecond()), loss=MeanScore()).prepare(*samples)
 
 
 def test_a_diverging_training_stops_with_the_step_and_leaves_finite_weights(samples: Arrays) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from layerflow.data.columns import guess_delimiter, read_columns
+from layerflow.data.inspection import guess_delimiter, read_columns
 
 NAMES = [f"name{row}" for row in range(40)]
 
