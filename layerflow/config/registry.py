@@ -1,7 +1,7 @@
-"""The types a configuration may name, by kind; a person's own are added from Python, by `--import` or by entry point.
+"""The types a configuration may name, by kind; your own are added from Python, by `--import` or by entry point.
 
 A configuration file alone never causes code to run: modules are imported only when the command line names them, and
-an installed package's gate only when the file names its type and nothing else is called so.
+an installed package's gate only when the file names its type and no other type has that name.
 """
 
 import inspect
@@ -9,11 +9,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from layerflow.config.hints import ElementKind, bare, metadata_of
 from layerflow.config.importing import import_code, reason
+from layerflow.config.signatures import MODEL, ElementKind, bare, metadata_of
+from layerflow.data import READERS
+from layerflow.data.reader import Reader
+from layerflow.data.scaling import SCALERS, Scaler
 from layerflow.errors import ConfigError
+from layerflow.gate import Gate
+from layerflow.gates import GATES, LOSSES, REGULARIZERS
+from layerflow.gates.initializers import INITIALIZERS, Initializer
+from layerflow.training.optimizers import OPTIMIZERS, Optimizer
+from layerflow.training.schedules import SCHEDULES, Schedule
 
 ENTRY_POINT_GROUP = "layerflow.gates"
 Factory = Callable[..., Any]
@@ -26,7 +34,7 @@ class Kind:
     Attributes:
         name: what it is called in messages.
         types: the types known by name.
-        base: what a person's own types of this kind are subclasses of.
+        base: what your own types of this kind are subclasses of.
         hint: the type hint that asks for an element of this kind; `base` when left out.
         fits: which subclasses of `base` belong to it.
         text_is_name: whether text always names a type, even where the hint takes other text too.
@@ -49,28 +57,33 @@ class Kind:
 
 @dataclass
 class Registry:
-    """Every kind by name. `Registry.builtin()` has what layerflow ships; each configuration is loaded with its own."""
+    """Every kind by name. `Registry.builtin()` has what layerflow ships; each configuration is loaded with its own.
+
+    Attributes:
+        kinds: the kinds by name.
+        own: the types that were added.
+        models: the pydantic models of the types that were named so far (`layerflow.config.checking`).
+    """
 
     kinds: dict[str, Kind]
     own: dict[str, Factory] = field(default_factory=dict)
+    models: dict[Factory, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def entry_points(self) -> list[EntryPoint]:
-        """The gates that installed packages offer; none is imported before its name is used."""
+        """The gates that installed packages offer; each is imported when its name is used."""
         return list(entry_points(group=ENTRY_POINT_GROUP))
 
     @classmethod
     def builtin(cls, imports: Iterable[str] = ()) -> Self:
         """Return the built-in types, and those of `imports`: Python files or modules (`--import`)."""
-        from layerflow.config.builtin import builtin_kinds
-
-        registry = cls({kind.name: kind for kind in builtin_kinds()})
+        registry = cls({kind.name: kind for kind in _builtin_kinds()})
         for name in imports:
             registry.import_types(name)
         return registry
 
     def find(self, kind: str, name: str) -> Factory | None:
-        """Return the type called `name`, from an installed package's entry point if nothing else is called so."""
+        """Return the type called `name`, from an installed package's entry point if no other type has that name."""
         if name not in self.kinds[kind].types and self.kinds[kind].base is self.kinds["gate"].base:
             for point in self.entry_points:
                 if point.name == name:
@@ -98,16 +111,8 @@ class Registry:
             (name for name, kind in self.kinds.items() if hint is not None and hint in (kind.hint, kind.base)), None
         )
 
-    def name_of(self, target: Factory) -> str | None:
-        """Return the name under which `target` can be found again."""
-        for kind in self.kinds.values():
-            for name, known in kind.types.items():
-                if known is target:
-                    return name
-        return None
-
     def add(self, target: Factory, origin: str = "", name: str | None = None) -> None:
-        """Add a person's own type to every kind it fits; a name that is taken is a `ConfigError`."""
+        """Add a type of your own to every kind it fits; a name that is taken is a `ConfigError`."""
         name = name or target.__name__
         prefix = f"{origin}: " if origin else ""
         kinds = [kind for kind in self.kinds.values() if kind.accepts(target)]
@@ -146,3 +151,40 @@ def _load(point: EntryPoint) -> Any:
     except Exception as error:
         package = f" of the package {point.dist.name!r}" if point.dist else ""
         raise ConfigError(f"the gate {point.name!r}{package} cannot be imported: {reason(error)}") from None
+
+
+def _builtin_kinds() -> list[Kind]:
+    """Return every kind with its built-in types, in fresh dicts that can be added to."""
+    losses: dict[str, Factory] = {name: GATES[name] for name in LOSSES}
+    regularizers: dict[str, Factory] = {name: GATES[name] for name in REGULARIZERS}
+    layers = {name: gate for name, gate in GATES.items() if name not in (*LOSSES, *REGULARIZERS)}
+    lower_case = {name.lower(): initializer for name, initializer in INITIALIZERS.items()}
+    named: dict[str, Factory] = {**INITIALIZERS, **lower_case}
+    return [
+        Kind("gate", {**layers, "Sequential": _sequential, "ComputationalGraph": _graph}, Gate),
+        Kind("loss", losses, Gate, fits=_takes_two_inputs),
+        Kind("regularizer", regularizers, Gate),
+        Kind("optimizer", dict(OPTIMIZERS), Optimizer),
+        Kind("schedule", dict(SCHEDULES), Schedule),
+        Kind("reader", dict(READERS), Reader),
+        Kind("scaler", dict(SCALERS), Scaler),
+        Kind("initializer", named, hint=Initializer, text_is_name=True, aliases=frozenset(lower_case)),
+    ]
+
+
+def _sequential(gates: Annotated[Any, MODEL]) -> Gate:
+    """Gates one after another, as one gate of the model."""
+    nested: Gate = gates
+    return nested
+
+
+def _graph(graph: Annotated[Any, MODEL]) -> Gate:
+    """A graph `{inputs: [x], gates: [...], output: name}`, as one gate of the model."""
+    nested: Gate = graph
+    return nested
+
+
+def _takes_two_inputs(target: Any) -> bool:
+    parameters = list(inspect.signature(target.forward).parameters.values())[1:]
+    positional = [item for item in parameters if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)]
+    return len(positional) >= 2 or any(item.kind is item.VAR_POSITIONAL for item in parameters)

@@ -1,25 +1,16 @@
-"""The fixed sections of a configuration; their fields are its keys, their descriptions its documentation."""
+"""The fixed sections of a configuration. As with every type, the constructor's signature says what may be written."""
 
 import re
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Lt
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    WithJsonSchema,
-)
+from annotated_types import Ge, Gt, Lt
+from pydantic import AfterValidator, WithJsonSchema
 
-from layerflow.config.elements import Part
-from layerflow.config.hints import MODEL, ElementKind
-from layerflow.config.words import metric_hint
+from layerflow.config.building import Part, plain_value
+from layerflow.config.signatures import MODEL, ElementKind
+from layerflow.config.vocabulary import metric_hint
 from layerflow.errors import ConfigError
 from layerflow.training.interval import Interval
 from layerflow.training.metrics import METRICS, OF_ONE_CLASS, find_metric
@@ -44,8 +35,7 @@ def _is_recorded(name: str) -> bool:
 def _known_metric(is_known: Callable[[str], object], known: Collection[str]) -> AfterValidator:
     def check(name: str) -> str:
         if not is_known(name):
-            hint = metric_hint(name, known)
-            raise ValueError(f"no metric is called {name!r}{hint}")
+            raise ValueError(f"there is no metric {name!r}{metric_hint(name, known)}")
         return name
 
     return AfterValidator(check)
@@ -53,48 +43,6 @@ def _known_metric(is_known: Callable[[str], object], known: Collection[str]) -> 
 
 def _metric_schema(known: Collection[str], pattern: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"enum": list(known)}, {"type": "string", "pattern": f"^{pattern}$"}]})
-
-
-Metric = Annotated[str, _known_metric(find_metric, METRICS), _metric_schema(METRICS, OF_ONE_CLASS)]
-RecordedMetric = Annotated[str, _known_metric(_is_recorded, RECORDED), _metric_schema(RECORDED, PARTS + OF_ONE_CLASS)]
-Fraction = Annotated[float, Gt(0), Lt(1)]
-
-
-class Section(BaseModel):
-    """A section: unknown keys are refused, values are never converted from text, and nothing changes afterwards."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
-
-
-class DataSection(Section):
-    """Where samples come from, how they are split and scaled."""
-
-    source: Reader = Field(description="The reader of the samples: {type: CSV, path: ...}.")
-    test: Fraction | Reader | None = Field(
-        default=0.2,
-        description="The part kept for the final test: a fraction of the samples, a reader of its own, or null.",
-    )
-    validation: Fraction | Reader | None = Field(
-        default=0.1,
-        description="What early stopping and the best weights look at: as `test`; a fraction of what `test` leaves.",
-    )
-    stratify: bool | None = Field(
-        default=None, description="Give all parts the same shares of the classes; by default for classification."
-    )
-    scale: Scaler | Literal["none"] | None = Field(
-        default=None,
-        description="The scaler, fitted to the training part: Standard, MinMax, {type: Divide, by: 16}, or none.",
-    )
-
-
-class EarlyStoppingSection(Section):
-    """Stop when a metric no longer improves."""
-
-    metric: RecordedMetric = Field(default="val_loss", description="The recorded metric to watch.")
-    patience: PositiveInt = Field(default=10, description="Epochs without improvement before training stops.")
-    min_delta: NonNegativeFloat = Field(
-        default=0.0, description="The change that counts as an improvement must exceed this."
-    )
 
 
 def _interval(text: str) -> str:
@@ -105,79 +53,126 @@ def _interval(text: str) -> str:
     return text
 
 
+Metric = Annotated[str, _known_metric(find_metric, METRICS), _metric_schema(METRICS, OF_ONE_CLASS)]
+RecordedMetric = Annotated[str, _known_metric(_is_recorded, RECORDED), _metric_schema(RECORDED, PARTS + OF_ONE_CLASS)]
+Fraction = Annotated[float, Gt(0), Lt(1)]
+PositiveInt = Annotated[int, Gt(0)]
+NonNegativeInt = Annotated[int, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+
+
+class Section(Part):
+    """A mapping of fixed keys, checked."""
+
+    def build(self) -> Any:
+        """Return the section itself."""
+        return self
+
+    def plain(self, folder: str | None = None) -> dict[str, Any]:
+        """Return the section as plain values; elements with their defaults, paths relative to `folder`."""
+        return {item.name: plain_value(getattr(self, item.name), folder) for item in fields(self)}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class DataSection(Section):
+    """Where samples come from, how they are split and scaled.
+
+    Args:
+        source: The reader of the samples: {type: CSV, path: ...}.
+        test: The part kept for the final test: a fraction of the samples, a reader of its own, or null.
+        validation: The part that early stopping and the best weights are judged by: as `test`; a fraction is one of
+            the samples that `test` leaves.
+        stratify: Give all parts the same shares of the classes; by default for classification.
+        scale: The scaler, fitted to the training part: Standard, MinMax, {type: Divide, by: 16}, or none.
+    """
+
+    source: Reader
+    test: Fraction | Reader | None = 0.2
+    validation: Fraction | Reader | None = 0.1
+    stratify: bool | None = None
+    scale: Scaler | Literal["none"] | None = None
+
+
+@dataclass(frozen=True)
+class EarlyStoppingSection(Section):
+    """Stop when a metric no longer improves.
+
+    Args:
+        metric: The recorded metric to watch.
+        patience: Epochs without improvement before training stops.
+        min_delta: A change counts as an improvement if it exceeds this.
+    """
+
+    metric: RecordedMetric = "val_loss"
+    patience: PositiveInt = 10
+    min_delta: NonNegativeFloat = 0.0
+
+
+@dataclass(frozen=True)
 class CheckpointSection(Section):
-    """When the state of the training is saved, to continue from it."""
+    """When the state of the training is saved, to continue from it.
 
-    every: PositiveInt | Annotated[str, AfterValidator(_interval)] = Field(
-        default="10 seconds",
-        description="A number of epochs, or 100 steps, or 10 seconds (at most 5 % of the time); always at the end.",
-    )
-    keep: NonNegativeInt = Field(default=1, description="How many older checkpoints stay beside the last one.")
+    Args:
+        every: A number of epochs, or 100 steps, or 10 seconds (at most 5 % of the time); always at the end.
+        keep: How many older checkpoints are kept beside the last one.
+    """
+
+    every: PositiveInt | Annotated[str, AfterValidator(_interval)] = "10 seconds"
+    keep: NonNegativeInt = 1
 
 
+@dataclass(frozen=True)
 class TrainSection(Section):
-    """How long and in which pieces to train."""
+    """How long to train, and on which batches.
 
-    epochs: PositiveInt = Field(default=20, description="Passes over the training part.")
-    batch_size: PositiveInt = Field(default=32, description="Samples per step.")
-    shuffle: bool = Field(
-        default=True, description="Shuffle the samples anew in every epoch; the order follows from seed and epoch."
-    )
-    drop_last: bool = Field(
-        default=False, description="Leave out the last batch of an epoch when it is smaller than the others."
-    )
-    clip_norm: PositiveFloat | None = Field(
-        default=None, description="Scale the whole gradient down to this norm when it is longer."
-    )
-    clip_value: PositiveFloat | None = Field(
-        default=None, description="Clip every entry of the gradient to +- this value."
-    )
-    early_stopping: EarlyStoppingSection | None = Field(
-        default=None, description="Stop when a metric no longer improves."
-    )
-    checkpoint: CheckpointSection = Field(
-        default=CheckpointSection(), description="When the state of the training is saved, to continue from it."
-    )
-    best: RecordedMetric | None = Field(
-        default=None,
-        description="The recorded metric that decides which weights are kept; val_loss when there is one.",
-    )
-    metrics: list[Metric] | None = Field(
-        default=None,
-        description="What to record beside the loss, f1_2 being that of class 2; by default what suits the task.",
-    )
+    Args:
+        epochs: Passes over the training part.
+        batch_size: Samples per step.
+        shuffle: Shuffle the samples in every epoch; the order follows from seed and epoch.
+        drop_last: Leave out the last batch of an epoch when it is smaller than the others.
+        clip_norm: Scale the whole gradient down to this norm when it is longer.
+        clip_value: Clip every entry of the gradient to +- this value.
+        early_stopping: Stop when a metric no longer improves.
+        checkpoint: When the state of the training is saved, to continue from it.
+        best: The recorded metric that decides which weights are kept; val_loss when there is one.
+        metrics: What to record beside the loss, f1_2 being that of class 2; by default what suits the task.
+    """
+
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = 32
+    shuffle: bool = True
+    drop_last: bool = False
+    clip_norm: PositiveFloat | None = None
+    clip_value: PositiveFloat | None = None
+    early_stopping: EarlyStoppingSection | None = None
+    checkpoint: CheckpointSection = CheckpointSection()
+    best: RecordedMetric | None = None
+    metrics: list[Metric] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
 class TopLevel(Section):
-    """A training run: data, model, loss, optimizer, and how to train."""
+    """A training run: data, model, loss, optimizer, and how to train.
 
-    seed: NonNegativeInt = Field(default=0, description="Of initial weights, splits, shuffling and dropout.")
-    dtype: Literal["float32", "float64"] = Field(
-        default="float32", description="The type of all parameters and activations."
-    )
-    data: DataSection = Field(description="Where samples come from, how they are split and scaled.")
-    model: Annotated[Any, MODEL] = Field(
-        description="A list of gates, or a graph: {inputs: [x], gates: [...], output: name}."
-    )
-    loss: Loss = Field(description="The loss: SoftmaxCE, MulticlassSVM, SquaredError, ...")
-    regularizer: Regularizer | list[Regularizer] | None = Field(
-        default=None, description="Added to the loss: {type: L2Regularizer, strength: 1.0e-4}, or a list of them."
-    )
-    optimizer: Optimizer = Field(description="The optimizer: {type: SGD, lr: 0.1, momentum: 0.9}.")
-    schedule: Schedule | None = Field(
-        default=None, description="The learning rate over the epochs: Cosine, {type: Step, ...}."
-    )
-    train: TrainSection = Field(default=TrainSection(), description="How long and in which pieces to train.")
+    Args:
+        seed: Of initial weights, splits, shuffling and dropout.
+        dtype: The type of all parameters and activations.
+        data: Where samples come from, how they are split and scaled.
+        model: A list of gates, or a graph: {inputs: [x], gates: [...], output: name}.
+        loss: The loss: SoftmaxCE, MulticlassSVM, SquaredError, ...
+        regularizer: Added to the loss: {type: L2Regularizer, strength: 1.0e-4}, or a list of them.
+        optimizer: The optimizer: {type: SGD, lr: 0.1, momentum: 0.9}.
+        schedule: The learning rate over the epochs: Cosine, {type: Step, ...}.
+        train: How long to train, and on which batches.
+    """
 
-
-def section_plain(section: Section, folder: str | None) -> dict[str, Any]:
-    """Return a section as plain values; elements with their defaults, paths relative to `folder`."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Section):
-            return section_plain(value, folder)
-        if isinstance(value, Part):
-            return value.plain(folder)
-        return [plain(item) for item in value] if isinstance(value, list) else value
-
-    return {name: plain(getattr(section, name)) for name in type(section).model_fields}
+    seed: NonNegativeInt = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    data: DataSection
+    model: Annotated[Any, MODEL]
+    loss: Loss
+    regularizer: Regularizer | list[Regularizer] | None = None
+    optimizer: Optimizer
+    schedule: Schedule | None = None
+    train: TrainSection = TrainSection()

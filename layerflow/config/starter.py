@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from layerflow.config.findings import Findings, look_at
-from layerflow.config.scalars import inline_yaml
+from layerflow.config.yaml import inline_yaml
 
 SHOWN = 8
 

@@ -1,183 +1,193 @@
 """Checks the `model` section: a list of gates, or a graph `{inputs: [x], gates: [...], output: scores}`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from layerflow.config.document import Node
-from layerflow.config.hints import shown
-from layerflow.config.model import WIDTH, Entry, ModelPlan, last_with_width
-from layerflow.config.problems import InvalidConfig, Path
+from layerflow.config.building import WIDTH, Element, Entry, ModelPlan
+from layerflow.config.problems import InvalidConfig, Problem, collected
+from layerflow.config.registry import Registry
+from layerflow.config.signatures import signature_of
+from layerflow.config.vocabulary import shown
+from layerflow.config.yaml import Node
 from layerflow.errors import GateError, did_you_mean
 
-if TYPE_CHECKING:
-    from layerflow.config.checking import Checker
-
-_GRAPH_KEYS = ("inputs", "constants", "parameters", "gates", "output")
+GRAPH_KEYS = ("inputs", "constants", "parameters", "gates", "output")
 
 
-def check_model(checker: "Checker", node: Node, path: Path) -> ModelPlan | None:
-    """Return the checked model, or None once its problems are noted."""
-    if isinstance(node.value, list) or (isinstance(node.value, dict) and "gates" in node.value):
-        plan = _check_list(checker, node, path) if isinstance(node.value, list) else _check_graph(checker, node, path)
-        return None if plan is None or not _can_be_built(checker, plan, node, path) else plan
-    hint = ": begin the line with '- '" if isinstance(node.value, dict) and "type" in node.value else ""
-    wanted = "must be a list of gates, or a graph {inputs: [x], gates: [...], output: name}"
-    checker.problems.add(node.place, path, f"{wanted}, not {shown(node.plain())}{hint}")
-    return None
+class ElementChecker(Protocol):
+    """Checks the elements of a model (`layerflow.config.checking.Checker`)."""
+
+    @property
+    def registry(self) -> Registry:
+        """The types known."""
+
+    def element(self, node: Node, kind: str, beside: Collection[str] = (), spared: str = "") -> Element:
+        """Return the element that a node describes."""
 
 
-def _can_be_built(checker: "Checker", plan: ModelPlan, node: Node, path: Path) -> bool:
-    """Build the model once, without weights, to see whether a container objects."""
-    try:
-        plan.with_width(1).build()
-    except InvalidConfig as error:
-        checker.problems.found += error.found
-    except (GateError, ValueError, TypeError) as error:
-        checker.problems.add(node.place, path, " ".join(str(error).split()))
+def check_model(checker: ElementChecker, node: Node) -> ModelPlan:
+    """Return the checked model; raise `InvalidConfig` with all its problems."""
+    if isinstance(node.value, list):
+        plan = ModelPlan(tuple(_Entries(checker).check(node)))
+    elif "gates" in node.entries:
+        plan = _check_graph(checker, node)
     else:
-        return True
-    return False
+        hint = ": begin the line with '- '" if "type" in node.entries else ""
+        wanted = "must be a list of gates, or a graph {inputs: [x], gates: [...], output: name}"
+        raise InvalidConfig([node.problem(f"{wanted}, not {shown(node.plain())}{hint}")])
+    try:
+        plan.with_width(1).build()  # without weights, to see whether a container objects
+    except (GateError, ValueError, TypeError) as error:
+        raise InvalidConfig([node.problem(" ".join(str(error).split()))]) from error
+    return plan
 
 
-def _check_list(checker: "Checker", node: Node, path: Path) -> ModelPlan | None:
-    entries = _Entries(checker, path).check(node)
-    return None if entries is None else ModelPlan(tuple(entries))
-
-
-def _check_graph(checker: "Checker", node: Node, path: Path) -> ModelPlan | None:
-    assert isinstance(node.value, dict)
-    before = len(checker.problems.found)
-    for key in node.value:
-        if key not in _GRAPH_KEYS:
-            hint = did_you_mean(key, _GRAPH_KEYS) or f"; known keys: {', '.join(_GRAPH_KEYS)}"
-            checker.problems.add(node.keys[key], (*path, key), f"unknown key{hint}")
-    arrays = {key: _arrays(checker, node, key, path) for key in ("constants", "parameters")}
-    entries = _Entries(checker, (*path, "gates"), is_graph=True)
-    inputs = _names(checker, node, "inputs", path)
-    if "inputs" not in node.value:
-        checker.problems.add(node.place, path, "the graph's inputs are missing: write inputs: [x]")
-    for key, names in (("inputs", inputs), *arrays.items()):
-        for name in names:
-            entries.claim(node.value[key], name, (*path, key))
-    plan = entries.check(node.value["gates"])
-    outputs = _names(checker, node, "output", path)
-    for name in outputs:
+def _check_graph(checker: ElementChecker, node: Node) -> ModelPlan:
+    found: list[Problem] = []
+    for key in node.entries:
+        if key not in GRAPH_KEYS:
+            hint = did_you_mean(key, GRAPH_KEYS) or f"; known keys: {', '.join(GRAPH_KEYS)}"
+            found.append(node.key_problem(key, f"unknown key{hint}"))
+    if "inputs" not in node.entries:
+        found.append(node.problem("the graph's inputs are missing: write inputs: [x]"))
+    names: dict[str, tuple[str, ...]] = {"inputs": (), "output": ()}
+    arrays: dict[str, dict[str, Any]] = {"constants": {}, "parameters": {}}
+    entries = _Entries(checker, is_graph=True)
+    for key, item in node.entries.items():
+        with collected(found):
+            if key in names:
+                names[key] = _names(item)
+            elif key in arrays:
+                arrays[key] = _arrays(item)
+    for key in ("inputs", *arrays):
+        for name in (*names.get(key, ()), *arrays.get(key, ())):
+            with collected(found):
+                entries.claim(node.entries[key], name)
+    with collected(found):
+        entries.check(node.entries["gates"])
+    for name in names["output"]:
         if name not in entries.lines:
             message = f"no gate of the graph is called {name!r}{did_you_mean(name, entries.lines)}"
-            checker.problems.add(node.value["output"].place, (*path, "output"), message)
-    if plan is None or len(checker.problems.found) > before:
-        return None
-    return ModelPlan(tuple(plan), inputs, outputs, **arrays)
+            found.append(node.entries["output"].problem(message))
+    if found:
+        raise InvalidConfig(found)
+    return ModelPlan(tuple(entries.checked.values()), names["inputs"], names["output"], **arrays)
 
 
 @dataclass
 class _Entries:
     """The gates of one model while they are checked; `lines` has the line of every name."""
 
-    checker: "Checker"
-    path: Path
+    checker: ElementChecker
     is_graph: bool = False
     lines: dict[str, int] = field(default_factory=dict)
-    entries: dict[str, Entry] = field(default_factory=dict)
-    wires: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    checked: dict[str, Entry] = field(default_factory=dict)
+    wires: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
-    def check(self, node: Node) -> list[Entry] | None:
-        """Return the entries, or None when one has a problem."""
+    def check(self, node: Node) -> list[Entry]:
+        """Return the entries."""
         if not isinstance(node.value, list) or not node.value:
             wanted = "must be a list of at least one gate, such as [{type: Linear}]"
-            self.checker.problems.add(node.place, self.path, f"{wanted}, not {shown(node.plain())}")
-            return None
-        last = last_with_width(self._factory(item) for item in node.value)
-        checked = [self._entry(item, index, WIDTH if index == last else "") for index, item in enumerate(node.value)]
+            raise InvalidConfig([node.problem(f"{wanted}, not {shown(node.plain())}")])
+        found: list[Problem] = []
+        last = max((index for index, item in enumerate(node.value) if self._has_width(item)), default=None)
+        for index, item in enumerate(node.value):
+            self._check_entry(item, index, WIDTH if index == last else "", found)
         if self.is_graph:
-            self._check_wires(node)
-        return None if None in checked else [entry for entry in checked if entry is not None]
+            self._check_wires(node, found)
+        if found:
+            raise InvalidConfig(found)
+        return list(self.checked.values())
 
-    def claim(self, node: Node, name: str, path: Path) -> None:
+    def claim(self, node: Node, name: str) -> None:
         """Note a name, which must be new and usable."""
-        if not name or "." in name or name.isdigit():
-            self.checker.problems.add(node.place, path, f"{name!r} cannot be a name here: no dots, and not only digits")
-        elif name in self.lines:
-            message = f"{name!r} is already a name in line {self.lines[name]}: names must differ"
-            self.checker.problems.add(node.place, path, message)
+        line = self.lines.get(name)
         self.lines.setdefault(name, node.place.line)
+        if not name or "." in name or name.isdigit():
+            message = f"{name!r} cannot be a name here: no dots, and not only digits"
+            raise InvalidConfig([node.problem(message)])
+        if line is not None:
+            raise InvalidConfig([node.problem(f"{name!r} is already a name in line {line}: names must differ")])
 
-    def _factory(self, node: Node) -> Any:
-        named = node.value.get("type", node).value if isinstance(node.value, dict) else node.value
-        return self.checker.registry.find("gate", named) if isinstance(named, str) else None
+    def _has_width(self, node: Node) -> bool:
+        """Whether a gate has a width; the last one that has may leave it to the data."""
+        named = node.entries["type"].value if "type" in node.entries else node.value
+        factory = self.checker.registry.find("gate", named) if isinstance(named, str) else None
+        return factory is not None and WIDTH in signature_of(factory).arguments
 
-    def _entry(self, node: Node, index: int, spared: str) -> Entry | None:
-        path = (*self.path, index)
-        name = self._name(node, path)
-        fields = node.value if isinstance(node.value, dict) else {}
-        inputs = _names(self.checker, node, "inputs", path) if self.is_graph else ()
-        self.wires[name or str(index)] = inputs
+    def _check_entry(self, node: Node, index: int, spared: str, found: list[Problem]) -> None:
+        name: str | None = None
+        inputs: tuple[str, ...] = ()
+        fields = node.entries
+        with collected(found):
+            name = self._name(node)
+        if self.is_graph and "inputs" in fields:
+            with collected(found):
+                inputs = _names(fields["inputs"])
+        self.wires.append((name or str(index), inputs))
         if self.is_graph and not ("name" in fields and "inputs" in fields):
             missing = [example for example in ("name: h", "inputs: x") if example.split(":")[0] not in fields]
-            message = f"a gate in a graph needs a name and inputs: add {' and '.join(missing)}"
-            self.checker.problems.add(node.place, path, message)
-        if "same_as" in fields and "type" not in fields:
-            entry = self._same_as(node, name, inputs, path)
-        else:
-            beside = ("name", "inputs") if self.is_graph else ("name",)
-            element = self.checker.element(node, "gate", path, beside, spared)
-            entry = None if element is None else Entry(element, name, inputs)
-        if entry is not None:
-            self.entries[name or str(index)] = entry
-        return entry
+            found.append(node.problem(f"a gate in a graph needs a name and inputs: add {' and '.join(missing)}"))
+        with collected(found):
+            if "same_as" in fields and "type" not in fields:
+                entry = self._same_as(node, name, inputs)
+            else:
+                beside = ("name", "inputs") if self.is_graph else ("name",)
+                entry = Entry(self.checker.element(node, "gate", beside, spared), name, inputs)
+            self.checked[name or str(index)] = entry
 
-    def _same_as(self, node: Node, name: str | None, inputs: tuple[str, ...], path: Path) -> Entry | None:
-        assert isinstance(node.value, dict)
-        for key in node.value:
-            if key not in ("name", "inputs", "same_as"):
-                message = "unknown key: a gate that is used again has its settings where it stands first"
-                self.checker.problems.add(node.keys[key], (*path, key), message)
-        other = node.value["same_as"]
-        first = self.entries.get(str(other.value))
+    def _same_as(self, node: Node, name: str | None, inputs: tuple[str, ...]) -> Entry:
+        message = "unknown key: a gate that is used again has its settings in its first entry"
+        found = [node.key_problem(key, message) for key in node.entries if key not in ("name", "inputs", "same_as")]
+        other = node.entries["same_as"]
+        first = self.checked.get(str(other.value))
         if first is None:
-            message = f"no gate before this one is called {other.value!r}{did_you_mean(other.value, self.entries)}"
-            self.checker.problems.add(other.place, (*path, "same_as"), message)
-            return None
+            hint = did_you_mean(other.value, self.checked)
+            found.append(other.problem(f"no gate before this one is called {other.value!r}{hint}"))
+        if found or first is None:
+            raise InvalidConfig(found)
         return Entry(first.element, name, inputs, first.same_as or str(other.value))
 
-    def _name(self, node: Node, path: Path) -> str | None:
-        if not isinstance(node.value, dict) or "name" not in node.value:
+    def _name(self, node: Node) -> str | None:
+        if "name" not in node.entries:
             return None
-        name = self.checker.value(node.value["name"], str, (*path, "name"))
-        if not isinstance(name, str):
-            return None
-        self.claim(node.value["name"], name, (*path, "name"))
+        (name,) = _names(node.entries["name"], most=1)
+        self.claim(node.entries["name"], name)
         return name
 
-    def _check_wires(self, node: Node) -> None:
+    def _check_wires(self, node: Node, found: list[Problem]) -> None:
         assert isinstance(node.value, list)
-        for index, (item, wires) in enumerate(zip(node.value, self.wires.values(), strict=False)):
+        for item, (_, wires) in zip(node.value, self.wires, strict=True):
             for number, wire in enumerate(wires):
                 if wire not in self.lines:
                     message = f"no input or gate of the graph is called {wire!r}{did_you_mean(wire, self.lines)}"
-                    place = item.place_of(("inputs", number))
-                    self.checker.problems.add(place, (*self.path, index, "inputs"), message)
+                    inputs = item.entries["inputs"]
+                    place = inputs.value[number].place if isinstance(inputs.value, list) else inputs.place
+                    found.append(Problem(place, inputs.path, message))
         try:
-            TopologicalSorter(self.wires).prepare()
+            TopologicalSorter(dict(self.wires)).prepare()
         except CycleError as error:
             ring = " -> ".join(reversed(error.args[1]))
-            self.checker.problems.add(node.place, self.path, f"the gates form a cycle: {ring}")
+            found.append(node.problem(f"the gates form a cycle: {ring}"))
 
 
-def _names(checker: "Checker", node: Node, key: str, path: Path) -> tuple[str, ...]:
-    """Return the name or names under a key of a mapping."""
-    if not isinstance(node.value, dict) or key not in node.value:
-        return ()
-    names = checker.value(node.value[key], list[str] | str, (*path, key))
-    if names == []:
-        checker.problems.add(node.value[key].place, (*path, key), "must have at least one name")
-    return (names,) if isinstance(names, str) else tuple(names) if isinstance(names, list) else ()
+def _names(node: Node, most: int | None = None) -> tuple[str, ...]:
+    """Return the name or names that a node holds."""
+    items = node.value if isinstance(node.value, list) and most is None else [node]
+    if not items:
+        raise InvalidConfig([node.problem("must have at least one name")])
+    names = [item.value for item in items if isinstance(item.value, str)]
+    if len(names) < len(items):
+        wrong = [item for item in items if not isinstance(item.value, str)]
+        raise InvalidConfig(item.problem(f"must be text, not {shown(item.plain())}") for item in wrong)
+    return tuple(names)
 
 
-def _arrays(checker: "Checker", node: Node, key: str, path: Path) -> dict[str, Any]:
-    assert isinstance(node.value, dict)
-    if key not in node.value:
-        return {}
-    values = checker.value(node.value[key], dict[str, Any], (*path, key))
-    return values if isinstance(values, dict) else {}
+def _arrays(node: Node) -> dict[str, Any]:
+    """Return the arrays of a graph by name."""
+    if not isinstance(node.value, dict):
+        raise InvalidConfig([node.problem(f"must be a mapping, not {shown(node.plain())}")])
+    values: dict[str, Any] = node.plain()
+    return values

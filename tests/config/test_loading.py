@@ -11,7 +11,7 @@ import pytest
 
 import layerflow as lf
 from layerflow.config import Config, Registry, load_config, load_config_text
-from layerflow.config.sections import EarlyStoppingSection, TrainSection
+from layerflow.config.settings import EarlyStoppingSection, TrainSection
 from layerflow.errors import ConfigError
 from layerflow.training.history import EarlyStopping
 from layerflow.training.trainer import Trainer
@@ -41,7 +41,7 @@ CASES: list[tuple[str, str, str]] = [
     ("SoftmaxCE", "ReLU", "c.yaml:10:7: loss: unknown loss 'ReLU': it is a gate"),
     ("SoftmaxCE", "CrossEntropyLoss", "c.yaml:10:7: loss: unknown loss 'CrossEntropyLoss', layerflow calls it 'SoftmaxCE'. Known: "),
     ("Cosine", "{type: Cosin}", "c.yaml:13:51: schedule.after.type: unknown schedule 'Cosin', did you mean 'Cosine'? Known: "),
-    ("type: SGD, lr", "typ: SGD, lr", "c.yaml:12:12: optimizer: the type of the optimizer is missing, did you mean 'type' where it says 'typ'?"),
+    ("type: SGD, lr", "typ: SGD, lr", "c.yaml:12:12: optimizer: the type of the optimizer is missing, did you mean 'type' instead of 'typ'?"),
     ("type: SGD", "type: 3", "c.yaml:12:19: optimizer.type: must be the name of an optimizer, not 3"),
     ("- ReLU", "- [ReLU]", "c.yaml:8:5: model.1: must be a gate, such as {type: Add}, not a list of 1"),
     ("out_features: 64", "out_features: 64, init: hee", "c.yaml:7:44: model.0.init: unknown initializer 'hee', did you mean 'he'? Known: "),
@@ -74,11 +74,11 @@ CASES: list[tuple[str, str, str]] = [
     ("epochs: 5", "clip_norm: .nan", "c.yaml:15:14: train.clip_norm: must be greater than 0, not nan"),
     ("seed: 0", "seed: -1", "c.yaml:1:7: seed: must be greater than or equal to 0, not -1"),
     ("seed: 0", "dtype: float16", "c.yaml:1:8: dtype: must be 'float32' or 'float64', not the text 'float16', did you mean 'float64'?"),
-    ("accuracy", "acuracy", "c.yaml:17:13: train.metrics.0: no metric is called 'acuracy', did you mean 'accuracy'?"),
-    ("val_loss", "validation_loss", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'validation_loss', layerflow calls it 'val_loss'"),
-    ("accuracy", "recall_x", "c.yaml:17:13: train.metrics.0: no metric is called 'recall_x', did you mean 'recall'?"),
-    ("val_loss", "val_f1_x", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'val_f1_x', did you mean 'val_f1'?"),
-    ("val_loss", "val_los", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'val_los', did you mean 'val_loss'?"),
+    ("accuracy", "acuracy", "c.yaml:17:13: train.metrics.0: there is no metric 'acuracy', did you mean 'accuracy'?"),
+    ("val_loss", "validation_loss", "c.yaml:16:28: train.early_stopping.metric: there is no metric 'validation_loss', layerflow calls it 'val_loss'"),
+    ("accuracy", "recall_x", "c.yaml:17:13: train.metrics.0: there is no metric 'recall_x', did you mean 'recall'?"),
+    ("val_loss", "val_f1_x", "c.yaml:16:28: train.early_stopping.metric: there is no metric 'val_f1_x', did you mean 'val_f1'?"),
+    ("val_loss", "val_los", "c.yaml:16:28: train.early_stopping.metric: there is no metric 'val_los', did you mean 'val_loss'?"),
     ("{type: Divide, by: 16}", "standard", "c.yaml:5:10: data.scale: must be a scaler ({type: ...}), 'none' or null, not the text 'standard', did you mean 'Standard'?"),
     ("  test: 0.2", "  stratify: yes", "c.yaml:4:13: data.stratify: must be true, false or null, not the text 'yes'"),
     ("{metric: val_loss, patience: 4}", "true", "c.yaml:16:19: train.early_stopping: must be a mapping with the keys metric, patience, min_delta, not true"),
@@ -164,7 +164,10 @@ def test_a_part_may_have_a_reader_of_its_own(load: Load) -> None:
 
 def test_only_the_last_width_may_be_left_open(load: Load) -> None:
     config = load()
-    with pytest.raises(ConfigError, match=r"^c.yaml:9:5: model.2: Linear needs 'out_features': no data say it here"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^c.yaml:9:5: model.2: Linear needs 'out_features': only the last width of a model is inferred",
+    ):
         config.build_model()
     fixed = load("{type: Linear}", "{type: Linear, out_features: 3}").build_model(10)
     assert isinstance(fixed, lf.Sequential)
@@ -214,7 +217,6 @@ def test_the_resolved_configuration_loads_from_the_run_folder(tmp_path: Path, va
 
 def test_the_train_section_has_the_names_and_defaults_of_the_trainer() -> None:
     trainer = inspect.signature(Trainer).parameters
-    section = {name: info.default for name, info in TrainSection.model_fields.items() if name != "checkpoint"}
+    section = {item.name: item.default for item in dataclasses.fields(TrainSection) if item.name != "checkpoint"}
     assert section == {name: trainer[name].default for name in section}
-    stopping = {name: info.default for name, info in EarlyStoppingSection.model_fields.items()}
-    assert stopping == dataclasses.asdict(EarlyStopping())
+    assert dataclasses.asdict(EarlyStoppingSection()) == dataclasses.asdict(EarlyStopping())
