@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from types import NoneType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -31,7 +32,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from layerflow.config.building import WIDTH, ConfigPath, Element, ModelPlan, is_plain, plain_value
 from layerflow.config.problems import InvalidConfig, Problem, dotted
-from layerflow.config.registry import Factory, Registry
+from layerflow.config.registry import Factory, Registry, kind_of
 from layerflow.config.settings import Section, TopLevel
 from layerflow.config.signatures import (
     MODEL,
@@ -98,7 +99,7 @@ class Checker:
         self, node: Node, target: Factory, owner: str, beside: Collection[str] = (), spared: str = ""
     ) -> dict[str, Any]:
         """Return the checked arguments that a mapping gives to a type; raise `InvalidConfig` with all its problems."""
-        signature, model, entries = signature_of(target), model_of(target, self.registry), node.entries
+        signature, model, entries = signature_of(target), model_of(target), node.entries
         found: list[Problem] = []
         values: dict[str, Any] = {}
         hints = ""
@@ -125,9 +126,9 @@ class Checker:
         return values
 
     def _type_node(self, node: Node, kind: str) -> Node:
-        example = f"{{type: {next(iter(self.registry.names(kind)), 'Name')}}}"
         if isinstance(node.value, str):
             return node
+        example = f"{{type: {next(iter(self.registry.kinds[kind].types), 'Name')}}}"
         if not isinstance(node.value, dict):
             wanted = f"must be {with_article(kind)}, such as {example}"
             raise InvalidConfig([node.problem(f"{wanted}, not {shown(node.plain())}")])
@@ -154,13 +155,13 @@ class Checker:
 class Setting:
     """The validator of the settings that have a certain type hint: from a node to a checked value."""
 
-    def __init__(self, hint: Any, registry: Registry) -> None:
-        self.hint, self.registry = hint, registry
+    def __init__(self, hint: Any) -> None:
+        self.hint = hint
         self.members = members_of(hint)
-        self.kinds = [kind for member in self.members if (kind := registry.kind_of(member)) is not None]
+        self.kinds = [kind for member in self.members if (kind := kind_of(member)) is not None]
         self.sections = [bare(member) for member in self.members if _is_section(member)]
         self.is_model = any(MODEL in metadata_of(member) for member in self.members)
-        self.plain = tuple(member for member in self.members if not self._is_part(member))
+        self.plain = tuple(member for member in self.members if not _is_part(member))
         self.takes_lists = any(item_hint(member) is not None or fixed_hints(member) for member in self.plain)
         self.takes_mappings = any(mapped_hint(member) is not None for member in self.plain)
         self.takes_text = any(bare(m) is str or get_origin(bare(m)) is Literal for m in self.plain)
@@ -179,7 +180,7 @@ class Setting:
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         parts = [{REFERENCE: kind} for kind in [*self.kinds, *([MODEL] if self.is_model else [])]]
-        parts += [type_schema(section, self.registry) for section in self.sections]
+        parts += [type_schema(section) for section in self.sections]
         plain = handler(schema) if self.plain else {}
         if not parts:
             return plain
@@ -202,13 +203,13 @@ class Setting:
         if self.sections:
             return checker.section(node, self.sections[0])
         for kind in self.kinds:
-            if self._is_element(value, kind):
+            if self._is_element(value, kind, checker.registry):
                 return checker.element(node, kind)
         is_entered = (isinstance(value, list) and self.takes_lists) or (isinstance(value, dict) and self.takes_mappings)
         try:
             checked = handler(value if is_entered else node.plain())
         except ValidationError as error:
-            message = self._objection(error, node.plain())
+            message = self._objection(error, node.plain(), checker.registry)
             raise InvalidConfig(_noted(error) or [node.problem(message)]) from None
         if isinstance(value, str) and any(map(is_path, self.members)):
             if "\0" in value or not value:
@@ -216,15 +217,12 @@ class Setting:
             return ConfigPath(os.path.normpath(os.path.join(checker.folder, os.path.expanduser(value))))
         return list(checked) if isinstance(checked, tuple) else checked
 
-    def _is_part(self, member: Any) -> bool:
-        return self.registry.kind_of(member) is not None or _is_section(member) or MODEL in metadata_of(member)
-
-    def _is_element(self, value: Any, kind: str) -> bool:
+    def _is_element(self, value: Any, kind: str, registry: Registry) -> bool:
         """Whether a value is meant to be an element of a kind, rather than one of the plain members."""
         if isinstance(value, dict):
             return "type" in value or not self.takes_mappings
         if isinstance(value, str):
-            is_name = self.registry.kinds[kind].text_is_name or self.registry.find(kind, value) is not None
+            is_name = registry.kinds[kind].text_is_name or registry.find(kind, value) is not None
             return is_name or not self.takes_text
         return len(self.members) == 1
 
@@ -234,54 +232,54 @@ class Setting:
         if is_path(member):
             return Annotated[str, WithJsonSchema({"type": "string", "format": "path"})]
         if (item := item_hint(member)) is not None:
-            inner = list[Setting(item, self.registry).annotation]  # type: ignore[misc]
+            inner = list[Setting(item).annotation]  # type: ignore[misc]
         elif (fixed := fixed_hints(member)) is not None:
-            items = tuple(Setting(each, self.registry).annotation for each in fixed)
+            items = tuple(Setting(each).annotation for each in fixed)
             inner = Annotated[tuple[items], Strict(False)]  # type: ignore[valid-type]
         elif (mapped := mapped_hint(member)) is not None:
-            inner = dict[str, Setting(mapped, self.registry).annotation]  # type: ignore[misc]
+            inner = dict[str, Setting(mapped).annotation]  # type: ignore[misc]
         elif bare(member) not in PLAIN and get_origin(bare(member)) is not Literal:
             return _as_json(member)
         return Annotated[(inner, *metadata_of(member))] if inner is not member and metadata_of(member) else inner
 
-    def _objection(self, error: ValidationError, value: Any) -> str:
+    def _objection(self, error: ValidationError, value: Any, registry: Registry) -> str:
         """Say what is wrong: a bound that is broken, or else what kind of value the hint asks for."""
         for each in error.errors(include_url=False, include_input=False):
             if each["type"] == "value_error":
                 return each["msg"].removeprefix("Value error, ")
             if each["type"].startswith(BOUNDS) and not any(map(fixed_hints, self.plain)):
                 return f"{each['msg'].replace('Input should be', 'must be')}, not {shown(value)}"
-        names = [name for kind in self.kinds for name in self.registry.names(kind)]
+        names = [name for kind in self.kinds for name in registry.names(kind)]
         choices = [c for m in self.plain if get_origin(bare(m)) is Literal for c in get_args(bare(m))]
         known = [*names, *(choice for choice in choices if isinstance(choice, str))]
         guess = did_you_mean(value, known) if isinstance(value, str) else ""
         return f"must be {phrase(self.hint)}, not {shown(value)}{guess}"
 
 
-def model_of(target: Factory, registry: Registry) -> type[BaseModel]:
+@lru_cache(maxsize=1024)
+def model_of(target: Factory) -> type[BaseModel]:
     """Return the pydantic model of a constructor's signature."""
-    if target not in registry.models:
-        signature = signature_of(target)
-        fields: dict[str, Any] = {}
-        for number, (name, argument) in enumerate(signature.arguments.items()):
-            options: dict[str, Any] = {"alias": name, "description": argument.description or None}
-            if is_plain(argument.default):
-                options["default"] = plain_value(argument.default, None)
-            elif not argument.is_required or name == WIDTH:  # `Checker.arguments` says where a width is needed
-                options["default_factory"] = NoneType
-            fields[f"field_{number}"] = (Setting(argument.annotation, registry).annotation, Field(**options))
-        settings = ConfigDict(extra="allow" if signature.is_open else "forbid", strict=True)
-        registry.models[target] = create_model(
-            target.__name__, __config__=settings, __doc__=summary_of(target), **fields
-        )
-    model: type[BaseModel] = registry.models[target]
-    return model
+    signature = signature_of(target)
+    fields: dict[str, Any] = {}
+    for number, (name, argument) in enumerate(signature.arguments.items()):
+        options: dict[str, Any] = {"alias": name, "description": argument.description or None}
+        if is_plain(argument.default):
+            options["default"] = plain_value(argument.default, None)
+        elif not argument.is_required or name == WIDTH:  # `Checker.arguments` says where a width is needed
+            options["default_factory"] = NoneType
+        fields[f"field_{number}"] = (Setting(argument.annotation).annotation, Field(**options))
+    settings = ConfigDict(extra="allow" if signature.is_open else "forbid", strict=True)
+    return create_model(target.__name__, __config__=settings, __doc__=summary_of(target), **fields)
 
 
 def _noted(error: ValidationError) -> list[Problem]:
     """Return the problems that settings found."""
     errors = error.errors(include_url=False, include_input=False)
     return [problem for each in errors for problem in each.get("ctx", {}).get("found", [])]
+
+
+def _is_part(hint: Any) -> bool:
+    return kind_of(hint) is not None or _is_section(hint) or MODEL in metadata_of(hint)
 
 
 def _is_section(hint: Any) -> bool:
@@ -319,11 +317,11 @@ def json_schema(registry: Registry | None = None) -> dict[str, Any]:
         own = beside if kind.name == "gate" else {}
         names_of_kind = [name for name in kind.types if name not in kind.aliases]
         for name in names_of_kind:
-            definitions[f"{kind.name}.{name}"] = type_schema(kind.types[name], registry, name, own)
+            definitions[f"{kind.name}.{name}"] = type_schema(kind.types[name], name, own)
         lone = [name for name, target in kind.types.items() if not _needs_more(target)]
         references = [{REFERENCE: f"{kind.name}.{name}"} for name in names_of_kind]
         definitions[kind.name] = {"anyOf": [*([{"enum": lone}] if lone else []), *references]}
-    whole = type_schema(TopLevel, registry) | {"title": "layerflow configuration", "$defs": definitions}
+    whole = type_schema(TopLevel) | {"title": "layerflow configuration", "$defs": definitions}
     text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | whole)
     # pydantic refuses references to definitions that are not its own.
     schema: dict[str, Any] = json.loads(re.sub(f'"{REFERENCE}": "', '"$ref": "#/$defs/', text))
@@ -338,11 +336,9 @@ class _JsonSchema(GenerateJsonSchema):
         return False
 
 
-def type_schema(
-    target: Factory, registry: Registry, name: str | None = None, beside: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def type_schema(target: Factory, name: str | None = None, beside: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the schema of a mapping that describes a type; `name` is that of its key `type`, if it has one."""
-    schema = model_of(target, registry).model_json_schema(schema_generator=_JsonSchema)
+    schema = model_of(target).model_json_schema(schema_generator=_JsonSchema)
     if name is not None:
         schema["properties"] = {"type": {"const": name}} | (beside or {}) | schema["properties"]
         schema["required"] = ["type", *schema.get("required", [])]

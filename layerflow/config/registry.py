@@ -35,7 +35,6 @@ class Kind:
         name: what it is called in messages.
         types: the types known by name.
         base: what your own types of this kind are subclasses of.
-        hint: the type hint that asks for an element of this kind; `base` when left out.
         fits: which subclasses of `base` belong to it.
         text_is_name: whether text always names a type, even where the hint takes other text too.
         aliases: names in `types` that are another spelling of a type.
@@ -44,7 +43,6 @@ class Kind:
     name: str
     types: dict[str, Factory]
     base: type | None = None
-    hint: Any = None
     text_is_name: bool = False
     aliases: frozenset[str] = frozenset()
     fits: Callable[[Any], bool] = lambda target: True
@@ -62,12 +60,10 @@ class Registry:
     Attributes:
         kinds: the kinds by name.
         own: the types that were added.
-        models: the pydantic models of the types that were named so far (`layerflow.config.checking`).
     """
 
     kinds: dict[str, Kind]
     own: dict[str, Factory] = field(default_factory=dict)
-    models: dict[Factory, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def entry_points(self) -> list[EntryPoint]:
@@ -100,16 +96,6 @@ class Registry:
     def kind_elsewhere(self, name: str) -> str | None:
         """Return the kind that has a type called `name`."""
         return next((kind.name for kind in self.kinds.values() if name in kind.types), None)
-
-    def kind_of(self, hint: Any) -> str | None:
-        """Return the kind of element that a type hint asks for: by its mark, or because it is the kind's base class."""
-        for mark in metadata_of(hint):
-            if isinstance(mark, ElementKind):
-                return mark.name
-        hint = bare(hint)
-        return next(
-            (name for name, kind in self.kinds.items() if hint is not None and hint in (kind.hint, kind.base)), None
-        )
 
     def add(self, target: Factory, origin: str = "", name: str | None = None) -> None:
         """Add a type of your own to every kind it fits; a name that is taken is a `ConfigError`."""
@@ -153,6 +139,22 @@ def _load(point: EntryPoint) -> Any:
         raise ConfigError(f"the gate {point.name!r}{package} cannot be imported: {reason(error)}") from None
 
 
+_KINDS_BY_HINT: dict[Any, str] = {
+    Gate: "gate",
+    Optimizer: "optimizer",
+    Schedule: "schedule",
+    Reader: "reader",
+    Scaler: "scaler",
+    Initializer: "initializer",
+}
+
+
+def kind_of(hint: Any) -> str | None:
+    """Return the kind of element that a type hint asks for: by its mark, or because it is the kind's base class."""
+    marked = [mark.name for mark in metadata_of(hint) if isinstance(mark, ElementKind)]
+    return marked[0] if marked else next((kind for base, kind in _KINDS_BY_HINT.items() if bare(hint) is base), None)
+
+
 def _builtin_kinds() -> list[Kind]:
     """Return every kind with its built-in types, in fresh dicts that can be added to."""
     losses: dict[str, Factory] = {name: GATES[name] for name in LOSSES}
@@ -168,7 +170,7 @@ def _builtin_kinds() -> list[Kind]:
         Kind("schedule", dict(SCHEDULES), Schedule),
         Kind("reader", dict(READERS), Reader),
         Kind("scaler", dict(SCALERS), Scaler),
-        Kind("initializer", named, hint=Initializer, text_is_name=True, aliases=frozenset(lower_case)),
+        Kind("initializer", named, text_is_name=True, aliases=frozenset(lower_case)),
     ]
 
 
