@@ -81,7 +81,7 @@ def run_name(file: str | FilePath) -> str:
 
     Leading dots are left out: a folder named `..` would be another folder.
     """
-    return FilePath(file).stem.lstrip(".") or "config"
+    return FilePath(FilePath(file).name.lstrip(".")).stem or "config"
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,8 @@ def setting_hint(word: str, known: Collection[str], sections: Collection[str]) -
         return f", layerflow calls it {elsewhere!r}"
     if word in sections:
         return f"; {word!r} belongs at the top level of the file"
+    if word in ("import", "imports"):
+        return "; a configuration imports no code: use --import FILE on the command line"
     return f"; known keys: {', '.join(known)}" if known else "; it takes no settings"
 
 

@@ -28,6 +28,7 @@ CASES: list[tuple[str, str, str]] = [
     ("epochs: 5", "minibatch_size: 5", "c.yaml:15:3: train.minibatch_size: unknown key, layerflow calls it 'batch_size'"),
     ("seed: 0", "max_epochs: 3", "c.yaml:1:1: max_epochs: unknown key, layerflow calls it 'train.epochs'"),
     ("seed: 0", "hidden_layer_sizes: [3]", "c.yaml:1:1: hidden_layer_sizes: unknown key, layerflow calls it 'model'"),
+    ("seed: 0", "imports: [my_layers.py]", "c.yaml:1:1: imports: unknown key; a configuration imports no code: use --import FILE on the command line"),
     ("seed: 0", "sed: 0", "c.yaml:1:1: sed: unknown key, did you mean 'seed'?"),
     ("out_features", "units", "c.yaml:7:20: model.0.units: unknown key, layerflow calls it 'out_features'"),
     ("strength", "alpha", "c.yaml:11:36: regularizer.alpha: unknown key, layerflow calls it 'strength'"),
@@ -121,6 +122,41 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(valid: str, regi
         "setting": "optimizer.momentm",
         "message": "unknown key, did you mean 'momentum'?",
     }
+
+
+def test_a_key_that_is_written_twice_is_reported_with_the_other_problems(load: Load) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("epochs: 5", "epochs: five\n  epochs: 6")
+    assert str(caught.value).splitlines()[::3] == [
+        "c.yaml:15:11: train.epochs: must be a whole number, not the text 'five'",
+        "c.yaml:16:3: 'epochs' is written twice (first in line 15): keep one of them",
+    ]
+
+
+def test_the_known_types_are_listed_once_for_all_unknown_ones(valid: str, registry: Registry) -> None:
+    unknown = "".join(f"  - {name}\n" for name in ("Relu", "Dense", "Softmux", "Xyzzy", "Tanhh", "Conv9d"))
+    with pytest.raises(ConfigError) as caught:
+        load_config_text(valid.replace("  - ReLU\n", unknown), registry=registry, name="c.yaml")
+    told = str(caught.value)
+    assert told.count("unknown gate") == 6
+    assert told.count("Known: ") == 1
+    assert "c.yaml:9:5: model.2: unknown gate 'Dense', layerflow calls it 'Linear'.\n    " in told
+    assert all("Known: " in str(problem["message"]) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("a/...yaml", "yaml"),
+        ("..", "config"),
+        ("..yaml", "yaml"),
+        (".yaml", "yaml"),
+        ("..x.yaml", "x"),
+        ("x.y.yaml", "x.y"),
+    ],
+)
+def test_the_name_of_the_runs_never_leaves_a_folder(file: str, name: str, valid: str, registry: Registry) -> None:
+    assert load_config_text(valid, registry=registry, name=file).name == name
 
 
 @pytest.mark.parametrize("text", ["- 1", "text", "3", "null"])

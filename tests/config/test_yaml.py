@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - a table shows each expected line whole
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,13 @@ def test_files_that_are_no_text_are_told_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             read_document(file)
         assert str(caught.value).splitlines()[0] == first_line
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="pipe: not a regular file, expected a YAML file"):
+        read_document(tmp_path / "pipe")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
