@@ -33,7 +33,6 @@ from pydantic_core import PydanticCustomError, core_schema
 from layerflow.config.building import WIDTH, ConfigPath, Element, ModelPlan, is_plain, plain_value
 from layerflow.config.problems import InvalidConfig, Problem, dotted
 from layerflow.config.registry import Factory, Registry, kind_of
-from layerflow.config.settings import Section, TopLevel
 from layerflow.config.signatures import (
     MODEL,
     bare,
@@ -46,6 +45,7 @@ from layerflow.config.signatures import (
     signature_of,
     summary_of,
 )
+from layerflow.config.toplevel import Section, TopLevel
 from layerflow.config.vocabulary import phrase, setting_hint, shown, type_hint, with_article
 from layerflow.config.wiring import check_model
 from layerflow.config.yaml import Node

@@ -10,7 +10,7 @@ from layerflow.config.building import Element, ModelPlan
 from layerflow.config.checking import SECTIONS, Checker
 from layerflow.config.problems import InvalidConfig, Problem, collected
 from layerflow.config.registry import Registry
-from layerflow.config.settings import DataSection, TopLevel, TrainSection
+from layerflow.config.toplevel import DataSection, TopLevel, TrainSection
 from layerflow.config.vocabulary import shown
 from layerflow.config.yaml import Node, apply_override, dump_yaml, parse_document, read_document
 from layerflow.data.reader import Reader

@@ -4,14 +4,20 @@ A configuration file alone never causes code to run: modules are imported only w
 an installed package's gate only when the file names its type and no other type has that name.
 """
 
+import importlib
+import importlib.util
 import inspect
+import sys
+import traceback
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Self
 
-from layerflow.config.importing import import_code, reason
 from layerflow.config.signatures import MODEL, ElementKind, bare, metadata_of
 from layerflow.data import READERS
 from layerflow.data.reader import Reader
@@ -190,3 +196,67 @@ def _takes_two_inputs(target: Any) -> bool:
     parameters = list(inspect.signature(target.forward).parameters.values())[1:]
     positional = [item for item in parameters if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)]
     return len(positional) >= 2 or any(item.kind is item.VAR_POSITIONAL for item in parameters)
+
+
+# Your own code ------------------------------------------------------------------------------------------------------
+
+
+def import_code(name: str) -> ModuleType:
+    """Import `my_layers.py` (a file, from the current folder) or `my.layers` (a module); a file runs once per process.
+
+    Raises:
+        ConfigError: it does not exist, or running it failed; the message shows the line of your own code.
+    """
+    is_file = name.endswith(".py") or "/" in name
+    try:
+        if not is_file:
+            return importlib.import_module(name)
+        if not Path(name).is_file():
+            raise ConfigError("no such file")
+        return _import_file(Path(name).resolve())
+    except ConfigError as error:
+        message = str(error)
+    except (Exception, SystemExit) as error:
+        if not is_file and isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]:
+            message = "no such module" + (f", did you mean --import {name}.py?" if Path(f"{name}.py").exists() else "")
+        else:
+            message = _explain(error, name, is_file)
+    raise ConfigError(f"--import {name}: {message}")
+
+
+def reason(error: BaseException) -> str:
+    """Return the kind of an exception and its message on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _import_file(file: Path) -> ModuleType:
+    # The checksum tells two files of the same name apart.
+    module_name = f"imported_{file.stem}_{zlib.crc32(str(file).encode()):08x}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError("not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    finally:
+        sys.path.remove(str(file.parent))
+    return module
+
+
+def _explain(error: BaseException, name: str, is_file: bool) -> str:
+    """Return the error with the last line of your own code that led to it."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}\n    {(error.text or '').strip()}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    theirs = [frame for frame in frames if Path(frame.filename).resolve() == Path(name).resolve()] if is_file else []
+    for frame in reversed(theirs or frames):
+        if frame.filename != __file__:
+            return f"{frame.filename}:{frame.lineno}: {reason(error)}\n    {frame.line}"
+    return reason(error)
