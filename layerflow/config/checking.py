@@ -73,7 +73,7 @@ class Checker:
 
     def model(self, node: Node) -> ModelPlan:
         """Return a model."""
-        return check_model(self, node)
+        return check_model(node, self.element, self.registry)
 
     def element(self, node: Node, kind: str, beside: Collection[str] = (), spared: str = "") -> Element:
         """Return the element that a node describes: `{type: ReLU}`, or `ReLU` alone.

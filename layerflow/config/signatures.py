@@ -2,6 +2,8 @@
 
 import contextlib
 import inspect
+import re
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -15,6 +17,7 @@ PATH = "path"
 MODEL = "model"
 """Marks a hint whose value is a model, as the `model` section writes it: `Annotated[Any, MODEL]`."""
 
+_ARGUMENT = re.compile(r"^(\w+)(?: .*?)?:(.*(?:\n[ \t]+.*)*)", re.MULTILINE)
 _LISTS: tuple[Any, ...] = (list, Sequence, Iterable, Collection)
 
 
@@ -81,25 +84,12 @@ def summary_of(target: Any) -> str:
 
 def argument_descriptions(target: Any) -> dict[str, str]:
     """Return what the `Args:` part of a class's docstrings says about each argument."""
-    described: dict[str, list[str]] = {}
+    described: dict[str, str] = {}
     for documented in (target, getattr(target, "__init__", None)):
-        lines = (inspect.getdoc(documented) or "").splitlines()
-        start = next((number for number, line in enumerate(lines) if line.strip() in ("Args:", "Arguments:")), None)
-        if start is None:
-            continue
-        indent, current = 0, None
-        for line in lines[start + 1 :]:
-            depth = len(line) - len(line.lstrip())
-            if not line.strip() or depth == 0:
-                break
-            indent = indent or depth
-            name, colon, text = line.strip().partition(":")
-            if depth == indent and colon and name.split(" ")[0].isidentifier():
-                current = described.setdefault(name.split(" ")[0], [])
-                current.append(text.strip())
-            elif current is not None:
-                current.append(line.strip())
-    return {name: " ".join(parts).strip() for name, parts in described.items()}
+        block = re.search(r"^Arg(?:ument)?s:\n((?:[ \t]+\S.*\n?)+)", inspect.getdoc(documented) or "", re.MULTILINE)
+        for name, text in _ARGUMENT.findall(textwrap.dedent(block[1])) if block else []:
+            described[name] = " ".join(text.split())
+    return described
 
 
 def _hints(function: Any) -> dict[str, Any]:

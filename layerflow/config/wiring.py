@@ -1,9 +1,9 @@
 """Checks the `model` section: a list of gates, or a graph `{inputs: [x], gates: [...], output: scores}`."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Protocol
+from typing import Any
 
 from layerflow.config.building import WIDTH, Element, Entry, ModelPlan
 from layerflow.config.problems import InvalidConfig, Problem, collected
@@ -16,23 +16,16 @@ from layerflow.errors import GateError, did_you_mean
 GRAPH_KEYS = ("inputs", "constants", "parameters", "gates", "output")
 
 
-class ElementChecker(Protocol):
-    """Checks the elements of a model (`layerflow.config.checking.Checker`)."""
-
-    @property
-    def registry(self) -> Registry:
-        """The types known."""
-
-    def element(self, node: Node, kind: str, beside: Collection[str] = (), spared: str = "") -> Element:
-        """Return the element that a node describes."""
+ElementCheck = Callable[[Node, str, Collection[str], str], Element]
+"""Returns the element of a kind that a node describes (`layerflow.config.checking.Checker.element`)."""
 
 
-def check_model(checker: ElementChecker, node: Node) -> ModelPlan:
+def check_model(node: Node, check: ElementCheck, registry: Registry) -> ModelPlan:
     """Return the checked model; raise `InvalidConfig` with all its problems."""
     if isinstance(node.value, list):
-        plan = ModelPlan(tuple(_Entries(checker).check(node)))
+        plan = ModelPlan(tuple(_Entries(check, registry).check_list(node)))
     elif "gates" in node.entries:
-        plan = _check_graph(checker, node)
+        plan = _check_graph(node, check, registry)
     else:
         hint = ": begin the line with '- '" if "type" in node.entries else ""
         wanted = "must be a list of gates, or a graph {inputs: [x], gates: [...], output: name}"
@@ -44,7 +37,7 @@ def check_model(checker: ElementChecker, node: Node) -> ModelPlan:
     return plan
 
 
-def _check_graph(checker: ElementChecker, node: Node) -> ModelPlan:
+def _check_graph(node: Node, check: ElementCheck, registry: Registry) -> ModelPlan:
     found: list[Problem] = []
     for key in node.entries:
         if key not in GRAPH_KEYS:
@@ -54,7 +47,7 @@ def _check_graph(checker: ElementChecker, node: Node) -> ModelPlan:
         found.append(node.problem("the graph's inputs are missing: write inputs: [x]"))
     names: dict[str, tuple[str, ...]] = {"inputs": (), "output": ()}
     arrays: dict[str, dict[str, Any]] = {"constants": {}, "parameters": {}}
-    entries = _Entries(checker, is_graph=True)
+    entries = _Entries(check, registry, is_graph=True)
     for key, item in node.entries.items():
         with collected(found):
             if key in names:
@@ -66,7 +59,7 @@ def _check_graph(checker: ElementChecker, node: Node) -> ModelPlan:
             with collected(found):
                 entries.claim(node.entries[key], name)
     with collected(found):
-        entries.check(node.entries["gates"])
+        entries.check_list(node.entries["gates"])
     for name in names["output"]:
         if name not in entries.lines:
             message = f"no gate of the graph is called {name!r}{did_you_mean(name, entries.lines)}"
@@ -80,13 +73,14 @@ def _check_graph(checker: ElementChecker, node: Node) -> ModelPlan:
 class _Entries:
     """The gates of one model while they are checked; `lines` has the line of every name."""
 
-    checker: ElementChecker
+    check: ElementCheck
+    registry: Registry
     is_graph: bool = False
     lines: dict[str, int] = field(default_factory=dict)
     checked: dict[str, Entry] = field(default_factory=dict)
     wires: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
-    def check(self, node: Node) -> list[Entry]:
+    def check_list(self, node: Node) -> list[Entry]:
         """Return the entries."""
         if not isinstance(node.value, list) or not node.value:
             wanted = "must be a list of at least one gate, such as [{type: Linear}]"
@@ -114,7 +108,7 @@ class _Entries:
     def _has_width(self, node: Node) -> bool:
         """Whether a gate has a width; the last one that has may leave it to the data."""
         named = node.entries["type"].value if "type" in node.entries else node.value
-        factory = self.checker.registry.find("gate", named) if isinstance(named, str) else None
+        factory = self.registry.find("gate", named) if isinstance(named, str) else None
         return factory is not None and WIDTH in signature_of(factory).arguments
 
     def _check_entry(self, node: Node, index: int, spared: str, found: list[Problem]) -> None:
@@ -135,7 +129,7 @@ class _Entries:
                 entry = self._same_as(node, name, inputs)
             else:
                 beside = ("name", "inputs") if self.is_graph else ("name",)
-                entry = Entry(self.checker.element(node, "gate", beside, spared), name, inputs)
+                entry = Entry(self.check(node, "gate", beside, spared), name, inputs)
             self.checked[name or str(index)] = entry
 
     def _same_as(self, node: Node, name: str | None, inputs: tuple[str, ...]) -> Entry:
