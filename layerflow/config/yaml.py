@@ -250,13 +250,14 @@ class _TreeBuilder:
             if not isinstance(key, yaml.ScalarEvent) or key.tag is not None:
                 raise self.problem(key, "a key must be plain text")
             self.scalar(key)
-            place, value = self.place(key.start_mark), self.node(next(self.events), depth + 1)
-            if key.value in entries:
+            place = self.place(key.start_mark)
+            if is_repeated := key.value in entries:
                 first = f"first in line {node.keys[key.value].line}"
                 self.repeated.append(Problem(place, (), f"{key.value!r} is written twice ({first}): keep one of them"))
-                continue
-            node.keys[key.value], entries[key.value] = place, value
-            node.size += value.size
+            value = self.node(next(self.events), depth + 1)
+            if not is_repeated:
+                node.keys[key.value], entries[key.value] = place, value
+                node.size += value.size
         return node
 
 

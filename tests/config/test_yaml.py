@@ -111,6 +111,15 @@ def test_what_is_no_yaml_is_told_in_one_line(text: str, first_line: str) -> None
     assert str(caught.value).splitlines()[0] == first_line
 
 
+def test_a_key_that_is_written_twice_is_reported_beside_text_that_is_no_yaml() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_document("a: 1\na: *x\n", "c.yaml")
+    assert str(caught.value).splitlines()[::3] == [
+        "c.yaml:2:1: 'a' is written twice (first in line 1): keep one of them",
+        "c.yaml:2:4: *x refers to nothing: no &x comes before it",
+    ]
+
+
 def test_the_source_line_follows_with_a_caret() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_document("a: 1\nb: {c: !x 2}\n", "c.yaml")
