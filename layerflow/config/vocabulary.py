@@ -18,78 +18,66 @@ from layerflow.config.signatures import (
 )
 from layerflow.errors import did_you_mean
 
-
-def _by_foreign_word(ours: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    for word, foreign in ours.items():
-        for other in foreign.split():
-            found[other] = (*found.get(other, ()), word)
-    return found
-
-
-SETTINGS = _by_foreign_word(
-    {
-        "bias": "use_bias",
-        "data": "dataset",
-        "data.scale": "normalization normalize preprocessing scaler scaling",
-        "data.test": "test_size test_split",
-        "data.validation": "val val_split valid validation_fraction validation_size validation_split",
-        "in_features": "input_dim input_size",
-        "init": "initializer kernel_initializer",
-        "loss": "criterion loss_function",
-        "model": "hidden_layer_sizes hidden_layers layers net network",
-        "optimizer": "solver updater",
-        "optimizer.betas": "beta1 beta2 beta_1 beta_2",
-        "optimizer.eps": "epsilon",
-        "optimizer.lr": "eta eta0 learning_rate learning_rate_init lr step_size stepsize",
-        "optimizer.nesterov": "nesterovs_momentum",
-        "out_features": "hidden_size hidden_units neurons nodes output_dim output_size size units",
-        "path": "file filename filepath",
-        "rate": "drop_rate dropout p",
-        "regularizer": "l1 l2 penalty regularization",
-        "regularizer.strength": "alpha lambda reg",
-        "negative_slope": "alpha",
-        "optimizer.weight_decay": "alpha",
-        "schedule": "lr_scheduler scheduler",
-        "seed": "random_seed random_state",
-        "target": "label label_column target_column",
-        "train": "trainer training",
-        "train.batch_size": "batch batch_size minibatch_size",
-        "train.clip_norm": "gradient_clip_val gradient_clipping max_grad_norm",
-        "train.early_stopping": "early_stop",
-        "train.early_stopping.patience": "n_iter_no_change patience",
-        "train.epochs": "epochs max_epochs max_iter n_epochs n_iter num_epochs",
-    }
-)
-TYPES = _by_foreign_word(
-    {
-        "AbsoluteError": "l1loss mae maeloss",
-        "Adagrad": "adagradoptimizer",
-        "Cosine": "cosineannealing cosineannealinglr",
-        "Exponential": "exponentiallr",
-        "Huber": "huberloss",
-        "L1Regularizer": "l1",
-        "L2Regularizer": "l2",
-        "Linear": "dense fc fullyconnected innerproduct",
-        "MinMax": "minmaxscaler",
-        "MultiStep": "multisteplr",
-        "MulticlassSVM": "hinge hingeloss multimarginloss",
-        "SiLU": "swish",
-        "SigmoidCE": "bce bceloss bcewithlogitsloss binarycrossentropy logisticloss",
-        "SoftmaxCE": "categoricalcrossentropy crossentropy crossentropyloss softmaxloss softmaxwithloss "
-        "sparsecategoricalcrossentropy",
-        "SquaredError": "meansquarederror mse mseloss",
-        "Standard": "standardscaler",
-        "Step": "steplr",
-    }
-)
+SETTINGS = {  # our words, and those of other frameworks
+    "bias": "use_bias",
+    "data": "dataset",
+    "data.scale": "normalization normalize preprocessing scaler scaling",
+    "data.test": "test_size test_split",
+    "data.validation": "val val_split valid validation_fraction validation_size validation_split",
+    "in_features": "input_dim input_size",
+    "init": "initializer kernel_initializer",
+    "loss": "criterion loss_function",
+    "model": "hidden_layer_sizes hidden_layers layers net network",
+    "optimizer": "solver updater",
+    "optimizer.betas": "beta1 beta2 beta_1 beta_2",
+    "optimizer.eps": "epsilon",
+    "optimizer.lr": "eta eta0 learning_rate learning_rate_init lr step_size stepsize",
+    "optimizer.nesterov": "nesterovs_momentum",
+    "out_features": "hidden_size hidden_units neurons nodes output_dim output_size size units",
+    "path": "file filename filepath",
+    "rate": "drop_rate dropout p",
+    "regularizer": "l1 l2 penalty regularization",
+    "regularizer.strength": "alpha lambda reg",
+    "negative_slope": "alpha",
+    "optimizer.weight_decay": "alpha",
+    "schedule": "lr_scheduler scheduler",
+    "seed": "random_seed random_state",
+    "target": "label label_column target_column",
+    "train": "trainer training",
+    "train.batch_size": "batch batch_size minibatch_size",
+    "train.clip_norm": "gradient_clip_val gradient_clipping max_grad_norm",
+    "train.early_stopping": "early_stop",
+    "train.early_stopping.patience": "n_iter_no_change patience",
+    "train.epochs": "epochs max_epochs max_iter n_epochs n_iter num_epochs",
+}
+TYPES = {
+    "AbsoluteError": "l1loss mae maeloss",
+    "Adagrad": "adagradoptimizer",
+    "Cosine": "cosineannealing cosineannealinglr",
+    "Exponential": "exponentiallr",
+    "Huber": "huberloss",
+    "L1Regularizer": "l1",
+    "L2Regularizer": "l2",
+    "Linear": "dense fc fullyconnected innerproduct",
+    "MinMax": "minmaxscaler",
+    "MultiStep": "multisteplr",
+    "MulticlassSVM": "hinge hingeloss multimarginloss",
+    "SiLU": "swish",
+    "SigmoidCE": "bce bceloss bcewithlogitsloss binarycrossentropy logisticloss",
+    "SoftmaxCE": "categoricalcrossentropy crossentropy crossentropyloss softmaxloss softmaxwithloss "
+    "sparsecategoricalcrossentropy",
+    "SquaredError": "meansquarederror mse mseloss",
+    "Standard": "standardscaler",
+    "Step": "steplr",
+}
 WORDS = ((int, "a whole number"), (float, "a number"), (str, "text"), (None, "null"), (type(None), "null"))
 METRIC_PARTS = {"validation": "val", "valid": "val", "training": "train", "testing": "test", "acc": "accuracy"}
 
 
 def setting_hint(word: str, known: Collection[str], sections: Collection[str]) -> str:
     """Return what to write instead of the unknown setting `word`: its translation, or the closest known one."""
-    homes = SETTINGS.get(word.lower().replace("-", "_"), ())
+    foreign = word.lower().replace("-", "_")
+    homes = [ours for ours, words in SETTINGS.items() if foreign in words.split()]
     here = next((home.rpartition(".")[2] for home in homes if home.rpartition(".")[2] in known), None)
     if here is not None:
         return f", layerflow calls it {here!r}"
@@ -109,7 +97,8 @@ def type_hint(word: str, known: Collection[str]) -> str:
     """Return what to write instead of the unknown type `word`."""
     if re.fullmatch(r"[0-9]+([.][0-9]+)? *%", word):
         return f": write the fraction {float(word.rstrip(' %')) / 100:g}"
-    ours = TYPES.get(word.lower().replace("_", "").replace("-", ""), ("",))[0]
+    foreign = word.lower().replace("_", "").replace("-", "")
+    ours = next((ours for ours, words in TYPES.items() if foreign in words.split()), None)
     return f", layerflow calls it {ours!r}" if ours in known else did_you_mean(word, known)
 
 
