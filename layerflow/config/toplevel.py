@@ -81,7 +81,7 @@ class DataSection(Section):
     Args:
         source: The reader of the samples: {type: CSV, path: ...}.
         test: The part kept for the final test: a fraction of the samples, a reader of its own, or null.
-        validation: The part that early stopping and the best weights are judged by: as `test`; a fraction is one of
+        validation: The part used by early stopping and to pick the best weights: as `test`; a fraction is taken from
             the samples that `test` leaves.
         stratify: Give all parts the same shares of the classes; by default for classification.
         scale: The scaler, fitted to the training part: Standard, MinMax, {type: Divide, by: 16}, or none.
