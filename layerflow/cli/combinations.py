@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.config.document import parse_value
 from layerflow.config.problems import Source
+from layerflow.config.yaml import parse_value
 from layerflow.errors import ConfigError
 
 MAXIMUM = 10_000

@@ -35,7 +35,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """What there is to say of a gate."""
+    """What is printed about a gate."""
 
     name: str
     family: str
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not chosen:
             names = [entry.name for entry in entries]
             hint = did_you_mean(arguments.name, names) or "; `layerflow gates` lists them all"
-            raise ConfigError(f"no gate is called {arguments.name!r}{hint}")
+            raise ConfigError(f"unknown gate {arguments.name!r}{hint}")
         entries = chosen
     if arguments.json:
         print(json.dumps([asdict(entry) for entry in entries], indent=2))
@@ -78,7 +78,7 @@ def list_gates(registry: Registry) -> list[Entry]:
 
 
 def family_of(factory: Factory) -> str:
-    """Return the family of a built-in gate: the file that it stands in."""
+    """Return the family of a built-in gate: the file that defines it."""
     module = factory.__module__
     return module.rpartition(".")[2] if module.startswith("layerflow.gates.") else "containers"
 
@@ -87,13 +87,13 @@ def signature(factory: Factory) -> str:
     """Return how Python calls the gate, less its type hints: `(out_features, in_features=None)(x)`."""
     if isinstance(factory, type):
         return f"{_bare(factory.__init__)}{_bare(factory.forward)}"  # type: ignore[misc, attr-defined]
-    return str(inspect.signature(factory).replace(return_annotation=inspect.Signature.empty))
+    return _bare(factory, skipped=0)
 
 
-def _bare(method: Any) -> str:
+def _bare(method: Any, skipped: int = 1) -> str:
     if method is object.__init__:
         return "()"
-    parameters = list(inspect.signature(method).parameters.values())[1:]
+    parameters = list(inspect.signature(method).parameters.values())[skipped:]
     return str(inspect.Signature([item.replace(annotation=item.empty) for item in parameters]))
 
 

@@ -133,7 +133,7 @@ def _built_in(names: list[str], arguments: argparse.Namespace) -> list[Row]:
 
 
 def _own_gates(file: str, arguments: argparse.Namespace) -> list[Row]:
-    from layerflow.config.importing import import_code
+    from layerflow.config.registry import import_code
 
     for name in arguments.imports:
         import_code(name)

@@ -9,7 +9,7 @@ import numpy as np
 
 from layerflow.cli.options import add_command
 from layerflow.cli.output import add_output_options, check_output, write_output
-from layerflow.config.scalars import inline_yaml
+from layerflow.config.yaml import inline_yaml
 from layerflow.data.inspection import Inspection, inspect
 
 EXAMPLES = """\

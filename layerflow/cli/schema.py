@@ -5,8 +5,7 @@ import json
 from typing import Any
 
 from layerflow.cli.options import add_command, add_import_option
-from layerflow.config import Registry
-from layerflow.config.json_schema import json_schema
+from layerflow.config import Registry, json_schema
 
 EXAMPLES = """\
   layerflow schema > layerflow.schema.json

@@ -15,7 +15,7 @@ from layerflow.cli.options import add_command, add_import_option, positive
 from layerflow.cli.parallel import train_all
 from layerflow.cli.tables import as_table
 from layerflow.config import Config, Registry, load_config
-from layerflow.config.sections import RECORDED
+from layerflow.config.toplevel import RECORDED
 from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.report.comparison import Group, default_metric, figures_of, grouped
 from layerflow.report.runs import Run, read_run

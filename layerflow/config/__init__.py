@@ -1,9 +1,8 @@
 """Configuration: YAML with positions, checks against real signatures, and the objects that it describes."""
 
-from layerflow.config.config import Config
+from layerflow.config.checking import json_schema
+from layerflow.config.config import Config, load_config, load_config_text
 from layerflow.config.describing import describe_model, rebuild_model
-from layerflow.config.json_schema import json_schema
-from layerflow.config.loading import load_config, load_config_text
 from layerflow.config.registry import Registry
 
 __all__ = [

@@ -1,15 +1,18 @@
-"""A checked configuration: what it says, the objects it stands for, and the YAML that says the same again."""
+"""A checked configuration: loaded from YAML, what it says, the objects it stands for, and the YAML for it."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Literal
 
-from layerflow.config.elements import Element
-from layerflow.config.model import ModelPlan
+from layerflow.config.building import Element, ModelPlan
+from layerflow.config.checking import SECTIONS, Checker
+from layerflow.config.problems import InvalidConfig, Problem, collected
 from layerflow.config.registry import Registry
-from layerflow.config.scalars import dump_yaml
-from layerflow.config.sections import DataSection, TopLevel, TrainSection, section_plain
+from layerflow.config.toplevel import DataSection, TopLevel, TrainSection
+from layerflow.config.vocabulary import shown
+from layerflow.config.yaml import Node, apply_override, dump_yaml, parse_document, read_document
 from layerflow.data.reader import Reader
 from layerflow.data.scaling import Scaler
 from layerflow.gate import Gate
@@ -17,13 +20,77 @@ from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import Schedule
 
 
+def load_config(
+    file: str | FilePath, overrides: Iterable[str] = (), registry: Registry | None = None, seed: int | None = None
+) -> "Config":
+    """Load and check a YAML file.
+
+    Args:
+        file: The configuration; relative paths in it start at its folder.
+        overrides: `optimizer.lr=0.05`, ...: put into the document before it is checked.
+        registry: The types it may name; `Registry.builtin()` when left out.
+        seed: Replaces the seed of the file (`--seed`).
+
+    Raises:
+        ConfigError: with every problem, its line and a caret.
+    """
+    found: list[Problem] = []
+    folder = os.path.dirname(os.path.abspath(file))
+    return _load(read_document(file, found), found, str(file), folder, overrides, registry, seed)
+
+
+def load_config_text(
+    text: str,
+    overrides: Iterable[str] = (),
+    registry: Registry | None = None,
+    seed: int | None = None,
+    name: str = "<text>",
+    folder: str = ".",
+) -> "Config":
+    """Load and check YAML text, as `load_config` does a file; relative paths start at `folder`."""
+    found: list[Problem] = []
+    root = parse_document(text, name, found)
+    return _load(root, found, name, os.path.abspath(folder), overrides, registry, seed)
+
+
+def _load(
+    root: Node,
+    found: list[Problem],
+    name: str,
+    folder: str,
+    overrides: Iterable[str],
+    registry: Registry | None,
+    seed: int | None,
+) -> "Config":
+    checker = Checker(registry or Registry.builtin(), folder)
+    if not isinstance(root.value, dict):
+        wanted = f"must be a mapping with the sections {', '.join(SECTIONS)}"
+        raise InvalidConfig([root.problem(f"{wanted}, not {shown(root.plain())}")])
+    for override in [*overrides, *([] if seed is None else [f"seed={seed}"])]:
+        with collected(found):
+            apply_override(root, override)
+    with collected(found):
+        sections = checker.section(root.settle(), TopLevel)
+    if found:
+        raise InvalidConfig(found)
+    return Config(sections, checker.registry, name)
+
+
+def run_name(file: str | FilePath) -> str:
+    """Return what the runs of a configuration are called: its file's name without extension, safe as a folder's name.
+
+    Leading dots are left out: a folder named `..` would be another folder.
+    """
+    return FilePath(FilePath(file).name.lstrip(".")).stem or "config"
+
+
 @dataclass(frozen=True)
 class Config:
     """A configuration without problems. Every `build_...` makes new objects at each call.
 
     Attributes:
-        sections: the checked sections; `config.train.epochs` and the like read from them.
-        registry: the types it was checked with, a person's own included.
+        sections: the checked sections.
+        registry: the types it was checked with, your own included.
         source: the file it was read from.
     """
 
@@ -33,8 +100,8 @@ class Config:
 
     @property
     def name(self) -> str:
-        """What the run is called: the file's name without its extension."""
-        return FilePath(self.source).stem
+        """What its runs are called."""
+        return run_name(self.source)
 
     @property
     def seed(self) -> int:
@@ -112,7 +179,7 @@ class Config:
         Paths are absolute, or relative to `folder` when one is given: the folder that the file will be written to.
         """
         base = None if folder is None else os.fspath(folder)
-        return section_plain(self.sections, base)
+        return self.sections.plain(base)
 
     def to_yaml(self, folder: str | FilePath | None = None) -> str:
         """Return the resolved configuration as YAML, which loads to an equal one from `folder`."""

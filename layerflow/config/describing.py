@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from layerflow.config.checking import Checker
-from layerflow.config.document import MAXIMUM_DEPTH, Node
-from layerflow.config.model_checking import check_model
-from layerflow.config.problems import InvalidConfig, Path, Place, Problem, Source
+from layerflow.config.problems import InvalidConfig, Place, Source
 from layerflow.config.registry import Registry
+from layerflow.config.yaml import MAXIMUM_DEPTH, Node
 from layerflow.containers.container import Container
 from layerflow.containers.graph import ComputationalGraph
 from layerflow.containers.sequential import Sequential
@@ -41,25 +40,18 @@ def rebuild_model(description: Any, registry: Registry | None = None, name: str 
     Raises:
         ConfigError: it is damaged, or names a type that is not known here: it has to be imported first.
     """
-    if isinstance(description, str) or (isinstance(description, dict) and "gates" not in description):
-        gate: Gate = rebuild_element(description, "gate", registry, name, ("model",))
-        return gate
+    node = _node(description, Place(Source(name)), depth=0).settle(("model",))
     checker = Checker(registry or Registry.builtin(), ".")
-    plan = check_model(checker, _node(description, Place(Source(name))), ("model",))
-    checker.problems.raise_if_any()
-    assert plan is not None
-    return plan.build()
+    is_lone_gate = isinstance(description, str) or (isinstance(description, dict) and "gates" not in description)
+    plan = checker.element(node, "gate") if is_lone_gate else checker.model(node)
+    gate: Gate = plan.build()
+    return gate
 
 
-def rebuild_element(
-    description: Any, kind: str, registry: Registry | None = None, name: str = "element", path: Path | None = None
-) -> Any:
+def rebuild_element(description: Any, kind: str, registry: Registry | None = None, name: str = "element") -> Any:
     """Return the loss, reader, ... of which `Element.plain` gave the description; see `rebuild_model`."""
-    checker = Checker(registry or Registry.builtin(), ".")
-    element = checker.element(_node(description, Place(Source(name))), kind, (kind,) if path is None else path)
-    checker.problems.raise_if_any()
-    assert element is not None
-    return element.build()
+    node = _node(description, Place(Source(name)), depth=0).settle((kind,))
+    return Checker(registry or Registry.builtin(), ".").element(node, kind).build()
 
 
 def _describe(model: Gate) -> Any:
@@ -137,13 +129,13 @@ def _value(value: Any, where: str) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         held = {item.name: _value(getattr(value, item.name), where) for item in fields(value) if item.init}
         return {"type": type(value).__name__} | held
-    raise ConfigError(f"{where} is a {type(value).__name__}, which cannot be written down: take a number, text or list")
+    raise ConfigError(f"{where} is a {type(value).__name__}, which cannot be written down: use a number, text or list")
 
 
-def _node(value: Any, place: Place, depth: int = 0) -> Node:
+def _node(value: Any, place: Place, depth: int) -> Node:
     """Return plain values as nodes of one place."""
     if depth > MAXIMUM_DEPTH:
-        raise InvalidConfig([Problem(place, (), f"nested more than {MAXIMUM_DEPTH} levels deep")])
+        raise InvalidConfig([Node(place, None).problem(f"nested more than {MAXIMUM_DEPTH} levels deep")])
     if isinstance(value, dict):
         nodes = {str(key): _node(item, place, depth + 1) for key, item in value.items()}
         return Node(place, nodes, dict.fromkeys(nodes, place))

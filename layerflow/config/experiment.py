@@ -8,7 +8,7 @@ import numpy as np
 
 from layerflow.config.config import Config
 from layerflow.config.new_data import without_files
-from layerflow.config.problems import InvalidConfig, Problem
+from layerflow.config.problems import InvalidConfig
 from layerflow.config.saved import describe_targets
 from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
@@ -75,7 +75,7 @@ def check_task(config: Config, loss: Gate, classes: tuple[str, ...] | None) -> N
         problem = f"{name} is for two classes, but the targets have {count}; take SoftmaxCE"
     else:
         return
-    raise InvalidConfig([Problem(element.place, element.path, problem)])
+    raise InvalidConfig([element.node.problem(problem)])
 
 
 class Experiment:

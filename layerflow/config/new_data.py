@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from layerflow.config.building import Element
 from layerflow.config.describing import rebuild_element
-from layerflow.config.document import parse_value
-from layerflow.config.elements import Element
-from layerflow.config.hints import is_path, item_hint, members_of
 from layerflow.config.problems import Source
 from layerflow.config.registry import Factory, Registry
-from layerflow.config.signatures import signature_of
+from layerflow.config.signatures import is_path, item_hint, members_of, signature_of
+from layerflow.config.yaml import parse_value
 from layerflow.data import READERS
 from layerflow.data.paths import SUPPORTED, kind_by_name
 from layerflow.data.reader import Reader

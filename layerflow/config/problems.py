@@ -1,17 +1,18 @@
 """What is wrong with a configuration, and where: one line to act on, the source line, and a caret under the spot."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from layerflow.errors import ConfigError
 
 Path = tuple[str | int, ...]
 
 MOST_PROBLEMS = 100
-"""More are counted, but not told: whoever has repaired these has understood."""
+"""The most problems of a report; further ones are counted."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """Where text came from: a file (problems are labelled `name:line:column`) or an override (labelled by its text)."""
 
@@ -42,68 +43,61 @@ class Place:
         start = max(0, column - 80)
         shown = "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line[start : start + 120])
         padding = "".join("\t" if character == "\t" else " " for character in shown[: column - start])
-        return f"    {shown}\n    {padding}^"
+        return f"\n    {shown}\n    {padding}^"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to repair: where it stands, which setting it is about, and what to write instead."""
+    """One thing to fix.
+
+    Attributes:
+        place: where it is.
+        path: the setting it is about.
+        message: what is wrong, and what to write instead.
+        choices: everything that may be written there; a report lists the same choices once.
+    """
 
     place: Place
     path: Path
     message: str
+    choices: str = ""
 
-    def __str__(self) -> str:
+    def text(self, with_choices: bool = True) -> str:
+        """Return the lines that a person reads."""
         setting = f"{dotted(self.path)}: " if self.path else ""
-        first = f"{self.place}: {setting}{self.message}"
-        return f"{first}\n{self.place.excerpt}" if self.place.excerpt else first
+        return f"{self.place}: {setting}{self.message}{self.choices if with_choices else ''}{self.place.excerpt}"
 
     def as_dict(self) -> dict[str, object]:
-        """The problem in values that JSON can hold."""
+        """Return the problem in values that JSON can hold."""
         return {
             "source": self.place.source.name,
             "line": self.place.line or None,
             "column": self.place.column or None,
             "setting": dotted(self.path),
-            "message": self.message,
+            "message": self.message + self.choices,
         }
 
 
-@dataclass
-class Problems:
-    """The problems found so far: checks go on after the first one, so that a person repairs them all in one go."""
-
-    found: list[Problem] = field(default_factory=list)
-    further: int = 0
-
-    def add(self, place: Place, path: Path, message: str) -> None:
-        """Note a problem; the same one is noted once, and of too many their number alone."""
-        problem = Problem(place, path, message)
-        if problem in self.found:
-            return
-        if len(self.found) < MOST_PROBLEMS:
-            self.found.append(problem)
-        else:
-            self.further += 1
-
-    def raise_if_any(self) -> None:
-        """Raise every problem in the order of the file, as one `ConfigError`."""
-        if self.found:
-            raise InvalidConfig(self.found, self.further)
-
-
 class InvalidConfig(ConfigError):
-    """All problems of a configuration, in the order of the file; `found` holds them, `problems` as plain values.
+    """All problems of a configuration, in the order of the file; `found` holds them, `problems` as plain values."""
 
-    Args:
-        found: the problems.
-        further: how many more there are.
-    """
+    def __init__(self, found: Iterable[Problem]) -> None:
+        self.found = sorted(dict.fromkeys(found), key=_position)
+        told = self.found[:MOST_PROBLEMS]
+        first = {problem.choices: index for index, problem in reversed(list(enumerate(told)))}
+        lines = [problem.text(with_choices=first[problem.choices] == index) for index, problem in enumerate(told)]
+        if further := len(self.found) - len(told):
+            lines.append(f"... and {further:,} more problems")
+        super().__init__("\n".join(lines), [problem.as_dict() for problem in told])
 
-    def __init__(self, found: Iterable[Problem], further: int = 0) -> None:
-        self.found = sorted(found, key=_position)
-        more = [f"... and {further:,} more problems"] if further else []
-        super().__init__("\n".join([*map(str, self.found), *more]), [problem.as_dict() for problem in self.found])
+
+@contextmanager
+def collected(found: list[Problem]) -> Iterator[None]:
+    """Add the problems that are raised inside to `found`, so that one run of the checks reports them all."""
+    try:
+        yield
+    except InvalidConfig as error:
+        found += error.found
 
 
 def _position(problem: Problem) -> tuple[bool, int, int]:
@@ -112,5 +106,5 @@ def _position(problem: Problem) -> tuple[bool, int, int]:
 
 
 def dotted(path: Path) -> str:
-    """`("model", 0, "bias")` as `model.0.bias`, the way an override names it."""
+    """Return `("model", 0, "bias")` as `model.0.bias`, the way an override names it."""
     return ".".join(str(part) if str(part).isprintable() else repr(part) for part in path)

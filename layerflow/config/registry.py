@@ -1,19 +1,33 @@
-"""The types a configuration may name, by kind; a person's own are added from Python, by `--import` or by entry point.
+"""The types a configuration may name, by kind; your own are added from Python, by `--import` or by entry point.
 
 A configuration file alone never causes code to run: modules are imported only when the command line names them, and
-an installed package's gate only when the file names its type and nothing else is called so.
+an installed package's gate only when the file names its type and no other type has that name.
 """
 
+import importlib
+import importlib.util
 import inspect
+import sys
+import traceback
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Self
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Self
 
-from layerflow.config.hints import ElementKind, bare, metadata_of
-from layerflow.config.importing import import_code, reason
+from layerflow.config.signatures import MODEL, ElementKind, bare, metadata_of
+from layerflow.data import READERS
+from layerflow.data.reader import Reader
+from layerflow.data.scaling import SCALERS, Scaler
 from layerflow.errors import ConfigError
+from layerflow.gate import Gate
+from layerflow.gates import GATES, LOSSES, REGULARIZERS
+from layerflow.gates.initializers import INITIALIZERS, Initializer
+from layerflow.training.optimizers import OPTIMIZERS, Optimizer
+from layerflow.training.schedules import SCHEDULES, Schedule
 
 ENTRY_POINT_GROUP = "layerflow.gates"
 Factory = Callable[..., Any]
@@ -26,8 +40,7 @@ class Kind:
     Attributes:
         name: what it is called in messages.
         types: the types known by name.
-        base: what a person's own types of this kind are subclasses of.
-        hint: the type hint that asks for an element of this kind; `base` when left out.
+        base: what your own types of this kind are subclasses of.
         fits: which subclasses of `base` belong to it.
         text_is_name: whether text always names a type, even where the hint takes other text too.
         aliases: names in `types` that are another spelling of a type.
@@ -36,7 +49,6 @@ class Kind:
     name: str
     types: dict[str, Factory]
     base: type | None = None
-    hint: Any = None
     text_is_name: bool = False
     aliases: frozenset[str] = frozenset()
     fits: Callable[[Any], bool] = lambda target: True
@@ -49,28 +61,31 @@ class Kind:
 
 @dataclass
 class Registry:
-    """Every kind by name. `Registry.builtin()` has what layerflow ships; each configuration is loaded with its own."""
+    """Every kind by name. `Registry.builtin()` has what layerflow ships; each configuration is loaded with its own.
+
+    Attributes:
+        kinds: the kinds by name.
+        own: the types that were added.
+    """
 
     kinds: dict[str, Kind]
     own: dict[str, Factory] = field(default_factory=dict)
 
     @cached_property
     def entry_points(self) -> list[EntryPoint]:
-        """The gates that installed packages offer; none is imported before its name is used."""
+        """The gates that installed packages offer; each is imported when its name is used."""
         return list(entry_points(group=ENTRY_POINT_GROUP))
 
     @classmethod
     def builtin(cls, imports: Iterable[str] = ()) -> Self:
         """Return the built-in types, and those of `imports`: Python files or modules (`--import`)."""
-        from layerflow.config.builtin import builtin_kinds
-
-        registry = cls({kind.name: kind for kind in builtin_kinds()})
+        registry = cls({kind.name: kind for kind in _builtin_kinds()})
         for name in imports:
             registry.import_types(name)
         return registry
 
     def find(self, kind: str, name: str) -> Factory | None:
-        """Return the type called `name`, from an installed package's entry point if nothing else is called so."""
+        """Return the type called `name`, from an installed package's entry point if no other type has that name."""
         if name not in self.kinds[kind].types and self.kinds[kind].base is self.kinds["gate"].base:
             for point in self.entry_points:
                 if point.name == name:
@@ -88,26 +103,8 @@ class Registry:
         """Return the kind that has a type called `name`."""
         return next((kind.name for kind in self.kinds.values() if name in kind.types), None)
 
-    def kind_of(self, hint: Any) -> str | None:
-        """Return the kind of element that a type hint asks for: by its mark, or because it is the kind's base class."""
-        for mark in metadata_of(hint):
-            if isinstance(mark, ElementKind):
-                return mark.name
-        hint = bare(hint)
-        return next(
-            (name for name, kind in self.kinds.items() if hint is not None and hint in (kind.hint, kind.base)), None
-        )
-
-    def name_of(self, target: Factory) -> str | None:
-        """Return the name under which `target` can be found again."""
-        for kind in self.kinds.values():
-            for name, known in kind.types.items():
-                if known is target:
-                    return name
-        return None
-
     def add(self, target: Factory, origin: str = "", name: str | None = None) -> None:
-        """Add a person's own type to every kind it fits; a name that is taken is a `ConfigError`."""
+        """Add a type of your own to every kind it fits; a name that is taken is a `ConfigError`."""
         name = name or target.__name__
         prefix = f"{origin}: " if origin else ""
         kinds = [kind for kind in self.kinds.values() if kind.accepts(target)]
@@ -146,3 +143,120 @@ def _load(point: EntryPoint) -> Any:
     except Exception as error:
         package = f" of the package {point.dist.name!r}" if point.dist else ""
         raise ConfigError(f"the gate {point.name!r}{package} cannot be imported: {reason(error)}") from None
+
+
+_KINDS_BY_HINT: dict[Any, str] = {
+    Gate: "gate",
+    Optimizer: "optimizer",
+    Schedule: "schedule",
+    Reader: "reader",
+    Scaler: "scaler",
+    Initializer: "initializer",
+}
+
+
+def kind_of(hint: Any) -> str | None:
+    """Return the kind of element that a type hint asks for: by its mark, or because it is the kind's base class."""
+    marked = [mark.name for mark in metadata_of(hint) if isinstance(mark, ElementKind)]
+    return marked[0] if marked else next((kind for base, kind in _KINDS_BY_HINT.items() if bare(hint) is base), None)
+
+
+def _builtin_kinds() -> list[Kind]:
+    """Return every kind with its built-in types, in fresh dicts that can be added to."""
+    losses: dict[str, Factory] = {name: GATES[name] for name in LOSSES}
+    regularizers: dict[str, Factory] = {name: GATES[name] for name in REGULARIZERS}
+    layers = {name: gate for name, gate in GATES.items() if name not in (*LOSSES, *REGULARIZERS)}
+    lower_case = {name.lower(): initializer for name, initializer in INITIALIZERS.items()}
+    named: dict[str, Factory] = {**INITIALIZERS, **lower_case}
+    return [
+        Kind("gate", {**layers, "Sequential": _sequential, "ComputationalGraph": _graph}, Gate),
+        Kind("loss", losses, Gate, fits=_takes_two_inputs),
+        Kind("regularizer", regularizers, Gate),
+        Kind("optimizer", dict(OPTIMIZERS), Optimizer),
+        Kind("schedule", dict(SCHEDULES), Schedule),
+        Kind("reader", dict(READERS), Reader),
+        Kind("scaler", dict(SCALERS), Scaler),
+        Kind("initializer", named, text_is_name=True, aliases=frozenset(lower_case)),
+    ]
+
+
+def _sequential(gates: Annotated[Any, MODEL]) -> Gate:
+    """Gates one after another, as one gate of the model."""
+    nested: Gate = gates
+    return nested
+
+
+def _graph(graph: Annotated[Any, MODEL]) -> Gate:
+    """A graph `{inputs: [x], gates: [...], output: name}`, as one gate of the model."""
+    nested: Gate = graph
+    return nested
+
+
+def _takes_two_inputs(target: Any) -> bool:
+    parameters = list(inspect.signature(target.forward).parameters.values())[1:]
+    positional = [item for item in parameters if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)]
+    return len(positional) >= 2 or any(item.kind is item.VAR_POSITIONAL for item in parameters)
+
+
+# Your own code ------------------------------------------------------------------------------------------------------
+
+
+def import_code(name: str) -> ModuleType:
+    """Import `my_layers.py` (a file, from the current folder) or `my.layers` (a module); a file runs once per process.
+
+    Raises:
+        ConfigError: it does not exist, or running it failed; the message shows the line of your own code.
+    """
+    is_file = name.endswith(".py") or "/" in name
+    try:
+        if not is_file:
+            return importlib.import_module(name)
+        if not Path(name).is_file():
+            raise ConfigError("no such file")
+        return _import_file(Path(name).resolve())
+    except ConfigError as error:
+        message = str(error)
+    except (Exception, SystemExit) as error:
+        if not is_file and isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]:
+            message = "no such module" + (f", did you mean --import {name}.py?" if Path(f"{name}.py").exists() else "")
+        else:
+            message = _explain(error, name, is_file)
+    raise ConfigError(f"--import {name}: {message}")
+
+
+def reason(error: BaseException) -> str:
+    """Return the kind of an exception and its message on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _import_file(file: Path) -> ModuleType:
+    # The checksum tells two files of the same name apart.
+    module_name = f"imported_{file.stem}_{zlib.crc32(str(file).encode()):08x}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError("not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    finally:
+        sys.path.remove(str(file.parent))
+    return module
+
+
+def _explain(error: BaseException, name: str, is_file: bool) -> str:
+    """Return the error with the last line of your own code that led to it."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}\n    {(error.text or '').strip()}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    theirs = [frame for frame in frames if Path(frame.filename).resolve() == Path(name).resolve()] if is_file else []
+    for frame in reversed(theirs or frames):
+        if frame.filename != __file__:
+            return f"{frame.filename}:{frame.lineno}: {reason(error)}\n    {frame.line}"
+    return reason(error)

@@ -1,18 +1,31 @@
-"""Which settings a type takes: read from its constructor's real signature and type hints, or from a pydantic model."""
+"""Which settings a type takes, read from its constructor's signature, type hints and docstring."""
 
 import contextlib
 import inspect
+import re
+import textwrap
+import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Annotated, Any
-
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
+from typing import Annotated, Any, Union
 
 REQUIRED = inspect.Parameter.empty
+PATH = "path"
+MODEL = "model"
+"""Marks a hint whose value is a model, as the `model` section writes it: `Annotated[Any, MODEL]`."""
+
+_ARGUMENT = re.compile(r"^(\w+)(?: .*?)?:(.*(?:\n[ \t]+.*)*)", re.MULTILINE)
+_LISTS: tuple[Any, ...] = (list, Sequence, Iterable, Collection)
+
+
+@dataclass(frozen=True)
+class ElementKind:
+    """Marks a hint whose value is an element `{type: ...}` of this kind: `Annotated[Any, ElementKind("reader")]`."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -41,9 +54,7 @@ class Signature:
 
 @lru_cache(maxsize=1024)
 def signature_of(target: Callable[..., Any]) -> Signature:
-    """Return the settings that a class (its `__init__`), a function or a pydantic model (its fields) takes."""
-    if inspect.isclass(target) and issubclass(target, BaseModel):
-        return Signature({name: _field(name, info) for name, info in target.model_fields.items()})
+    """Return the settings that a class (its `__init__`) or a function takes."""
     function = target.__init__ if inspect.isclass(target) else target
     if function is object.__init__:
         return Signature({})
@@ -73,31 +84,12 @@ def summary_of(target: Any) -> str:
 
 def argument_descriptions(target: Any) -> dict[str, str]:
     """Return what the `Args:` part of a class's docstrings says about each argument."""
-    described: dict[str, list[str]] = {}
+    described: dict[str, str] = {}
     for documented in (target, getattr(target, "__init__", None)):
-        lines = (inspect.getdoc(documented) or "").splitlines()
-        start = next((number for number, line in enumerate(lines) if line.strip() in ("Args:", "Arguments:")), None)
-        if start is None:
-            continue
-        indent, current = 0, None
-        for line in lines[start + 1 :]:
-            depth = len(line) - len(line.lstrip())
-            if not line.strip() or depth == 0:
-                break
-            indent = indent or depth
-            name, colon, text = line.strip().partition(":")
-            if depth == indent and colon and name.split(" ")[0].isidentifier():
-                current = described.setdefault(name.split(" ")[0], [])
-                current.append(text.strip())
-            elif current is not None:
-                current.append(line.strip())
-    return {name: " ".join(parts).strip() for name, parts in described.items()}
-
-
-def _field(name: str, info: Any) -> Argument:
-    annotation = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
-    default = info.get_default(call_default_factory=True)
-    return Argument(name, annotation, REQUIRED if default is PydanticUndefined else default, info.description or "")
+        block = re.search(r"^Arg(?:ument)?s:\n((?:[ \t]+\S.*\n?)+)", inspect.getdoc(documented) or "", re.MULTILINE)
+        for name, text in _ARGUMENT.findall(textwrap.dedent(block[1])) if block else []:
+            described[name] = " ".join(text.split())
+    return described
 
 
 def _hints(function: Any) -> dict[str, Any]:
@@ -108,3 +100,51 @@ def _hints(function: Any) -> dict[str, Any]:
             alone = SimpleNamespace(__annotations__={name: hint})
             hints |= typing.get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)
     return hints
+
+
+# Type hints --------------------------------------------------------------------------------------------------------
+
+
+def metadata_of(hint: Any) -> tuple[Any, ...]:
+    """Return what `Annotated` adds to a hint."""
+    return tuple(hint.__metadata__) if typing.get_origin(hint) is Annotated else ()
+
+
+def bare(hint: Any) -> Any:
+    """Return a hint without its `Annotated`."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+
+
+def members_of(hint: Any) -> tuple[Any, ...]:
+    """Return the alternatives of a union; any other hint is its only one."""
+    if typing.get_origin(bare(hint)) in (Union, types.UnionType):
+        return tuple(member for part in typing.get_args(bare(hint)) for member in members_of(part))
+    return (hint,)
+
+
+def is_path(hint: Any) -> bool:
+    """Whether a hint is that of a file or folder (see `layerflow.data.paths.DataPath`)."""
+    return PATH in metadata_of(hint)
+
+
+def item_hint(hint: Any) -> Any | None:
+    """Return the hint of a list's items (`Any` when it says none), or None when `hint` is no list of any length."""
+    origin, arguments = typing.get_origin(bare(hint)) or bare(hint), typing.get_args(bare(hint))
+    if origin in _LISTS or (origin is tuple and (not arguments or arguments[-1] is Ellipsis)):
+        return arguments[0] if arguments else Any
+    return None
+
+
+def fixed_hints(hint: Any) -> tuple[Any, ...] | None:
+    """Return the hints of a tuple of fixed length, or None."""
+    arguments = typing.get_args(bare(hint))
+    is_fixed = typing.get_origin(bare(hint)) is tuple and arguments and arguments[-1] is not Ellipsis
+    return arguments if is_fixed else None
+
+
+def mapped_hint(hint: Any) -> Any | None:
+    """Return the hint of a mapping's values, or None when `hint` is no mapping."""
+    origin, arguments = typing.get_origin(bare(hint)) or bare(hint), typing.get_args(bare(hint))
+    if origin in (dict, Mapping):
+        return arguments[1] if arguments else Any
+    return None

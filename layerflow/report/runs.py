@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from layerflow.config.document import read_document
+from layerflow.config.yaml import read_document
 from layerflow.errors import ConfigError, DataError
 from layerflow.training.history import Record
 

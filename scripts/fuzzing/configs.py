@@ -8,8 +8,7 @@ from typing import Any
 
 from case import Case
 
-from layerflow.config.document import parse_document
-from layerflow.config.scalars import dump_yaml
+from layerflow.config.yaml import dump_yaml, parse_document
 
 REFUSED = frozenset({2})
 TABLE = "a,b,c,kind\n" + "".join(f"{i % 7},{i * i % 11},{i % 3 + 0.5},{'yes' if i % 2 else 'no'}\n" for i in range(40))

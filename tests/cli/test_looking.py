@@ -78,7 +78,7 @@ def test_gates_explains_one_in_full(layerflow_command: Command) -> None:
     assert "Local gradient" in done.out
     missing = layerflow_command("gates", "Relu6")
     assert missing.code == 2
-    assert missing.err == "no gate is called 'Relu6', did you mean 'ReLU'?\n"
+    assert missing.err == "unknown gate 'Relu6', did you mean 'ReLU'?\n"
 
 
 def test_gates_of_your_own_come_last(layerflow_command: Command, own_types: Path) -> None:

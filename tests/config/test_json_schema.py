@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from layerflow.config import Registry, json_schema, load_config_text
-from layerflow.config.document import parse_document, read_document
+from layerflow.config.yaml import parse_document, read_document
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -54,7 +54,7 @@ def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
 def test_custom_types_are_in_the_schema(custom_registry: Registry) -> None:
     swish = json_schema(custom_registry)["$defs"]["gate.Swish2"]["properties"]
     assert swish["beta"] == {"type": "number", "description": "how steep it is.", "default": 1.0}
-    assert swish["mode"] == {"enum": ["exact", "fast"], "default": "exact"}
+    assert swish["mode"] == {"type": "string", "enum": ["exact", "fast"], "default": "exact"}
 
 
 def test_the_schema_accepts_what_the_checks_accept(validator: Any, registry: Registry, valid: str) -> None:

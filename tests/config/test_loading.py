@@ -11,7 +11,7 @@ import pytest
 
 import layerflow as lf
 from layerflow.config import Config, Registry, load_config, load_config_text
-from layerflow.config.sections import EarlyStoppingSection, TrainSection
+from layerflow.config.toplevel import EarlyStoppingSection, TrainSection
 from layerflow.errors import ConfigError
 from layerflow.training.history import EarlyStopping
 from layerflow.training.trainer import Trainer
@@ -28,6 +28,7 @@ CASES: list[tuple[str, str, str]] = [
     ("epochs: 5", "minibatch_size: 5", "c.yaml:15:3: train.minibatch_size: unknown key, layerflow calls it 'batch_size'"),
     ("seed: 0", "max_epochs: 3", "c.yaml:1:1: max_epochs: unknown key, layerflow calls it 'train.epochs'"),
     ("seed: 0", "hidden_layer_sizes: [3]", "c.yaml:1:1: hidden_layer_sizes: unknown key, layerflow calls it 'model'"),
+    ("seed: 0", "imports: [my_layers.py]", "c.yaml:1:1: imports: unknown key; a configuration imports no code: use --import FILE on the command line"),
     ("seed: 0", "sed: 0", "c.yaml:1:1: sed: unknown key, did you mean 'seed'?"),
     ("out_features", "units", "c.yaml:7:20: model.0.units: unknown key, layerflow calls it 'out_features'"),
     ("strength", "alpha", "c.yaml:11:36: regularizer.alpha: unknown key, layerflow calls it 'strength'"),
@@ -41,7 +42,7 @@ CASES: list[tuple[str, str, str]] = [
     ("SoftmaxCE", "ReLU", "c.yaml:10:7: loss: unknown loss 'ReLU': it is a gate"),
     ("SoftmaxCE", "CrossEntropyLoss", "c.yaml:10:7: loss: unknown loss 'CrossEntropyLoss', layerflow calls it 'SoftmaxCE'. Known: "),
     ("Cosine", "{type: Cosin}", "c.yaml:13:51: schedule.after.type: unknown schedule 'Cosin', did you mean 'Cosine'? Known: "),
-    ("type: SGD, lr", "typ: SGD, lr", "c.yaml:12:12: optimizer: the type of the optimizer is missing, did you mean 'type' where it says 'typ'?"),
+    ("type: SGD, lr", "typ: SGD, lr", "c.yaml:12:12: optimizer: the type of the optimizer is missing, did you mean 'type' instead of 'typ'?"),
     ("type: SGD", "type: 3", "c.yaml:12:19: optimizer.type: must be the name of an optimizer, not 3"),
     ("- ReLU", "- [ReLU]", "c.yaml:8:5: model.1: must be a gate, such as {type: Add}, not a list of 1"),
     ("out_features: 64", "out_features: 64, init: hee", "c.yaml:7:44: model.0.init: unknown initializer 'hee', did you mean 'he'? Known: "),
@@ -74,11 +75,11 @@ CASES: list[tuple[str, str, str]] = [
     ("epochs: 5", "clip_norm: .nan", "c.yaml:15:14: train.clip_norm: must be greater than 0, not nan"),
     ("seed: 0", "seed: -1", "c.yaml:1:7: seed: must be greater than or equal to 0, not -1"),
     ("seed: 0", "dtype: float16", "c.yaml:1:8: dtype: must be 'float32' or 'float64', not the text 'float16', did you mean 'float64'?"),
-    ("accuracy", "acuracy", "c.yaml:17:13: train.metrics.0: no metric is called 'acuracy', did you mean 'accuracy'?"),
-    ("val_loss", "validation_loss", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'validation_loss', layerflow calls it 'val_loss'"),
-    ("accuracy", "recall_x", "c.yaml:17:13: train.metrics.0: no metric is called 'recall_x', did you mean 'recall'?"),
-    ("val_loss", "val_f1_x", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'val_f1_x', did you mean 'val_f1'?"),
-    ("val_loss", "val_los", "c.yaml:16:28: train.early_stopping.metric: no metric is called 'val_los', did you mean 'val_loss'?"),
+    ("accuracy", "acuracy", "c.yaml:17:13: train.metrics.0: there is no metric 'acuracy', did you mean 'accuracy'?"),
+    ("val_loss", "validation_loss", "c.yaml:16:28: train.early_stopping.metric: there is no metric 'validation_loss', layerflow calls it 'val_loss'"),
+    ("accuracy", "recall_x", "c.yaml:17:13: train.metrics.0: there is no metric 'recall_x', did you mean 'recall'?"),
+    ("val_loss", "val_f1_x", "c.yaml:16:28: train.early_stopping.metric: there is no metric 'val_f1_x', did you mean 'val_f1'?"),
+    ("val_loss", "val_los", "c.yaml:16:28: train.early_stopping.metric: there is no metric 'val_los', did you mean 'val_loss'?"),
     ("{type: Divide, by: 16}", "standard", "c.yaml:5:10: data.scale: must be a scaler ({type: ...}), 'none' or null, not the text 'standard', did you mean 'Standard'?"),
     ("  test: 0.2", "  stratify: yes", "c.yaml:4:13: data.stratify: must be true, false or null, not the text 'yes'"),
     ("{metric: val_loss, patience: 4}", "true", "c.yaml:16:19: train.early_stopping: must be a mapping with the keys metric, patience, min_delta, not true"),
@@ -123,6 +124,41 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(valid: str, regi
     }
 
 
+def test_a_key_that_is_written_twice_is_reported_with_the_other_problems(load: Load) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("epochs: 5", "epochs: five\n  epochs: 6")
+    assert str(caught.value).splitlines()[::3] == [
+        "c.yaml:15:11: train.epochs: must be a whole number, not the text 'five'",
+        "c.yaml:16:3: 'epochs' is written twice (first in line 15): keep one of them",
+    ]
+
+
+def test_the_known_types_are_listed_once_for_all_unknown_ones(valid: str, registry: Registry) -> None:
+    unknown = "".join(f"  - {name}\n" for name in ("Relu", "Dense", "Softmux", "Xyzzy", "Tanhh", "Conv9d"))
+    with pytest.raises(ConfigError) as caught:
+        load_config_text(valid.replace("  - ReLU\n", unknown), registry=registry, name="c.yaml")
+    told = str(caught.value)
+    assert told.count("unknown gate") == 6
+    assert told.count("Known: ") == 1
+    assert "c.yaml:9:5: model.2: unknown gate 'Dense', layerflow calls it 'Linear'.\n    " in told
+    assert all("Known: " in str(problem["message"]) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("a/...yaml", "yaml"),
+        ("..", "config"),
+        ("..yaml", "yaml"),
+        (".yaml", "yaml"),
+        ("..x.yaml", "x"),
+        ("x.y.yaml", "x.y"),
+    ],
+)
+def test_the_name_of_the_runs_never_leaves_a_folder(file: str, name: str, valid: str, registry: Registry) -> None:
+    assert load_config_text(valid, registry=registry, name=file).name == name
+
+
 @pytest.mark.parametrize("text", ["- 1", "text", "3", "null"])
 def test_a_file_without_sections_says_what_a_configuration_has(text: str, registry: Registry) -> None:
     with pytest.raises(ConfigError, match=r"^c.yaml:1:1: must be a mapping with the sections seed, dtype, data, model"):
@@ -164,7 +200,10 @@ def test_a_part_may_have_a_reader_of_its_own(load: Load) -> None:
 
 def test_only_the_last_width_may_be_left_open(load: Load) -> None:
     config = load()
-    with pytest.raises(ConfigError, match=r"^c.yaml:9:5: model.2: Linear needs 'out_features': no data say it here"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^c.yaml:9:5: model.2: Linear needs 'out_features': only the last width of a model is inferred",
+    ):
         config.build_model()
     fixed = load("{type: Linear}", "{type: Linear, out_features: 3}").build_model(10)
     assert isinstance(fixed, lf.Sequential)
@@ -214,7 +253,6 @@ def test_the_resolved_configuration_loads_from_the_run_folder(tmp_path: Path, va
 
 def test_the_train_section_has_the_names_and_defaults_of_the_trainer() -> None:
     trainer = inspect.signature(Trainer).parameters
-    section = {name: info.default for name, info in TrainSection.model_fields.items() if name != "checkpoint"}
+    section = {item.name: item.default for item in dataclasses.fields(TrainSection) if item.name != "checkpoint"}
     assert section == {name: trainer[name].default for name in section}
-    stopping = {name: info.default for name, info in EarlyStoppingSection.model_fields.items()}
-    assert stopping == dataclasses.asdict(EarlyStopping())
+    assert dataclasses.asdict(EarlyStoppingSection()) == dataclasses.asdict(EarlyStopping())

@@ -70,9 +70,10 @@ BAD: list[tuple[str, str]] = [
     ("optimizer.lr.x=1", "override optimizer.lr.x=1: optimizer.lr: is a single value, so it has no 'x' in it"),
     ("train.epochs", "override train.epochs: must be written path.to.key=value, such as optimizer.lr=0.05"),
     ("=1", "override =1: must be written path.to.key=value, such as optimizer.lr=0.05"),
+    (f"{'a.' * 60}a=1", f"override {'a.' * 60}a=1: must be written path.to.key=value, such as optimizer.lr=0.05"),
     ("a..b=1", "override a..b=1: must be written path.to.key=value, such as optimizer.lr=0.05"),
     ("train.metrics=[accuracy", "override train.metrics=[accuracy: train.metrics: not valid YAML: expected ',' or ']', but got '<stream end>' (while parsing a flow sequence)"),
-    ("train.metrics=[accuracy, acuracy]", "override train.metrics=[accuracy, acuracy]: train.metrics.1: no metric is called 'acuracy', did you mean 'accuracy'?"),
+    ("train.metrics=[accuracy, acuracy]", "override train.metrics=[accuracy, acuracy]: train.metrics.1: there is no metric 'acuracy', did you mean 'accuracy'?"),
     ("seed=!!int 3", "override seed=!!int 3: seed: the tag 'tag:yaml.org,2002:int' has no meaning here: write the plain value"),
 ]  # fmt: skip
 

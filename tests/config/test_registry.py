@@ -122,8 +122,8 @@ def test_what_cannot_be_found_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "mine.py").write_text("")
     for name, message in {
         "missing.py": "--import missing.py: no such file",
-        "nowhere_to_be_found": "--import nowhere_to_be_found: no module is called so",
-        "mine": "--import mine: no module is called so: did you mean --import mine.py?",
+        "nowhere_to_be_found": "--import nowhere_to_be_found: no such module",
+        "mine": "--import mine: no such module, did you mean --import mine.py?",
     }.items():
         with pytest.raises(ConfigError) as caught:
             Registry.builtin([name])

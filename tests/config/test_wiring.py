@@ -88,14 +88,14 @@ CASES: list[tuple[str, str, str]] = [
     ("name: sum, ", "", "c.yaml:10:7: model.gates.3: a gate in a graph needs a name and inputs: add name: h"),
     (", inputs: sum", "", "c.yaml:11:7: model.gates.4: a gate in a graph needs a name and inputs: add inputs: x"),
     ("same_as: b", "same_as: scores", "c.yaml:9:30: model.gates.2.same_as: no gate before this one is called 'scores'"),
-    ("same_as: b", "same_as: b, bias: false", "c.yaml:9:33: model.gates.2.bias: unknown key: a gate that is used again has its settings where it stands first"),
+    ("same_as: b", "same_as: b, bias: false", "c.yaml:9:33: model.gates.2.bias: unknown key: a gate that is used again has its settings in its first entry"),
     ("output: scores", "output: score", "c.yaml:13:11: model.output: no gate of the graph is called 'score', did you mean 'scores'?"),
     ("output: scores", "outputs: scores", "c.yaml:13:3: model.outputs: unknown key, did you mean 'output'?"),
     ("  inputs: x\n", "", "c.yaml:5:3: model: the graph's inputs are missing: write inputs: [x]"),
     ("inputs: x", "inputs: []", "c.yaml:5:11: model.inputs: must have at least one name"),
     ("[{type: Linear, out_features: 4}, ReLU]", "[Relu]", "c.yaml:11:47: model.gates.4.gates.0: unknown gate 'Relu', did you mean 'ReLU'? Known: "),
     ("[{type: Linear, out_features: 4}, ReLU]", "3", "c.yaml:11:46: model.gates.4.gates: must be a list of gates, or a graph {inputs: [x], gates: [...], output: name}, not 3"),
-    ("{type: Linear, out_features: 4}", "{type: Linear}", "c.yaml:11:47: model.gates.4.gates.0: Linear needs 'out_features': no data say it here"),
+    ("{type: Linear, out_features: 4}", "{type: Linear}", "c.yaml:11:47: model.gates.4.gates.0: Linear needs 'out_features': only the last width of a model is inferred from the data"),
     ("{type: Linear, out_features: 4}", "{type: Linear, out_features: 4, bais: true}", "c.yaml:11:79: model.gates.4.gates.0.bais: unknown key, did you mean 'bias'?"),
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - a table shows each expected line whole
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerflow.config.document import MAXIMUM_BYTES, MAXIMUM_DEPTH, parse_document, read_document
-from layerflow.config.scalars import dump_yaml
+from layerflow.config.yaml import MAXIMUM_BYTES, MAXIMUM_DEPTH, dump_yaml, parse_document, read_document
 from layerflow.errors import ConfigError
 
 SCALARS: list[tuple[str, Any]] = [
@@ -68,15 +68,12 @@ def test_aliases_repeat_a_value_and_copies_do_not_share() -> None:
     assert root.value["a"] is not root.value["c"]
 
 
-def test_every_value_has_its_line_and_column() -> None:
-    root = parse_document("a: 1\nb:\n  - {c: 2, d: [3, 4]}\n")
-    places = {path: root.place_of(path) for path in [("a",), ("b", 0), ("b", 0, "d", 1), ("b", 0, "missing")]}
-    assert {path: (place.line, place.column) for path, place in places.items()} == {
-        ("a",): (1, 4),
-        ("b", 0): (3, 5),
-        ("b", 0, "d", 1): (3, 19),
-        ("b", 0, "missing"): (3, 5),
-    }
+def test_every_value_has_its_line_column_and_path() -> None:
+    root = parse_document("a: 1\nb:\n  - {c: 2, d: [3, 4]}\n").settle()
+    (item,) = root.entries["b"].value  # type: ignore[misc, union-attr]
+    second = item.entries["d"].value[1]  # type: ignore[union-attr]
+    found = {node.path: (node.place.line, node.place.column) for node in (root.entries["a"], item, second)}
+    assert found == {("a",): (1, 4), ("b", 0): (3, 5), ("b", 0, "d", 1): (3, 19)}
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -88,17 +85,17 @@ BAD: list[tuple[str, str]] = [
     ("# only a comment\n", "c.yaml:1:1: empty: a configuration has at least the sections data, model and loss"),
     ("a: 1\nb: 2\na: 3\n", "c.yaml:3:1: 'a' is written twice (first in line 1): keep one of them"),
     ("a: {b: 1, b: 2}", "c.yaml:1:11: 'b' is written twice (first in line 1): keep one of them"),
-    ("a:\n\tb: 1", "c.yaml:2:1: a tab where YAML wants spaces: indent with spaces"),
+    ("a:\n\tb: 1", "c.yaml:2:1: a tab where YAML expects spaces: indent with spaces"),
     ("a: !!python/object:os.system x", "c.yaml:1:4: the tag 'tag:yaml.org,2002:python/object:os.system' has no meaning here: write the plain value"),
     ("a: !mine x", "c.yaml:1:4: the tag '!mine' has no meaning here: write the plain value"),
     ("a: 1\n---\nb: 2", "c.yaml:2:1: a second document begins here: one file holds one configuration"),
     ("a: b: c", "c.yaml:1:5: not valid YAML: ': ' inside a plain value: quote the text, or check the indentation"),
-    ("a: *x", "c.yaml:1:4: *x refers to nothing: no &x stands before it"),
+    ("a: *x", "c.yaml:1:4: *x refers to nothing: no &x comes before it"),
     ("a: &x [1, *x]", "c.yaml:1:11: *x contains itself"),
     ("? [1]\n: 2", "c.yaml:1:3: a key must be plain text"),
     ("a: 1e999", "c.yaml:1:4: a number beyond the range of a float (write .inf for infinity)"),
     (f"a: {'9' * 5000}", "c.yaml:1:4: a number of more than 300 characters"),
-    ("a: 'x\\ud800'\nb: \"\\ud800\"", "c.yaml:2:4: half of a surrogate pair, which is no character"),
+    ("a: 'x\\ud800'\nb: \"\\ud800\"", "c.yaml:2:4: half of a surrogate pair, which is not a character"),
     ("a: x\x01", "c.yaml:1:5: a control character, which YAML does not allow"),
     ("a: [1, 2", "c.yaml:1:9: not valid YAML: expected ',' or ']', but got '<stream end>' (while parsing a flow sequence)"),
     ("[" * 5000, f"c.yaml:1:{MAXIMUM_DEPTH + 2}: nested more than {MAXIMUM_DEPTH} levels deep"),
@@ -114,6 +111,15 @@ def test_what_is_no_yaml_is_told_in_one_line(text: str, first_line: str) -> None
     assert str(caught.value).splitlines()[0] == first_line
 
 
+def test_a_key_that_is_written_twice_is_reported_beside_text_that_is_no_yaml() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_document("a: 1\na: *x\n", "c.yaml")
+    assert str(caught.value).splitlines()[::3] == [
+        "c.yaml:2:1: 'a' is written twice (first in line 1): keep one of them",
+        "c.yaml:2:4: *x refers to nothing: no &x comes before it",
+    ]
+
+
 def test_the_source_line_follows_with_a_caret() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_document("a: 1\nb: {c: !x 2}\n", "c.yaml")
@@ -126,7 +132,7 @@ def test_files_that_are_no_text_are_told_in_one_line(tmp_path: Path) -> None:
     binary.write_bytes(b"a: 1\nb: \xff\xfe")
     folder.mkdir()
     expected = {
-        large: f"{large}: larger than 256 KiB, which no configuration is: is it a data file?",
+        large: f"{large}: larger than 256 KiB, too large for a configuration: is it a data file?",
         binary: f"{binary}:2:4: byte 0xff is not UTF-8: save the file as UTF-8 text",
         folder: f"{folder}: a folder, expected a YAML file",
         missing: f"{missing}: no such file",
@@ -135,6 +141,13 @@ def test_files_that_are_no_text_are_told_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             read_document(file)
         assert str(caught.value).splitlines()[0] == first_line
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="pipe: not a regular file, expected a YAML file"):
+        read_document(tmp_path / "pipe")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
