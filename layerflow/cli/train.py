@@ -157,10 +157,7 @@ def try_out(config: Config) -> Result:
     x, y = next(experiment.trainer.state.batches.epoch(0))
     with np.errstate(all="ignore"):  # whatever leaves the finite numbers is found, and named
         _, loss, _ = experiment.trainer.train_step(x, y)
-    print(
-        f"{config.name}: one batch of {len(x)} gives loss {experiment.trainer.state.objective.data_loss:.4g}",
-        file=sys.stderr,
-    )
+    print(f"{config.name}: one batch of {len(x)} gives loss {loss:.4g}", file=sys.stderr)
     return Result(config.name, "checked")
 
 
