@@ -11,7 +11,7 @@ import layerflow
 
 PACKAGE = Path(layerflow.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"yaml", "tqdm", "pydantic", "matplotlib", "numpy.random"}
+HEAVY = {"yaml", "tqdm", "pydantic", "jinja2", "matplotlib", "numpy.random"}
 
 # What each part may import of the package; `core` is what needs NumPy alone.
 GATE = {"gate", "contract", "parameter", "errors"}

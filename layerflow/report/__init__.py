@@ -1,1 +1,1 @@
-"""What people look at after a run."""
+"""Reports on runs, comparisons of runs, and pictures of computation graphs."""

@@ -59,15 +59,14 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _page(run: Run, experiment: Experiment, held_out: Assessment | None) -> dict[str, Any]:
-    known = {"records": run.records, "outcome": run.outcome, "error": str(run.facts.get("error", ""))}
-    watched = str(run.best.get("metric", "train_loss"))
+    error, watched = str(run.facts.get("error", "")), str(run.best.get("metric", "train_loss"))
     return {
         "title": f"{experiment.config.name} / {run.folder.name}",
         "outcome": run.outcome,
         "tone": TONES.get(run.outcome, "bad"),
         "started": str(run.facts.get("started", "")).replace("T", " ").replace("+00:00", " UTC"),
-        "cards": _cards(run, held_out, experiment.trainer.epochs),
-        "advice": advise(Evidence(**known, watched=watched, held_out=held_out or Assessment())),  # type: ignore[arg-type]
+        "cards": _cards(run, held_out or Assessment(), experiment.trainer.epochs),
+        "advice": advise(Evidence(run.records, run.outcome, error, watched, held_out or Assessment())),
         "best": run.best,
         **_results(held_out, experiment.parts.preprocessing.features),
         "model": _model(experiment),
@@ -105,11 +104,10 @@ def curves(run: Run, baseline: Mapping[str, float]) -> tuple[list[Chart], list[C
     return large, small
 
 
-def _cards(run: Run, held_out: Assessment | None, epochs_planned: int) -> list[tuple[str, str, str]]:
+def _cards(run: Run, held_out: Assessment, epochs_planned: int) -> list[tuple[str, str, str]]:
     """The numbers that one looks for first: label, value, and a line below."""
     cards = []
-    for name, value in held_out.results.items() if held_out else ():
-        assert held_out is not None
+    for name, value in held_out.results.items():
         guess = held_out.baseline.get(name)
         below = f"{held_out.size:,} samples" if guess is None else f"constant guess {number(guess)}"
         if name == "accuracy":

@@ -132,6 +132,14 @@ def test_it_says_how_to_run_it_again(report: Callable[..., Page]) -> None:
     assert first == second
 
 
+def test_the_same_run_gives_the_same_pictures(report: Callable[..., Page]) -> None:
+    table(["a", "b"])
+    for _ in range(2):
+        report(CLASSES, "train.epochs=1")
+    for picture in ("curves.svg", "confusion.svg"):
+        assert Path("runs/c/001", picture).read_bytes() == Path("runs/c/002", picture).read_bytes()
+
+
 def test_a_regression_shows_predictions_and_a_table_of_values(report: Callable[..., Page]) -> None:
     page = report(NUMBERS, "train.epochs=2")
     assert page.tags.count("circle") == 88
