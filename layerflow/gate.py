@@ -40,10 +40,7 @@ Kind = TypeVar("Kind")
 class Run(NamedTuple):
     """What a forward by hand leaves for the checks of backward.
 
-    Attributes:
-        inputs: the shapes of the inputs.
-        outputs: the shape and the floating-point type of each output.
-        parameters: the parameters and copies of their values.
+    The shapes of the inputs, shape and type of each output, and the parameters with copies of their values.
     """
 
     inputs: list[Shape]
@@ -83,6 +80,9 @@ class Gate:
     needs_grad: tuple[bool, ...]
     num_outputs: int = 1
     differentiable: ClassVar[bool] = True
+    is_proven: ClassVar[bool] = (
+        False  # whether the tests prove that backward keeps the contract, so that sweeps trust it
+    )
     has_build: ClassVar[bool] = False  # whether its author wrote a build
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -99,6 +99,7 @@ class Gate:
     def __init_subclass__(cls, checked: bool = True, **kwargs: Any) -> None:
         """Put the checks for use by hand around the three methods an author writes; sweeps call the bare ones."""
         super().__init_subclass__(**kwargs)
+        cls.is_proven = False  # a subclass is checked
         for name, with_checks in CHECKS.items():
             owner = next(base for base in cls.__mro__ if name in base.__dict__)
             if owner is cls or not issubclass(owner, Gate):  # a mixin's method counts as the gate's own
