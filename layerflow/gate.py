@@ -40,10 +40,7 @@ Kind = TypeVar("Kind")
 class Run(NamedTuple):
     """What a forward by hand leaves for the checks of backward.
 
-    Attributes:
-        inputs: the shapes of the inputs.
-        outputs: the shape and the floating-point type of each output.
-        parameters: the parameters and copies of their values.
+    The shapes of the inputs, shape and type of each output, and the parameters with copies of their values.
     """
 
     inputs: list[Shape]

@@ -75,9 +75,6 @@ class Step(Placed):
         """Run the gate's backward on what its forward left at this step; the gate is left as it was found."""
         gate = self.gate
         gate.needs_grad = self.needs_grad
-        if self.is_operator:
-            gate._saved = memory
-            return gate.bare_backward(*grads)
         if type(memory) is not list:
             found, gate._saved = gate._saved, memory
             try:
@@ -158,9 +155,14 @@ def backward_sweep(
         if upstream is None or not (step.parameters or True in needs_grad):
             continue
         try:
-            result = step.backward(upstream, memories[writes[0]])
-            if not (step.is_operator or _is_plainly_right(step, result, values)):
-                check_backward(step.gate, result, [np.shape(values[slot]) for slot in step.reads])
+            if step.is_operator:  # `step.backward` without the call, for the millions of steps that scalars take
+                gate = step.gate
+                gate.needs_grad, gate._saved = needs_grad, memories[writes[0]]
+                result = gate.bare_backward(grad)
+            else:
+                result = step.backward(upstream, memories[writes[0]])
+                if not _is_plainly_right(step, result, values):
+                    check_backward(step.gate, result, [np.shape(values[slot]) for slot in step.reads])
         except Exception as error:
             error.add_note(step.located("backward", [np.shape(values[slot]) for slot in step.reads]))
             raise

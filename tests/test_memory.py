@@ -140,3 +140,14 @@ def test_a_gate_with_an_unbuilt_inner_gate_is_checked_and_trained(make):
     x[:, 0] += 4.0 * y
     history = lf.Trainer(model, loss=lf.SoftmaxCE(), optimizer=lf.SGD(lr=0.5), epochs=5).fit(x, y)
     assert history.records[-1]["train_accuracy"] > 0.9
+
+
+def test_a_subclass_of_a_built_in_gate_is_checked():
+    class Mine(lf.ReLU):
+        def backward(self, grad):
+            return grad
+
+    model = lf.Sequential(Mine())
+    model.forward(X)
+    with pytest.raises(lf.GateError, match=r"Mine\(\): backward returned an array"):
+        model.backward(X)

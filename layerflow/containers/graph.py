@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.containers.container import Container
+from layerflow.containers.container import RAN, Container
 from layerflow.containers.node import VALUE, Node
 from layerflow.errors import GateError, did_you_mean, users_place
-from layerflow.gate import Gate, Run, build_by_hand
+from layerflow.gate import Gate, build_by_hand
 from layerflow.parameter import Parameter, as_input
 from layerflow.sweep import Step, forward_sweep, write_gradients
 
@@ -140,7 +140,7 @@ class ComputationalGraph(Container, checked=False):
                 self._watch(parameter, index)
             forward_sweep((step,), self.values, self.memories, self.training, self.widen)
             self.shapes |= {slot: np.shape(self.values[slot]) for slot in step.writes}
-        self._ran = Run([], [], [])
+        self._ran = RAN
         name, count = nodes[0].name, len(nodes[0].step.writes)
         return nodes + [self._nodes[f"{name}.{i}"] for i in range(len(nodes), count)]
 
@@ -216,7 +216,7 @@ class ComputationalGraph(Container, checked=False):
         self.needed[slot] = True in needs_grad
         self.steps.append(step)
         self._unnamed.append(node)
-        self._ran = self._ran or Run([], [], [])
+        self._ran = RAN
         self.output_slots = ()
         return node
 

@@ -218,7 +218,9 @@ def _outputs(trainer: Trainer, x: Array, y: Array, training: bool) -> list[Array
         generator.bit_generator.state = state
     for buffer, value in zip(buffers, values, strict=True):
         buffer.value = value
-    return [np.array(trainer.state.objective.values[step.writes[0]]) for _, step in model_steps(trainer.state.objective)]
+    return [
+        np.array(trainer.state.objective.values[step.writes[0]]) for _, step in model_steps(trainer.state.objective)
+    ]
 
 
 def _another(context: Context, x: Array) -> Array:
