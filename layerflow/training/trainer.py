@@ -35,9 +35,9 @@ from layerflow.training.optimizers import Optimizer, clip_by_norm, clip_by_value
 from layerflow.training.schedules import Constant, Schedule
 from layerflow.training.state import NORMS, Snapshot, State
 
-# Parameters times batch size below which one BLAS thread is used. On two cores with other load, one thread is faster at
-# every size up to 2.7e8, by 2.6 to 10 times from 2e6 on (`scripts/bench_step.py --break-even`). Alone on the machine
-# two threads pay for large products only, so larger steps keep the threads that BLAS is set to.
+# Parameters times batch size below which one BLAS thread is used. With two threads on two busy cores a step took 1 to
+# 3.4 times as long as with one up to 1.2e6, 2.6 to 10 times from 2.2e6 to 2.7e8, except 4.6e6 with 1.0
+# (`scripts/bench_step.py --break-even`). Larger steps keep the threads that BLAS is set to: only they gain from more.
 ONE_THREAD_WORK = 1 << 24
 DTYPES = ("float32", "float64")
 

@@ -107,7 +107,7 @@ def test_what_would_change_the_past_needs_permission(place: Any, trained: Path) 
 def test_a_model_of_another_shape_is_refused_even_with_permission(place: Any, trained: Path) -> None:
     refused = place.command(*LONGER, "model.0.out_features=9", "--allow-change")
     assert refused.code == EXIT_USAGE
-    assert "it was another model" in refused.err
+    assert "it was saved with another model" in refused.err
 
 
 NO_RUNS: list[tuple[tuple[str, ...], str]] = [
