@@ -208,7 +208,7 @@ def test_what_the_reader_left_out_is_said(folder: Path, layerflow_command: Comma
     Path("gap.csv").write_text("\n".join(lines))
     done = layerflow_command("train", "iris.yaml", "-q", "data.source.path=gap.csv", "data.source.missing=drop")
     assert done.code == 0
-    assert "gap.csv: 1 of 150 rows dropped for 1 missing" in done.err
+    assert "gap.csv: dropped 1 of 150 rows with 1 missing" in done.err
     refused = layerflow_command("train", "iris.yaml", "-q", "data.source.path=gap.csv")
     assert refused.code == 4
     assert "line 8 column 'sepal_length_cm'" in refused.err
