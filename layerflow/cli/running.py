@@ -270,4 +270,4 @@ def write_page(experiment: Experiment, folder: Path, pictures: bool) -> None:
     try:
         write_report(experiment, folder, pictures)
     except (OSError, LayerflowError) as error:
-        print(f"{folder}: no report.html ({error})", file=sys.stderr)
+        print(f"{folder}: the report could not be written ({error})", file=sys.stderr)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from layerflow.parameter import Array
-from layerflow.report.graph.labels import formula_of, local_gradient_of, number, words_of
 from layerflow.report.graph.picture import GateItem, Item, Picture, Wire
+from layerflow.report.graph.wording import formula_of, local_gradient_of, number, words_of
 
 
 @dataclass(frozen=True)

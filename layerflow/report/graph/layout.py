@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from layerflow.errors import LayerflowError
-from layerflow.report.graph.labels import Summary, is_sign, shape_text, summarize
 from layerflow.report.graph.picture import Item, Picture, Wire
+from layerflow.report.graph.wording import Summary, is_sign, shape_text, summarize
 
 CHARACTER = 7.4
 NUMBER = 6.6

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from layerflow.parameter import Array
-from layerflow.report.graph.labels import Summary, formula_of
 from layerflow.report.graph.layout import LINE, THUMBNAIL, PlacedItem, PlacedWire, Placement, Point
 from layerflow.report.graph.picture import GateItem
+from layerflow.report.graph.wording import Summary, formula_of
 
 SHADES = 5
 FONTS = "DejaVu Sans, Verdana, Segoe UI, Helvetica, Arial, sans-serif"

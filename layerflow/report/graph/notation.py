@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from layerflow.report.graph.labels import words_of
 from layerflow.report.graph.marks import COLORS
 from layerflow.report.graph.picture import GateItem, Item, Picture, Wire
+from layerflow.report.graph.wording import words_of
 
 _DOT_SHAPES = {"gate": "box", "data": "ellipse", "parameter": "box", "constant": "box", "output": "ellipse"}
 _MERMAID_SHAPES = {

@@ -16,7 +16,7 @@ from layerflow.contract import input_names
 from layerflow.errors import GateError
 from layerflow.gate import Gate
 from layerflow.parameter import Parameter
-from layerflow.report.graph.labels import is_generated, label_of, number
+from layerflow.report.graph.wording import is_generated, label_of, number
 from layerflow.sweep import Step
 
 Kind = Literal["gate", "data", "parameter", "constant", "output"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layerflow as lf
-from layerflow.report.graph.labels import formula_of, label_of, local_gradient_of, number, summarize
+from layerflow.report.graph.wording import formula_of, label_of, local_gradient_of, number, summarize
 
 
 @pytest.mark.parametrize(
