@@ -20,9 +20,9 @@ from typing import Any
 
 from layerflow.config import load_config
 from layerflow.config.experiment import Experiment
-from layerflow.training.archive import pack
+from layerflow.runs.archive import pack
+from layerflow.runs.checkpoint import Checkpointer
 from layerflow.training.callback import Callback
-from layerflow.training.checkpointer import Checkpointer
 from layerflow.training.snapshot import capture
 
 
@@ -94,12 +94,11 @@ def parts(trainer: Any, folder: Path) -> dict[str, float]:
     """Return the median milliseconds of what a checkpoint consists of, for a state in the middle of an epoch."""
     trainer.step = 1
     state = capture(trainer)
-    chunks = pack(state.facts, state.arrays)
-    content = b"".join(chunks)
+    content = pack(state.facts, state.arrays)
 
     def write(to_disk: bool) -> None:
         with (folder / "probe.tmp").open("wb") as file:
-            file.writelines(chunks)
+            file.write(content)
             file.flush()
             if to_disk:
                 os.fsync(file.fileno())

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.training.checkpoint import load_checkpoint
+from layerflow.runs.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 0.35  # seconds of training before the blow
@@ -147,7 +147,7 @@ class Test:
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start `layerflow train` in the folder."""
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "layerflow", "train", *words, "--quiet", "--no-pictures"]
+        command = [sys.executable, "-m", "layerflow", "train", *words, "--quiet"]
         return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL)
 
 

@@ -11,7 +11,7 @@ import layerflow
 
 PACKAGE = Path(layerflow.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"yaml", "tqdm", "pydantic", "matplotlib", "numpy.random"}
+HEAVY = {"yaml", "tqdm", "pydantic", "filelock", "matplotlib", "numpy.random"}
 
 # What each part may import of the package; `core` is what needs NumPy alone.
 GATE = {"gate", "byhand", "contract", "walk", "parameter", "errors"}
@@ -35,7 +35,8 @@ ALLOWED = {
     "testing": CORE | {"gradcheck"},
     "training": TRAINING,
     "config": TRAINING | {"config"},
-    "report": TRAINING | {"config", "report", "gradcheck"},
+    "runs": TRAINING | {"config", "runs"},
+    "report": TRAINING | {"config", "runs", "report", "gradcheck"},
     "preflight": TRAINING | {"config", "gradcheck", "preflight"},
 }
 # `graph.draw(path)` is a method of the core, but pictures are made by the reports, loaded when one is asked for.

@@ -1,7 +1,6 @@
-"""`layerflow check`: whether configurations can be trained, and are likely to learn; nothing is written."""
+"""`layerflow check`: checks that configurations can be trained and are likely to learn; writes nothing."""
 
 import argparse
-import json
 import sys
 from typing import Any
 
@@ -12,6 +11,7 @@ from layerflow.config.experiment import Experiment
 from layerflow.containers import Sequential
 from layerflow.gate import Gate
 from layerflow.preflight import Finding, preflight
+from layerflow.runs.files import to_json
 from layerflow.training.evaluation import EVALUATION_BATCH
 
 EXAMPLES = """\
@@ -29,19 +29,19 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         subparsers,
         common,
         "check",
-        "check configurations, their data and shapes, and what training is likely to make of them; write nothing",
+        "check configurations, their data and shapes, and find likely problems before training; write nothing",
         EXAMPLES,
     )
     add_config_options(parser, many=True)
     parser.add_argument(
-        "--quick", action="store_true", help="look at configuration, data and shapes alone, without the preflight"
+        "--quick", action="store_true", help="check configuration, data and shapes only, without the preflight"
     )
-    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check each configuration; one that fails doesn't keep the others from being checked."""
+    """Check each configuration; a failing one does not stop the others."""
     from layerflow.cli import EXIT_CHECK_FAILED, describe, exit_code
 
     found: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     for config in load_configs(arguments):
         try:
             experiment = Experiment(config)
-            facts = look_at(experiment)
+            facts = facts_of(experiment)
             if not arguments.quick:
                 findings = preflight(config, experiment.parts)
                 facts["findings"] = [vars(finding) for finding in findings]
@@ -64,12 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
             print(message, file=sys.stderr)
     shown = [facts for facts in found if "error" not in facts]
     if arguments.json or shown:
-        print(json.dumps(found, indent=2) if arguments.json else "\n\n".join(map(as_text, shown)))
+        print(to_json(found, indent=2) if arguments.json else "\n\n".join(map(as_text, shown)))
     return code
 
 
-def look_at(experiment: Experiment) -> dict[str, Any]:
-    """Build everything that a configuration stands for, and return what there is to know about it."""
+def facts_of(experiment: Experiment) -> dict[str, Any]:
+    """Build everything in a configuration and return the facts about it."""
     experiment.prepare()
     config, parts, trainer = experiment.config, experiment.parts, experiment.trainer
     classes = parts.preprocessing.classes
@@ -105,7 +105,7 @@ def one_line(model: Gate) -> str:
 
 
 def as_text(facts: dict[str, Any]) -> str:
-    """Return the facts for a person to read."""
+    """Return the facts as text."""
     samples = ", ".join(f"{count:,} {name}" for name, count in facts["samples"].items())
     findings = [Finding(**values) for values in facts.get("findings", ())]
     lines = [f"{facts['config']}: {judgement(findings)}"]
@@ -125,10 +125,11 @@ def as_text(facts: dict[str, Any]) -> str:
 
 
 def judgement(findings: list[Finding]) -> str:
-    """Return the verdicts in a few words."""
+    """Return the number of errors and warnings."""
     counts = [(sum(finding.verdict == verdict for finding in findings), verdict) for verdict in ("bad", "look")]
-    words = {"bad": "bad", "look": "to look at"}
-    return ", ".join(f"{count} {words[verdict]}" for count, verdict in counts if count) or "fine"
+    words = {"bad": "error", "look": "warning"}
+    shown = [f"{count} {words[verdict]}{'s' * (count > 1)}" for count, verdict in counts if count]
+    return ", ".join(shown) or "no problems found"
 
 
 def as_lines(finding: Finding) -> str:

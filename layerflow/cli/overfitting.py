@@ -1,13 +1,15 @@
-"""`layerflow train --overfit-batches N`: whether the model can learn the first few batches by heart."""
+"""`layerflow train --overfit-batches N`: whether the model can overfit the first few batches."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from layerflow.cli.running import Result, prepared
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
+from layerflow.runs.run import Result, prepared
+from layerflow.training.callback import Callback
 from layerflow.training.evaluation import predict_scores
 from layerflow.training.metrics import accuracy, r2
 from layerflow.training.progress import make_progress
@@ -16,18 +18,17 @@ FITTED = {"classification": 1.0, "regression": 0.99}  # accuracy, and R^2
 
 
 def overfit(config: Config, count: int, quiet: bool) -> Result:
-    """Train on the first `count` batches alone, the same in every epoch, and judge the model on them; write nothing.
+    """Train on the first `count` batches alone, the same in every epoch, and evaluate on them; write nothing.
 
-    A model that cannot do this has a mistake in it, or not enough time or room: nothing here has to be general.
+    A model that cannot overfit a few batches has a mistake in it, or needs more epochs or parameters.
     """
     from layerflow.cli import EXIT_CHECK_FAILED
 
-    experiment = on_first_batches(prepared(config), count)
+    progress = None if quiet else make_progress(config.name)
+    experiment = on_first_batches(prepared(config), count, [progress] if progress else [])
     x, y, _ = experiment.data()
     experiment.prepare()
     start = experiment.evaluate(experiment.parts.train)["loss"]
-    progress = None if quiet else make_progress(config.name)
-    experiment.trainer.callbacks = [progress] if progress else []
     try:
         history = experiment.fit()
     finally:
@@ -47,8 +48,8 @@ def overfit(config: Config, count: int, quiet: bool) -> Result:
     )
     if not is_fitted:
         print(
-            f"{config.name}: give it fewer batches, more epochs or parameters, another learning rate, "
-            "no dropout or regularizer; `layerflow check` looks for mistakes",
+            f"{config.name}: try fewer batches, more epochs or parameters, another learning rate, "
+            "no dropout and no regularizer; `layerflow check` finds common mistakes",
             file=sys.stderr,
         )
     seconds = sum(record["seconds"] for record in history.records)
@@ -61,11 +62,10 @@ def overfit(config: Config, count: int, quiet: bool) -> Result:
     )
 
 
-def on_first_batches(experiment: Experiment, count: int) -> Experiment:
-    """Return a training of the same beginning on its first batches: no held-back parts, no stopping, no shuffling."""
+def on_first_batches(experiment: Experiment, count: int, callbacks: Sequence[Callback] = ()) -> Experiment:
+    """Return the same training on its first batches alone: no held-out parts, no early stopping, no shuffling."""
     trainer, parts = experiment.trainer, experiment.parts
     rows = trainer.batches.order(0)[: count * trainer.batch_size]
-    first = Experiment(experiment.config, replace(parts, train=parts.train.take(rows), validation=None, test=None))
-    first.trainer.early_stopping = first.trainer.best = None
-    first.trainer.shuffle = first.trainer.drop_last = False
-    return first
+    first = replace(parts, train=parts.train.take(rows), validation=None, test=None)
+    settings = {"early_stopping": None, "best": None, "shuffle": False, "drop_last": False}
+    return Experiment(experiment.config, first, callbacks, **settings)

@@ -14,11 +14,11 @@ import numpy as np
 from layerflow.cli.options import add_command, add_model_argument
 from layerflow.config import Registry
 from layerflow.config.new_data import reader_for
-from layerflow.config.saved import SavedModel
 from layerflow.data import Dataset
 from layerflow.errors import ConfigError
+from layerflow.runs.files import write_atomically
+from layerflow.runs.model import SavedModel
 from layerflow.training.evaluation import class_probabilities
-from layerflow.training.storage import write_atomically
 
 EXAMPLES = """\
   layerflow predict runs/iris/001 new.csv
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         sys.stdout.write(text)
         return 0
-    write_atomically(arguments.output, lambda file: file.write(text.encode()))
+    write_atomically(arguments.output, text.encode())
     print(f"{arguments.output}: {len(data)} predictions", file=sys.stderr)
     return 0
 

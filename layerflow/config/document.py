@@ -4,6 +4,7 @@ The tree is built from PyYAML's events rather than by its constructor: nothing i
 before memory is spent, and every key and value keeps its place.
 """
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -64,6 +65,8 @@ def read_document(file: str | FilePath) -> Node:
     """Read a YAML file; every problem is a `ConfigError` of one line with the file, line and column."""
     name = str(file)
     try:
+        if os.path.exists(file) and not os.path.isdir(file) and not os.path.isfile(file):
+            raise _unreadable(name, "a pipe or device, expected a YAML file")
         with open(file, "rb") as stream:
             content = stream.read(MAXIMUM_BYTES + 1)
     except FileNotFoundError:

@@ -1,14 +1,13 @@
-"""A configuration brought to life: its data, its model and its trainer."""
+"""A configuration built: its data, its model and its trainer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from layerflow.config.config import Config
-from layerflow.config.new_data import without_files
 from layerflow.config.problems import InvalidConfig, Problem
-from layerflow.config.saved import describe_targets
 from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError, DataError
@@ -78,14 +77,22 @@ def check_task(config: Config, loss: Gate, classes: tuple[str, ...] | None) -> N
 
 
 class Experiment:
-    """Everything that a configuration stands for, ready to train.
+    """The data, model and trainer of a configuration.
+
+    Args:
+        config: the configuration.
+        parts: its data, if they have been read already.
+        callbacks: of the trainer.
+        settings: arguments of `Trainer` that replace those of the configuration.
 
     Attributes:
         parts: the data.
         loss, model, trainer: built from the configuration; the model is still without parameters.
     """
 
-    def __init__(self, config: Config, parts: Parts | None = None, callbacks: list[Callback] | None = None) -> None:
+    def __init__(
+        self, config: Config, parts: Parts | None = None, callbacks: Sequence[Callback] = (), **settings: Any
+    ) -> None:
         self.config = config
         self.parts = parts or read_parts(config)
         self.loss = config.build_loss()
@@ -94,25 +101,23 @@ class Experiment:
         self.model = config.build_model(self.width)
         train = config.train
         stopping = train.early_stopping
-        self.trainer = Trainer(
-            self.model,
-            self.loss,
-            config.build_optimizer(),
-            regularizer=config.build_regularizers(),
-            schedule=config.build_schedule(),
-            epochs=train.epochs,
-            batch_size=train.batch_size,
-            shuffle=train.shuffle,
-            drop_last=train.drop_last,
-            clip_norm=train.clip_norm,
-            clip_value=train.clip_value,
-            early_stopping=EarlyStopping(stopping.metric, stopping.patience, stopping.min_delta) if stopping else None,
-            best=train.best,
-            metrics=train.metrics,
-            seed=config.seed,
-            dtype=config.dtype,
-            callbacks=callbacks or [],
-        )
+        configured: dict[str, Any] = {
+            "regularizer": config.build_regularizers(),
+            "schedule": config.build_schedule(),
+            "epochs": train.epochs,
+            "batch_size": train.batch_size,
+            "shuffle": train.shuffle,
+            "drop_last": train.drop_last,
+            "clip_norm": train.clip_norm,
+            "clip_value": train.clip_value,
+            "early_stopping": stopping and EarlyStopping(stopping.metric, stopping.patience, stopping.min_delta),
+            "best": train.best,
+            "metrics": train.metrics,
+            "seed": config.seed,
+            "dtype": config.dtype,
+            "callbacks": callbacks,
+        }
+        self.trainer = Trainer(self.model, self.loss, config.build_optimizer(), **configured | settings)
 
     def data(self) -> tuple[Any, Any, tuple[Any, Any] | None]:
         """Return x, y and the validation pair, as `Trainer.fit` takes them."""
@@ -139,19 +144,3 @@ class Experiment:
     def evaluate(self, part: Dataset) -> dict[str, float]:
         """Return loss and metrics on a part."""
         return self.trainer.evaluate(*self.parts.arrays(part, self.config.dtype))
-
-    def description(self) -> dict[str, Any]:
-        """Return what a model file says of this model: enough to build it again and to treat new data alike."""
-        train = self.parts.train
-        assert train.y is not None
-        return {
-            "name": self.config.name,
-            "model": self.config.model.with_width(self.width).plain(),
-            "loss": self.config.resolve()["loss"],
-            "metrics": self.trainer.metric_names,
-            "task": self.trainer.task,
-            "dtype": self.config.dtype,
-            "preprocessing": self.parts.preprocessing.to_dict(),
-            "targets": describe_targets(train.y, train.classes),
-            "reader": without_files(self.config.data.source),
-        }

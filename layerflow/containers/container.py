@@ -84,6 +84,12 @@ class Container(Gate, Drawn, checked=False):
         cls: Any = type(self)
         return cls.forward is cls.bare_forward and cls.backward is cls.bare_backward
 
+    def save(self, *values: Any) -> None:
+        """Refuse what is meant for gates; a subclass with a `forward` of its own saves as any gate does."""
+        if self.is_plain:
+            raise GateError(f"{type(self).__name__}.save keeps values for backward; write lf.save_model(model, path)")
+        super().save(*values)
+
     def own_memory(self) -> Memory:
         """What this container holds, and what its operations, which have no gates of their own, keep."""
         operations = [step for step in self.steps if isinstance(step, Operation)]

@@ -14,9 +14,9 @@ from layerflow.report import results, sections
 from layerflow.report.findings import Findings, find
 from layerflow.report.markup import panel, text
 from layerflow.report.reading import Evidence, read_curves
-from layerflow.report.runs import Run, read_run
+from layerflow.runs.files import write_atomically
+from layerflow.runs.records import Run, read_run
 from layerflow.training.evaluation import predict_scores
-from layerflow.training.storage import write_atomically
 
 COMPLETE = ("finished", "stopped early")
 
@@ -29,7 +29,7 @@ def write_report(experiment: Experiment, folder: Path) -> None:
     run = read_run(folder)
     findings = find(experiment) if run.outcome in COMPLETE else None
     page = report(run, experiment, findings).encode()
-    write_atomically(folder / "report.html", lambda file: file.write(page))
+    write_atomically(folder / "report.html", page)
 
 
 def report(run: Run, experiment: Experiment, findings: Findings | None) -> str:

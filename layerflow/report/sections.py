@@ -9,7 +9,7 @@ from layerflow.report.charts import Curve, chart
 from layerflow.report.findings import Findings
 from layerflow.report.markup import element, note, panel, row, text, words
 from layerflow.report.reading import standard_error
-from layerflow.report.runs import Run
+from layerflow.runs.records import Run
 
 TONES = {"finished": "", "stopped early": "", "interrupted": "warn", "running": "warn"}
 ABBREVIATIONS = ("rmse", "mae", "r2", "f1")

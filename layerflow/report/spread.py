@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from layerflow.report.runs import Run
+from layerflow.runs.records import Run
 from layerflow.training.metrics import higher_is_better
 
 

@@ -1,4 +1,4 @@
-"""Data that are read from disk while a training goes on must not change under it."""
+"""Notices when a memory-mapped data file changes during a training."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from layerflow.training.history import Record
 
 @dataclass(frozen=True)
 class _State:
-    """A file on the disk; one that replaced another has a new identity, and the map still shows the one before."""
+    """A file on the disk. A file that replaced another has a new identity; the memory map still shows the old one."""
 
     identity: tuple[int, int]
     size: int
@@ -22,10 +22,10 @@ class _State:
 
 
 class DataWatch(Callback):
-    """Looks after every step whether a memory-mapped data file is still the one that the training began with.
+    """Checks after every step that the memory-mapped data files are unchanged.
 
-    Reading beyond the end of a mapped file that was cut short kills a process (SIGBUS), so this callback is the last:
-    what it sees is what will be read next.
+    Reading beyond the end of a truncated memory map kills the process (SIGBUS), so this is the last callback, directly
+    before the next read.
     """
 
     def __init__(self, *sources: Any) -> None:
@@ -38,11 +38,11 @@ class DataWatch(Callback):
             now = _state(file)
             if now is not None and now.identity == before.identity and now != before:
                 raise DataError(
-                    f"{file}: changed while it was being trained on; the last checkpoint is of the data before"
+                    f"{file}: changed during the training; the last checkpoint was made with the data as they were before"
                 )
 
     def epoch_ended(self, trainer: Any, record: Record) -> None:
-        """Look again: checkpoints take their time."""
+        """Check again, since writing a checkpoint takes time."""
         self.step_ended(trainer)
 
 

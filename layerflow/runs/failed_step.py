@@ -1,5 +1,6 @@
-"""The step that left the finite numbers, kept in a file, so that it can be looked at again."""
+"""The step that produced NaN or infinity, kept in a file for `layerflow replay`."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,22 +9,22 @@ import numpy as np
 
 from layerflow.errors import DataError, DivergedError
 from layerflow.parameter import Array
-from layerflow.training.archive import read_archive, write_archive
+from layerflow.runs.archive import read_archive, write_archive
+from layerflow.runs.files import DIVERGED
 from layerflow.training.callback import Callback
 from layerflow.training.snapshot import Snapshot, capture, plain
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
 
-FILE = "diverged.npz"
 FORMAT = "layerflow diverged step 1"
 
 
 class FailedSteps(Callback):
-    """Writes the first step that failed to `diverged.npz`, and says on stderr what is done about this and later ones.
+    """Writes the first failed step to `diverged.npz`, and reports on stderr how this and later ones are handled.
 
     Attributes:
-        count: how many there were.
+        count: the number of failed steps.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,28 +32,28 @@ class FailedSteps(Callback):
         self.count = 0
 
     def step_failed(self, trainer: "Trainer", x: Array, y: Array, error: DivergedError) -> None:
-        """Keep the state before the step, and its batch."""
+        """Save the state before the step, and its batch."""
         self.count += 1
         if self.count == 1:
             snapshot = capture(trainer)
             states = dict(zip(trainer.generators, map(plain, trainer.draws), strict=True))
             facts = {"format": FORMAT, **snapshot.facts, "generators": states, "message": str(error)}
-            write_archive(self.folder / FILE, facts, {**snapshot.arrays, "x": np.asarray(x), "y": y})
-            error.add_note(f"look at this step again with: layerflow replay {self.folder}")
+            write_archive(self.folder / DIVERGED, facts, {**snapshot.arrays, "x": np.asarray(x), "y": y})
+            error.add_note(f"inspect this step with: layerflow replay {shlex.quote(str(self.folder))}")
         if trainer.on_divergence == "skip":
             print(f"epoch {trainer.epoch + 1}, step {trainer.step + 1}: skipped: {_first_line(error)}", file=sys.stderr)
         if trainer.on_divergence == "halve-lr":
             print(
-                f"epoch {trainer.epoch + 1} begins anew at half the learning rate: {_first_line(error)}",
+                f"epoch {trainer.epoch + 1} starts again with half the learning rate: {_first_line(error)}",
                 file=sys.stderr,
             )
 
 
 def load_failed_step(folder: Path) -> tuple[Snapshot, Array, Array, str]:
-    """Return the state before the step that failed, its x and y, and what was said then."""
-    path = folder / FILE
+    """Return the state before the failed step, its x and y, and the error message."""
+    path = folder / DIVERGED
     if not path.exists():
-        raise DataError(f"{path}: no such file; only a run that left the finite numbers has a step to replay")
+        raise DataError(f"{path}: no such file; only a run that diverged has a step to replay")
     facts, arrays = read_archive(path)
     if facts.get("format") != FORMAT or not {"x", "y"} <= arrays.keys():
         raise DataError(f"{path}: not a step of this version of layerflow")

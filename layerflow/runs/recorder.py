@@ -1,94 +1,57 @@
-"""The folder that every run writes: `runs/<config>/<NNN>/`."""
+"""Writes the records of a run while it trains."""
 
 import csv
+import hashlib
 import io
-import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerflow.errors import ConfigError, did_you_mean
 from layerflow.parameter import Array
+from layerflow.runs.environment import environment
+from layerflow.runs.files import LOSSES, METRICS, RUN, TABLE, append, explained, to_json, write_atomically
+from layerflow.runs.manifest import Manifest, state
 from layerflow.training.callback import Callback
-from layerflow.training.environment import environment
 from layerflow.training.history import Record
-from layerflow.training.storage import append_whole, explained, write_atomically
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
 
-RUN, CONFIG, METRICS, TABLE, LOSSES = "run.json", "config.yaml", "metrics.jsonl", "metrics.csv", "step_losses.f64"
 LOSS = np.dtype("<f8")
 
 
-def create_run_folder(root: Path, name: str) -> Path:
-    """Make and return the next free `root/name/NNN`, counted from 001; a folder that exists is never touched."""
-    parent = root / name
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        numbers = [int(entry.name) for entry in parent.iterdir() if entry.name.isdigit()]
-        number = max(numbers, default=0) + 1
-        while True:
-            folder = parent / f"{number:03d}"
-            try:
-                folder.mkdir()
-                return folder
-            except FileExistsError:  # another process was faster
-                number += 1
-    except OSError as error:
-        reason = f"the run folder cannot be made ({error.strerror}); choose another place with --out"
-        raise ConfigError(f"{parent}: {reason}") from error
-
-
-def newest_run(parent: Path) -> Path:
-    """Return the folder with the highest number among the runs in `parent`."""
-    folders = [entry for entry in parent.iterdir() if entry.name.isdigit()] if parent.is_dir() else []
-    runs = [entry for entry in folders if (entry / CONFIG).is_file()]
-    if not runs:
-        raise ConfigError(f"{parent}: no run to continue; train without --resume, or name the run: --resume RUN")
-    return max(runs, key=lambda entry: int(entry.name))
-
-
-def stored_config_file(folder: Path) -> Path:
-    """Return the configuration of a run; raises `ConfigError` when the folder is none of a run."""
-    if not folder.is_dir():
-        siblings = [str(entry) for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise ConfigError(f"{folder}: no such run folder{did_you_mean(folder, siblings)}")
-    if not (folder / CONFIG).is_file():
-        raise ConfigError(f"{folder}: no run folder: it has no {CONFIG}")
-    return folder / CONFIG
-
-
 class Recorder(Callback):
-    """Writes the records of a run: `run.json` at both ends of it, and at the end of each epoch
+    """Writes `run.json` at the beginning and the end of a run, and after each epoch
 
         metrics.jsonl, metrics.csv   one line: the record of the epoch
         step_losses.f64              the objective of each step, as little-endian float64: `np.fromfile(path, "<f8")`
 
-    A resumed training brings the three files back to where it continues.
+    A resumed training first shortens the three files to the point from which it continues. Their content is kept in
+    memory too: a file that something else removes or changes during the training is written again.
 
     Args:
-        folder: where to write.
-        facts: what `run.json` says beside times, environment and outcome: seed, data checksum, configuration.
+        folder: the run folder.
+        facts: content of `run.json` beside times, environment and outcome: seed, data checksum, configuration.
+        manifest: of the folder.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
-        self.folder = folder
-        self.facts = facts
+    def __init__(self, folder: Path, facts: dict[str, Any], manifest: Manifest) -> None:
+        self.folder, self.facts, self.manifest = folder, facts, manifest
+        self.files = {name: _Growing() for name in (METRICS, TABLE, LOSSES)}
         self.clock = time.perf_counter()
         self.started = _now()
 
-    def write(self, outcome: str, **results: Any) -> None:
-        """Write `run.json` with what is known by now."""
+    def facts_now(self, outcome: str, **results: Any) -> bytes:
+        """Return the content of `run.json` at this moment."""
         run = {
             "outcome": outcome,
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "command": _command(),
             "pid": os.getpid(),
             **self.facts,
             **results,
@@ -97,29 +60,63 @@ class Recorder(Callback):
             "seconds": round(time.perf_counter() - self.clock, 3),
             "versions": environment(),
         }
-        text = json.dumps(run, indent=2)
-        write_atomically(self.folder / RUN, lambda file: file.write(f"{text}\n".encode()))
+        return f"{to_json(run, indent=2)}\n".encode()
+
+    def write(self, outcome: str, **results: Any) -> None:
+        """Write `run.json`."""
+        self.manifest.write({RUN: self.facts_now(outcome, **results)})
 
     def training_started(self, trainer: "Trainer") -> None:
-        """Take back what was written after the point from which a resumed training continues."""
+        """Shorten the files to the point from which a resumed training continues."""
         records = trainer.history.records
         losses = read_losses(self.folder, trainer.epoch * len(trainer.batches))
-        contents = {
-            METRICS: "".join(map(_line, records)).encode(),
-            TABLE: (_row(records[0], None) + "".join(_row(r, r) for r in records)).encode() if records else b"",
-            LOSSES: losses.tobytes(),
-        }
+        contents = {METRICS: lines_of(records).encode(), TABLE: table_of(records).encode(), LOSSES: losses.tobytes()}
+        for name, content in contents.items():
+            self.files[name] = _Growing()
+            self.files[name].add(content)
+        self._announce()
         for name, content in contents.items():
             path = self.folder / name
-            if (path.read_bytes() if path.exists() else b"") != content:
-                write_atomically(path, partial(_write, content))
+            if path.is_symlink() or not path.exists() or path.read_bytes() != content:
+                self._rewrite(name)
 
     def epoch_ended(self, trainer: "Trainer", record: Record) -> None:
         """Append the record and the losses of the epoch's steps."""
         is_first = len(trainer.history.records) == 1
-        append_whole(self.folder / METRICS, _line(record).encode())
-        append_whole(self.folder / TABLE, ((_row(record, None) if is_first else "") + _row(record, record)).encode())
-        append_whole(self.folder / LOSSES, np.array(trainer.losses, LOSS).tobytes())
+        added = {
+            METRICS: lines_of([record]).encode(),
+            TABLE: table_of([record], with_header=is_first).encode(),
+            LOSSES: np.array(trainer.losses, LOSS).tobytes(),
+        }
+        sizes = {name: len(file.content) for name, file in self.files.items()}
+        for name, content in added.items():
+            self.files[name].add(content)
+        self._announce()
+        for name, content in added.items():
+            if not append(self.folder / name, content, sizes[name]):
+                print(
+                    f"{self.folder / name}: was removed or changed during the training; written again", file=sys.stderr
+                )
+                self._rewrite(name)
+
+    def _announce(self) -> None:
+        states = {name: state(len(file.content), file.digest.hexdigest()) for name, file in self.files.items()}
+        self.manifest.expect(states)
+
+    def _rewrite(self, name: str) -> None:
+        write_atomically(self.folder / name, self.files[name].content, sync=False)
+
+
+class _Growing:
+    """The content of a file that is appended to, and its checksum."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self.digest = hashlib.sha256()
+
+    def add(self, content: bytes) -> None:
+        self.content += content
+        self.digest.update(content)
 
 
 def read_losses(folder: Path, steps: int | None = None) -> Array:
@@ -133,23 +130,25 @@ def read_losses(folder: Path, steps: int | None = None) -> Array:
     return np.concatenate((losses[:steps], np.full(max(0, steps - len(losses)), np.nan)))
 
 
-def _write(content: bytes, file: Any) -> None:
-    file.write(content)
+def lines_of(records: Sequence[Record]) -> str:
+    """Return records as the lines of `metrics.jsonl`."""
+    return "".join(f"{to_json(record)}\n" for record in records)
 
 
-def _line(record: Record) -> str:
-    return json.dumps(record) + "\n"
-
-
-def _row(names: Record, record: Record | None) -> str:
-    """Return a line of the table: the values of a record, or without one the header."""
+def table_of(records: Sequence[Record], with_header: bool = True) -> str:
+    """Return records as the lines of `metrics.csv`."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, names)
-    if record is None:
-        writer.writeheader()
-    else:
-        writer.writerow(record)
+    if records:
+        writer = csv.DictWriter(text, records[0])
+        if with_header:
+            writer.writeheader()
+        writer.writerows(records)
     return text.getvalue()
+
+
+def _command() -> list[str]:
+    program = Path(sys.argv[0])
+    return [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
 
 
 def _now() -> str:

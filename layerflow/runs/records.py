@@ -1,26 +1,36 @@
-"""Run folders, read back: what a run was, what it recorded, and what came of it."""
+"""Reads run folders: the facts of a run, its records and its results."""
 
 import json
+import math
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from layerflow.config.config import Config
 from layerflow.config.document import read_document
+from layerflow.config.loading import load_config
+from layerflow.config.registry import Registry
 from layerflow.errors import ConfigError, DataError
+from layerflow.runs.environment import environment
+from layerflow.runs.files import CONFIG, LOSSES, METRICS, RUN, stored_config_file
+from layerflow.runs.manifest import MANIFEST, is_listed_state
+from layerflow.runs.repair import require_intact
 from layerflow.training.history import Record
 
-MARKS = ("run.json", "metrics.jsonl")
+MARKS = (RUN, METRICS)
+READ = (RUN, METRICS, CONFIG, LOSSES)
+ABSENT = object()
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder's contents.
+    """The contents of a run folder.
 
     Attributes:
-        folder: where it lies.
+        folder: its path.
         facts: `run.json`.
         records: `metrics.jsonl`, one record per finished epoch.
     """
@@ -31,12 +41,12 @@ class Run:
 
     @property
     def outcome(self) -> str:
-        """finished, stopped early, interrupted, diverged, failed; running also stands in the folder of a killed run."""
+        """finished, stopped early, interrupted, diverged, failed; a killed run also says running."""
         return str(self.facts.get("outcome", "unknown"))
 
     @property
     def best(self) -> dict[str, Any]:
-        """Metric, value and epoch of the weights that were kept; empty when those of the last epoch were."""
+        """Metric, value and epoch of the weights that were kept; empty if those of the last epoch were kept."""
         best = self.facts.get("best")
         return best if isinstance(best, dict) and isinstance(best.get("epoch"), int) else {}
 
@@ -48,7 +58,7 @@ class Run:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Losses and metrics of the kept weights by name, those on the test part among them."""
+        """Losses and metrics of the kept weights by name, including those on the test part."""
         recorded = {name: value for name, value in self.kept.items() if name.startswith(("train_", "val_"))}
         test = self.facts.get("test")
         return recorded | {f"test_{name}": value for name, value in (test if isinstance(test, dict) else {}).items()}
@@ -56,16 +66,16 @@ class Run:
     @property
     def config_text(self) -> str:
         """The resolved configuration as it was written."""
-        return _text(self.folder / "config.yaml")
+        return _text(self.folder / CONFIG)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The resolved configuration by dotted key; paths are absolute, so that runs in different folders compare."""
-        file = self.folder / "config.yaml"
+        file = self.folder / CONFIG
         plain = read_document(file).plain()
         if not isinstance(plain, dict) or not plain:
             raise DataError(f"{file}: damaged (not the settings of a run)")
-        return {key: self._absolute(value) for key, value in _flat(plain, "")}
+        return {key: self._absolute(value) for key, value in flat(plain)}
 
     def _absolute(self, value: Any) -> Any:
         is_path = isinstance(value, str) and os.sep in value and "\0" not in value
@@ -73,14 +83,14 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder; raises `DataError` that says what is damaged or missing in it.
+    """Read a run folder; raises `DataError` that names the damaged or missing file.
 
-    The last line of `metrics.jsonl` is left out when it was cut off in the middle, as a killed process leaves it.
+    The last line of `metrics.jsonl` is ignored if it is incomplete, as a killed process leaves it.
     """
-    facts = _parse(folder / "run.json", _text(folder / "run.json"))
+    facts = _parse(folder / RUN, _text(folder / RUN))
     if not isinstance(facts, dict):
-        raise DataError(f"{folder / 'run.json'}: holds a {type(facts).__name__}, not the facts of a run")
-    file = folder / "metrics.jsonl"
+        raise DataError(f"{folder / RUN}: contains a {type(facts).__name__}, not the facts of a run")
+    file = folder / METRICS
     lines = (_text(file) if file.exists() else "").split("\n")
     records = [_record(f"{file}, line {number}", line) for number, line in enumerate(lines[:-1], 1)]
     return Run(folder, facts, records)
@@ -91,27 +101,28 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in paths:
         if not path.is_dir():
-            raise ConfigError(f"{path}: no such folder; give run folders, or a folder of them such as runs/")
+            raise ConfigError(f"{path}: no such folder; give run folders, or a folder of runs such as runs/")
         inside = [Path(top) for top, _, files in os.walk(path) if any(mark in files for mark in MARKS)]
         if not inside:
-            raise ConfigError(f"{path}: no run folder, and none in it (a run folder holds run.json)")
+            raise ConfigError(f"{path}: not a run folder and does not contain any (a run folder has run.json)")
         found |= {folder.resolve(): folder for folder in sorted(inside) if folder.resolve() not in found}
     return list(found.values())
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """Return the runs that recorded at least one epoch, and for each of the others why it is left out."""
+    """Return the runs that recorded at least one epoch, and the reason for each one that is skipped."""
     runs, skipped = [], []
     for folder in folders:
         try:
+            require_intact(folder, READ)
             run = read_run(folder)
             if not run.records:
-                skipped.append(f"{folder}: no epoch was finished (outcome: {run.outcome})")
+                skipped.append(f"{folder}: no epoch has finished (outcome: {run.outcome})")
             else:
-                run.settings  # noqa: B018 - a damaged one is found here
+                run.settings  # noqa: B018 - raises if it is damaged
                 runs.append(run)
         except (DataError, ConfigError) as error:
-            skipped.append(str(error).split("\n")[0])
+            skipped.append(" ".join(str(error).split()))
     return runs, skipped
 
 
@@ -133,14 +144,44 @@ def _parse(where: Path | str, text: str) -> Any:
 
 def _record(where: str, line: str) -> Record:
     record = _parse(where, line)
-    is_number = isinstance(record, dict) and all(type(value) in (int, float) for value in record.values())
-    if not is_number or "epoch" not in record:
-        raise DataError(f"{where}: not the record of an epoch")
-    return record  # type: ignore[no-any-return]
+    if isinstance(record, dict):
+        record = {name: math.nan if value is None else value for name, value in record.items()}
+        if "epoch" in record and all(type(value) in (int, float) for value in record.values()):
+            return record
+    raise DataError(f"{where}: not the record of an epoch")
 
 
-def _flat(value: Any, key: str) -> Iterable[tuple[str, Any]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if not items:
-        return [(key, value)]
-    return [pair for name, item in items for pair in _flat(item, f"{key}.{name}" if key else str(name))]
+def flat(value: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+    """Return a tree of plain values as pairs of a dotted key and a value."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    pairs = [pair for name, item in items for pair in flat(item, f"{key}.{name}" if key else str(name))]
+    return pairs or [(key, value)]
+
+
+def stored_facts(folder: Path) -> dict[str, Any]:
+    """Return `run.json`, or nothing if there is none, or it is damaged: a resumed training writes a new one."""
+    try:
+        content = (folder / RUN).read_bytes()
+        if (folder / MANIFEST).exists() and not is_listed_state(folder, RUN, content):
+            return {}
+        run = json.loads(content)
+    except (OSError, ValueError, DataError):
+        return {}
+    return run if isinstance(run, dict) else {}
+
+
+def source_of(folder: Path) -> str:
+    """Return the file that a run's configuration was read from, which gives the run its name."""
+    return str(stored_facts(folder).get("config", f"{folder.resolve().parent.name}.yaml"))
+
+
+def stored_config(folder: Path, imports: Sequence[str] = ()) -> Config:
+    """Return the configuration of a run, under its own name."""
+    file = stored_config_file(folder)
+    return replace(load_config(file, registry=Registry.builtin(imports)), source=source_of(folder))
+
+
+def versions_of(folder: Path) -> dict[str, str]:
+    """Return the environment in which a run last trained; the present one if that is unknown."""
+    versions = stored_facts(folder).get("versions")
+    return versions if isinstance(versions, dict) else environment()

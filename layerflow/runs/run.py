@@ -1,59 +1,53 @@
-"""One training run: in a new folder, or continued in the one that it was begun in."""
+"""One training run from beginning to end: prepare, train with checkpoints, measure, save the model, report."""
 
+import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from layerflow.cli.run_facts import data_facts, facts_of, read_run, resumption, versions_of
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
+from layerflow.data.paths import checksum as file_checksum
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
-from layerflow.training.checkpoint import FOLDER, LAST, Checkpoint, find_checkpoint
-from layerflow.training.checkpointer import Checkpointer
-from layerflow.training.data_watch import DataWatch
+from layerflow.runs.checkpoint import LAST, Checkpoint, Checkpointer, find_checkpoint
+from layerflow.runs.data_watch import DataWatch
+from layerflow.runs.environment import changed, environment
+from layerflow.runs.failed_step import FailedSteps
+from layerflow.runs.files import (
+    CONFIG,
+    DIVERGED,
+    LOSSES,
+    MODEL,
+    REPORT,
+    RUN,
+    checkpoint_folder,
+    create_run_folder,
+    locked,
+    remove_leftovers,
+)
+from layerflow.runs.manifest import MANIFEST, Manifest, damaged_files
+from layerflow.runs.model import description_of, pack_model
+from layerflow.runs.recorder import Recorder
+from layerflow.runs.records import stored_facts, versions_of
+from layerflow.runs.repair import restore
+from layerflow.runs.resume import differences, judged
+from layerflow.runs.signals import Signals
+from layerflow.training.callback import Callback
 from layerflow.training.divergence import ON_DIVERGENCE
-from layerflow.training.environment import changed, environment
-from layerflow.training.failed_step import FailedSteps
 from layerflow.training.history import History
-from layerflow.training.lock import locked
 from layerflow.training.metrics import baseline
-from layerflow.training.model_file import save_model
 from layerflow.training.progress import make_progress
-from layerflow.training.resume import differences, judged
-from layerflow.training.run_folder import CONFIG, Recorder, create_run_folder
-from layerflow.training.signals import Signals
-from layerflow.training.storage import sweep_leftovers, write_atomically
 
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says of all its runs.
-
-    Attributes:
-        out, name: new run folders are `out/name/NNN`; the configuration's name stands in for an absent one.
-        quiet: no progress.
-        on_divergence: as `Trainer` takes it; None for what it was before, or "stop".
-        allow_change: whether a resumed training may differ from how it began.
-        imports: the files with a person's own types.
-        pictures: whether PNG files are drawn; the report shows the same.
-        preflight: whether to look, before a new training, for what is likely to spoil it.
-    """
-
-    out: Path = Path("runs")
-    name: str | None = None
-    quiet: bool = False
-    on_divergence: str | None = None
-    allow_change: bool = False
-    imports: tuple[str, ...] = ()
-    pictures: bool = True
-    preflight: bool = True
+Report = Callable[[Experiment, Path], None]
 
 
 @dataclass
 class Result:
-    """How one configuration fared: what the table at the end shows."""
+    """The result of one configuration: its outcome, and losses and metrics on the test part by name."""
 
     name: str
     outcome: str
@@ -65,48 +59,77 @@ class Result:
     exit_code: int = 0
 
 
-def train(config: Config, options: Options) -> Result:
-    """Train one configuration and write its run folder."""
-    experiment = prepared(config)
-    if options.preflight:
-        warn(experiment)
-    folder = create_run_folder(options.out, options.name or config.name)
-    with locked(folder):
-        return Run(experiment, folder, options).carry_out()
+def train(
+    config: Config,
+    out: str | Path = "runs",
+    name: str | None = None,
+    *,
+    resume: str | Path | None = None,
+    allow_change: bool = False,
+    on_divergence: str | None = None,
+    imports: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+    preflight: Callable[[Experiment], None] | None = None,
+    report: Report | None = None,
+    quiet: bool = False,
+) -> Result:
+    """Train a configuration in a run folder, as `layerflow train` does.
 
+        from layerflow.report.run_report import write_report
+        from layerflow.runs.run import train
 
-def resume(config: Config, folder: Path, options: Options) -> Result:
-    """Continue the run of a folder, under the configuration that is given now.
+        train(load_config("configs/iris_mlp.yaml"), report=write_report).test
+
+    Args:
+        config: what to train.
+        out, name: a new run folder is `out/name/NNN`; `name` is the configuration's by default.
+        resume: a run folder in which to continue instead.
+        allow_change: continue even if the training so far would have been different.
+        on_divergence: as for `Trainer`; by default as before, or "stop".
+        imports: the files with your own types, for the record.
+        callbacks: further callbacks.
+        preflight: called before a new training.
+        report: called at the end, to write a report into the folder.
+        quiet: no progress.
 
     Raises:
-        ConfigError: configuration or data differ in what has been trained already.
-        DataError: there are checkpoints, but none is intact.
-        StorageError: another process trains in this folder.
+        ConfigError: the configuration cannot be trained, or differs in a way that needs `allow_change`.
+        DataError: the data cannot be read, or no checkpoint is intact.
+        DivergedError: the training produced NaN or infinity.
+        StorageError: the folder cannot be written, or another process trains in it.
     """
-    with locked(folder):
-        for place in (folder, folder / FOLDER):
-            sweep_leftovers(place)
-        checkpoint = newest_checkpoint(folder)
-        if checkpoint is None:
-            print(f"{config.name}: {folder} has no checkpoint yet; it starts from the beginning", file=sys.stderr)
-            return Run(prepared(config), folder, options).carry_out()
+    if resume is None:
         experiment = prepared(config)
-        changes = [
-            judged(difference, experiment.trainer, checkpoint.snapshot, folder)
-            for difference in differences(checkpoint.run, facts_of(experiment, folder))
-        ]
-        for line in [*map(str, changes), *changed(versions_of(folder), environment())]:
-            print(f"{config.name}: {line}", file=sys.stderr)
-        if any(change.objection for change in changes) and not options.allow_change:
-            raise ConfigError(
-                f"{folder}: under these changes it would not be the same training any more; begin a new one without "
-                "--resume, or continue all the same with --allow-change"
-            )
-        return Run(experiment, folder, options, checkpoint, [str(change) for change in changes]).carry_out()
+        if preflight:
+            preflight(experiment)
+        folder = create_run_folder(Path(out), name or config.name)
+    else:
+        folder = Path(resume)
+    with locked(folder):
+        checkpoint, changes = None, []
+        if resume is not None:
+            checkpoint = _recovered(folder)
+            experiment = prepared(config)
+            if checkpoint is None:
+                print(f"{config.name}: {folder} has no checkpoint yet; starting from the beginning", file=sys.stderr)
+            else:
+                changes = _changes(experiment, folder, checkpoint, allow_change)
+        run = _Run(
+            experiment,
+            folder,
+            checkpoint,
+            changes,
+            on_divergence=on_divergence,
+            imports=imports,
+            callbacks=callbacks,
+            report=report,
+            quiet=quiet,
+        )
+        return run.carry_out()
 
 
 def prepared(config: Config) -> Experiment:
-    """Read the data and build everything, so that nothing is written for a run that cannot be."""
+    """Read the data and build everything, so that a run that cannot start writes nothing."""
     experiment = Experiment(config)
     for note in experiment.parts.train.notes:
         print(f"{config.name}: {note}", file=sys.stderr)
@@ -114,80 +137,118 @@ def prepared(config: Config) -> Experiment:
     return experiment
 
 
-def warn(experiment: Experiment) -> None:
-    """Say what a short preflight finds that is not as it should be."""
-    from layerflow.preflight import preflight
-
-    for finding in preflight(experiment.config, experiment.parts, short=True):
-        if finding.verdict != "ok":
-            print(f"{experiment.config.name}: {finding}", file=sys.stderr)
-
-
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the newest intact checkpoint of a run, or None before the first one; say what is wrong with the others."""
-    found = find_checkpoint(folder / FOLDER)
+def _recovered(folder: Path) -> Checkpoint | None:
+    """Clean up after a killed process; return the newest intact checkpoint, or None before the first one."""
+    for place in (folder, checkpoint_folder(folder)):
+        remove_leftovers(place)
+    found = find_checkpoint(folder)
     if found.damaged and found.newest is None:
         raise DataError("\n  ".join(["no intact checkpoint is left; nothing was changed:", *found.damaged]))
     for problem in found.damaged:
         print(f"{problem}; using {found.newest.path.name}" if found.newest else problem, file=sys.stderr)
+    try:
+        damaged = damaged_files(folder) if (folder / MANIFEST).exists() else {}
+    except DataError as error:
+        print(f"{error}; a new one is written", file=sys.stderr)
+        return found.newest
+    for name, problem in restore(folder, damaged).items():
+        if not name.endswith(".npz"):  # those are checked where they are read
+            after = "losses that are missing stay NaN" if name == LOSSES else "written again"
+            print(f"{folder / name}: {problem}; {after}", file=sys.stderr)
     return found.newest
 
 
-class Run:
-    """A training in its folder: everything that looks on, and everything that remains of it.
+def _changes(experiment: Experiment, folder: Path, checkpoint: Checkpoint, allow_change: bool) -> list[str]:
+    """Report what differs from the stored run; raises `ConfigError` if the training so far would have differed."""
+    changes = [
+        judged(change, experiment.trainer, checkpoint.snapshot, folder)
+        for change in differences(checkpoint.run, _facts_of(experiment, folder))
+    ]
+    for line in [*map(str, changes), *changed(versions_of(folder), environment())]:
+        print(f"{experiment.config.name}: {line}", file=sys.stderr)
+    if any(change.objection for change in changes) and not allow_change:
+        raise ConfigError(
+            f"{folder}: with these changes it would be a different training; start a new one without --resume, "
+            "or continue anyway with --allow-change"
+        )
+    return [str(change) for change in changes]
 
-    Args:
-        experiment: prepared to train.
-        folder: its lock is held.
-        options: of the command line.
-        checkpoint: where to continue.
-        changes: what differs since then.
-    """
+
+def _facts_of(experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint records of its run: the configuration as in the folder, and the data's checksums."""
+    parts = {"train": experiment.parts.train, "validation": experiment.parts.validation}
+    return {
+        "config": json.loads(json.dumps(experiment.config.resolve(folder))),
+        "checksums": {name: part.checksum for name, part in parts.items() if part is not None},
+    }
+
+
+def imported_files(imports: Sequence[str]) -> dict[str, str]:
+    """Return the checksum of each file with own types; empty for an installed module."""
+    return {name: file_checksum(name) if Path(name).is_file() else "" for name in map(str, imports)}
+
+
+class _Run:
+    """A training in its folder, whose lock is held; `changes` are those since `checkpoint`."""
 
     def __init__(
         self,
-        experiment: Experiment,
+        prepared: Experiment,
         folder: Path,
-        options: Options,
         checkpoint: Checkpoint | None = None,
         changes: Sequence[str] = (),
+        *,
+        on_divergence: str | None,
+        imports: Sequence[str],
+        callbacks: Sequence[Callback],
+        report: Report | None,
+        quiet: bool,
     ) -> None:
-        self.experiment, self.folder, self.options, self.checkpoint = experiment, folder, options, checkpoint
-        config, trainer = experiment.config, experiment.trainer
-        earlier = read_run(folder)
-        facts = facts_of(experiment, folder)
+        self.folder, self.checkpoint, self.imports, self.report = folder, checkpoint, imports, report
+        config, parts = prepared.config, prepared.parts
+        earlier = stored_facts(folder)
         before = earlier.get("on_divergence")
-        trainer.on_divergence = options.on_divergence or (before if before in ON_DIVERGENCE else "stop")
-        resumed = [*earlier.get("resumed", ()), *([resumption(checkpoint, changes)] if checkpoint else ())]
-        self.recorder = Recorder(
-            folder,
-            {
-                "config": config.source,
-                "seed": config.seed,
-                "data": data_facts(experiment),
-                "on_divergence": trainer.on_divergence,
-                "imports": list(options.imports),
-                **({"resumed": resumed} if resumed else {}),
-            },
-        )
+        on_divergence = on_divergence or (before if before in ON_DIVERGENCE else "stop")
+        resumed = list(earlier.get("resumed", ()))
+        if checkpoint:
+            epoch, step = checkpoint.snapshot.position
+            resumed.append({"epoch": epoch, "step": step, "changes": list(changes)})
+        named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+        sizes = {name: len(part) for name, part in named.items() if part is not None}
+        facts = {
+            "config": config.source,
+            "seed": config.seed,
+            "data": {"name": parts.train.name, "checksum": parts.train.checksum, "samples": sizes},
+            "on_divergence": on_divergence,
+            "imports": imported_files(imports),
+            **({"resumed": resumed} if resumed else {}),
+        }
+        self.manifest = Manifest(folder)
+        self.manifest.forget(path.name for path in folder.iterdir() if path.name in (REPORT, DIVERGED))
+        self.recorder = Recorder(folder, facts, self.manifest)
         self.signals = Signals()
-        saving = config.train.checkpoint
-        self.checkpointer = Checkpointer(folder, facts, saving.every, saving.keep, self.signals)
+        self.checkpointer = Checkpointer(
+            folder,
+            _facts_of(prepared, folder),
+            config.train.checkpoint.every,
+            config.train.checkpoint.keep,
+            self.signals,
+            self.manifest,
+        )
         if checkpoint and checkpoint.path.name == LAST:
             self.checkpointer.last = checkpoint.snapshot.position
         self.failed_steps = FailedSteps(folder)
-        self.progress = None if options.quiet else make_progress(config.name)
+        self.progress = None if quiet else make_progress(config.name)
+        watch = DataWatch(parts.train.x, *([parts.validation.x] if parts.validation else []))
+        own = [self.recorder, self.failed_steps, self.checkpointer, *([self.progress] if self.progress else [])]
+        self.experiment = Experiment(
+            config, parts, [*own, *callbacks, watch], on_divergence=on_divergence
+        )  # the watch directly before the next read
 
     def carry_out(self) -> Result:
-        """Train, save the model, measure it on the held-back test part, and draw."""
-        config, trainer = self.experiment.config, self.experiment.trainer
-        text = config.to_yaml(self.folder)
-        write_atomically(self.folder / CONFIG, lambda file: file.write(text.encode()))
-        self.recorder.write("running")
-        watch = DataWatch(self.experiment.parts.train.x, *([v.x] if (v := self.experiment.parts.validation) else []))
-        trainer.callbacks = [self.recorder, self.failed_steps, self.checkpointer]
-        trainer.callbacks += [self.progress] if self.progress else []
-        trainer.callbacks.append(watch)  # immediately before the next read
+        """Train, save the model, and measure it on the test part."""
+        text = self.experiment.config.to_yaml(self.folder)
+        self.manifest.write({CONFIG: text.encode(), RUN: self.recorder.facts_now("running")})
         with self.signals:
             try:
                 try:
@@ -195,13 +256,13 @@ class Run:
                 finally:
                     if self.progress:
                         self.progress.close()
-                return self.finish(history)
+                return self._finish(history)
             except BaseException as error:
-                self.record_end(error)
+                self._record_end(error)
                 raise
 
-    def record_end(self, error: BaseException) -> None:
-        """Write down how the training ended before its time, where that can still be written, and how to go on."""
+    def _record_end(self, error: BaseException) -> None:
+        """Record how the training ended early, where that can still be written, and how to continue."""
         outcome = "failed"
         if isinstance(error, DivergedError | KeyboardInterrupt):
             outcome = "diverged" if isinstance(error, DivergedError) else "interrupted"
@@ -210,28 +271,27 @@ class Run:
         with suppress(StorageError):
             self.recorder.write(outcome, error=str(error), epochs=len(self.experiment.trainer.history))
             if not isinstance(error, DataError):  # data that changed cannot be read again
-                write_page(self.experiment, self.folder)
-        if self.checkpointer.last and not isinstance(error, DivergedError):
+                self._write_report()
+            self.manifest.settle()
+        is_there = (self.checkpointer.folder / LAST).exists()
+        if self.checkpointer.last and is_there and not isinstance(error, DivergedError):
             epoch, step = self.checkpointer.last
-            imports = "".join(f" --import {file}" for file in self.options.imports)
-            error.add_note(
-                f"saved after {epoch} epochs and {step} steps; continue with: "
-                f"layerflow train --resume {self.folder}{imports}"
-            )
+            words = ["layerflow", "train", "--resume", str(self.folder)]
+            words += [word for file in self.imports for word in ("--import", str(file))]
+            error.add_note(f"saved after {epoch} epochs and {step} steps; continue with: {shlex.join(words)}")
 
-    def finish(self, history: History) -> Result:
-        """Measure the held-back test part, save the model, write what remains to be written."""
-        experiment, folder = self.experiment, self.folder
-        save_model(folder / "model.npz", experiment.model, experiment.description())
+    def _finish(self, history: History) -> Result:
+        """Measure the test part, save the model, and write the rest."""
+        experiment = self.experiment
         parts, trainer = experiment.parts, experiment.trainer
-        result = Result(experiment.config.name, history.outcome, folder, epochs=len(history))
+        result = Result(experiment.config.name, history.outcome, self.folder, epochs=len(history))
         if parts.test is not None:
             result.test = experiment.evaluate(parts.test)
             assert parts.train.y is not None and parts.test.y is not None
             result.baseline = baseline(trainer.task, parts.train.y, parts.test.y, trainer.metric_names)
         result.seconds = sum(record["seconds"] for record in history.records)
         best = history.best
-        self.recorder.write(
+        facts = self.recorder.facts_now(
             history.outcome,
             epochs=len(history),
             best={"metric": best.metric, "value": best.value, "epoch": best.epoch} if best else None,
@@ -240,29 +300,17 @@ class Run:
             baseline=result.baseline,
             **({"failed_steps": self.failed_steps.count} if self.failed_steps.count else {}),
         )
-        if self.options.pictures:
-            draw(experiment, history, folder)
-        write_page(experiment, folder)
-        if self.signals.stop:  # it came too late to end anything here, but whatever would follow must not begin
+        self.manifest.write({MODEL: pack_model(experiment.model, description_of(experiment)), RUN: facts})
+        self._write_report()
+        self.manifest.settle()
+        if self.signals.stop:  # too late to stop this run, but the next one must not start
             result.exit_code = 128 + self.signals.stop
         return result
 
-
-def draw(experiment: Experiment, history: History, folder: Path) -> None:
-    """Draw the pictures, where matplotlib is installed."""
-    try:
-        from layerflow.report import plots
-    except ImportError:
-        print(f"{folder}: no pictures without matplotlib: pip install 'layerflow[plot]'", file=sys.stderr)
-        return
-    plots.draw_run(experiment, history, folder)
-
-
-def write_page(experiment: Experiment, folder: Path) -> None:
-    """Write `report.html`; what keeps it from being written doesn't spoil the run."""
-    from layerflow.report.run_report import write_report
-
-    try:
-        write_report(experiment, folder)
-    except (OSError, LayerflowError) as error:
-        print(f"{folder}: no report.html ({error})", file=sys.stderr)
+    def _write_report(self) -> None:
+        """Let the report be written; an error there does not fail the run."""
+        if self.report:
+            try:
+                self.report(self.experiment, self.folder)
+            except (OSError, LayerflowError) as error:
+                print(f"{self.folder}: no report ({error})", file=sys.stderr)

@@ -27,7 +27,7 @@ def test_check_shows_number_verdict_evidence_and_remedy_of_each_finding(
     assert "L2Regularizer 0.1 (gradient 0.2 W) and weight_decay 0.01 in SGD" in lines[row]
     assert lines[row + 1].strip() == "-> the weights are drawn to zero twice; keep one of them"
     assert any(line.split()[:3] == ["ok", "gradient", "check"] for line in lines)
-    assert lines[0].endswith("to look at")
+    assert lines[0].endswith(" warnings")
     assert sorted(folder.rglob("*")) == before
 
 

@@ -18,7 +18,7 @@ def test_check_says_what_it_found_and_writes_nothing(folder: Path, layerflow_com
     before = sorted(folder.rglob("*"))
     done = layerflow_command("check", "iris.yaml", "--quick")
     assert done.code == 0
-    assert done.out.startswith("iris.yaml: fine\n")
+    assert done.out.startswith("iris.yaml: no problems found\n")
     for found in (
         "iris: samples of shape (4,): 108 train, 12 validation, 30 test",
         "setosa (36), versicolor (36), virginica (36)",
@@ -47,7 +47,7 @@ def test_check_goes_on_after_a_configuration_that_fails(folder: Path, layerflow_
         "in_features=17, out_features=3", "out_features=3, in_features=17"
     )
     assert "in gate '2' (Linear)" in done.err
-    assert "iris.yaml: fine" in done.out
+    assert "iris.yaml: no problems found" in done.out
 
 
 def test_summary_lists_gates_shapes_and_parameters(folder: Path, layerflow_command: Command) -> None:

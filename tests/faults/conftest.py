@@ -14,7 +14,7 @@ import pytest
 
 import layerflow.report
 from layerflow.cli import main
-from layerflow.training.checkpoint import load_checkpoint
+from layerflow.runs.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 CONFIG = f"""\

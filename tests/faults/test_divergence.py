@@ -9,8 +9,7 @@ import pytest
 
 import layerflow as lf
 from layerflow.errors import DivergedError
-from layerflow.training.checkpoint import load_checkpoint
-from layerflow.training.checkpointer import Checkpointer
+from layerflow.runs.checkpoint import Checkpointer, load_checkpoint
 from layerflow.training.schedules import MultiStep
 from layerflow.training.trainer import Trainer
 
@@ -164,13 +163,15 @@ def test_without_a_failed_step_there_is_nothing_to_replay(place: Any) -> None:
     place.command("train", place.config(), "--quiet")
     done = place.command("replay", "runs/run/001")
     assert done.code == 4
-    assert "only a run that left the finite numbers" in done.err
+    assert "only a run that diverged" in done.err
 
 
 @pytest.mark.parametrize("policy", ["skip", "halve-lr"])
 def test_the_policy_is_given_and_told(place: Any, policy: str) -> None:
     done = place.command("train", diverging(place), "--quiet", "--on-divergence", policy)
-    assert {"skip": "skipped: the objective", "halve-lr": "begins anew at half the learning rate"}[policy] in done.err
+    assert {"skip": "skipped: the objective", "halve-lr": "starts again with half the learning rate"}[
+        policy
+    ] in done.err
     assert json.loads((place.run() / "run.json").read_text())["on_divergence"] == policy
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from layerflow.errors import ConfigError
 from layerflow.report.comparison import ABSENT, default_metric, difference, ranked, varying_settings
-from layerflow.report.runs import Run, read_run
 from layerflow.report.spread import figures_of, grouped
+from layerflow.runs.records import Run, read_run
 
 RunFolder = Callable[..., Path]
 

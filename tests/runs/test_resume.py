@@ -12,11 +12,10 @@ import pytest
 import layerflow as lf
 from layerflow.errors import ConfigError, DataError
 from layerflow.training.callback import Callback
-from layerflow.training.checkpoint import find_checkpoint, load_checkpoint
-from layerflow.training.checkpointer import Checkpointer
+from layerflow.runs.checkpoint import Checkpointer, find_checkpoint, load_checkpoint
 from layerflow.training.history import EarlyStopping
 from layerflow.training.optimizers import OPTIMIZERS
-from layerflow.training.resume import differences, judged
+from layerflow.runs.resume import differences, judged
 from layerflow.training.schedules import Constant, Cosine, Exponential, MultiStep, ReduceOnPlateau, Step, Warmup
 from layerflow.training.snapshot import Snapshot, capture, restore
 from layerflow.training.trainer import Trainer
@@ -207,7 +206,7 @@ def test_a_finished_training_resumes_to_its_own_result(samples: tuple[Any, ...],
     first = trainer(callbacks=[Checkpointer(tmp_path)])
     first.fit(*samples)
     again = trainer()
-    again.fit(*samples, resume=find_checkpoint(tmp_path / "checkpoints").newest.snapshot)  # type: ignore[union-attr]
+    again.fit(*samples, resume=find_checkpoint(tmp_path).newest.snapshot)  # type: ignore[union-attr]
     again.losses = first.losses  # of the last epoch, which was not taken again
     assert state(again) == state(first)
 
@@ -271,7 +270,7 @@ CHANGES: list[tuple[dict[str, Any], str, Any, Any, str]] = [
     ({}, "data.test", 0.2, 0.3, "different"),
     ({}, "data.source.path", "../gone.csv", "here.csv", ""),
     ({}, "data.source.path", "../gone.csv", "nowhere.csv", "different"),
-    ({}, "checksums.train", "sha256:1", "sha256:2", "others"),
+    ({}, "checksums.train", "sha256:1", "sha256:2", "changed"),
     ({"early_stopping": EarlyStopping("train_loss", 3)}, "train.early_stopping.patience", 9, 3, ""),
     (
         {"early_stopping": EarlyStopping("train_loss", 1, 1e9)},
