@@ -206,7 +206,7 @@ class _Run:
     ) -> None:
         self.folder, self.checkpoint, self.imports, self.report = folder, checkpoint, imports, report
         config, parts = prepared.config, prepared.parts
-        earlier = stored_facts(folder)
+        earlier = stored_facts(folder) if (folder / RUN).exists() else {}
         before = earlier.get("on_divergence")
         on_divergence = on_divergence or (before if before in ON_DIVERGENCE else "stop")
         resumed = list(earlier.get("resumed", ()))

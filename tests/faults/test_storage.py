@@ -45,6 +45,7 @@ def test_a_folder_that_is_removed_during_the_run_is_told(place: Any) -> None:
     ended = place.end(process)
     assert ended.code == EXIT_STORAGE
     assert "no longer exists" in ended.err
+    assert "continue with" not in ended.err  # there is nothing to continue
     assert "Traceback" not in ended.err
 
 
