@@ -156,10 +156,10 @@ def parent_of_runs(out: Path, name: str) -> Path:
     Raises:
         ConfigError: `name` is not a plain name, and would lead out of `out`.
     """
-    is_plain = name not in ("", ".", "..") and name.isprintable() and not set(name) & set('/\\:*?"<>|')
+    is_plain = name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\:")
     if not is_plain:
         raise ConfigError(
-            f"{name!r} cannot be the name of a run folder; use letters, digits, '-', '_' and '.', "
+            f"{name!r} cannot be the name of a run folder; use a plain name without / \\ and :, "
             "and choose the place with --out"
         )
     return out / name
