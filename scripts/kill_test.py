@@ -4,8 +4,8 @@
 
 Every process is a real one. It is killed after a random time of training, while steps are taken and while files are
 written, and then `layerflow train --resume` goes on; when a training has reached its end, weights, optimizer, losses
-and metrics must be bit for bit those of the undisturbed training, and its files too (but for the seconds in them). After
-each kill, every file must have a state that the manifest lists.
+and metrics must be bit for bit those of the undisturbed training, and its files too (but for the seconds in them).
+After each kill, every file must have a state that the manifest lists.
 """
 
 import argparse
