@@ -22,9 +22,9 @@ from layerflow.store import ParameterStore
 
 if TYPE_CHECKING:
     from layerflow.config import load_config
-    from layerflow.config.saved import load_model
     from layerflow.gates import *  # noqa: F403
     from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
+    from layerflow.runs.model import load_model, save_model
     from layerflow.training.callbacks import Callback
     from layerflow.training.history import EarlyStopping, History
     from layerflow.training.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
@@ -75,7 +75,7 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 (by subject)
     "Gate", "Parameter", "Buffer", "ParameterStore", "Sequential", "ComputationalGraph", "Node",
     "check_gradients", "assert_gradients", "jacobian", "numeric_jacobian",
-    "Trainer", "History", "EarlyStopping", "Callback", "load_config", "load_model",
+    "Trainer", "History", "EarlyStopping", "Callback", "load_config", "load_model", "save_model",
     "Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad",
     "Schedule", "Constant", "Step", "MultiStep", "Exponential", "Cosine", "Warmup", "ReduceOnPlateau",
     "LayerflowError", "GateError", "ConfigError", "DataError", "DivergedError",
@@ -85,7 +85,7 @@ __all__ += gates.__all__
 # Imported when they are first asked for, so that a script that only needs gates starts as fast as NumPy does.
 _LATER = {
     "layerflow.config": ("load_config",),
-    "layerflow.config.saved": ("load_model",),
+    "layerflow.runs.model": ("load_model", "save_model"),
     "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),
     "layerflow.training.history": ("EarlyStopping", "History"),
     "layerflow.training.callbacks": ("Callback",),

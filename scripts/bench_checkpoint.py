@@ -19,9 +19,9 @@ from pathlib import Path
 
 from layerflow.config import load_config
 from layerflow.config.experiment import Experiment
-from layerflow.training.archive import pack
+from layerflow.runs.archive import pack
+from layerflow.runs.checkpoint import Checkpointer
 from layerflow.training.callbacks import Callback
-from layerflow.training.checkpointer import Checkpointer
 from layerflow.training.state import State
 
 
@@ -92,12 +92,11 @@ def parts(training: State, folder: Path) -> dict[str, float]:
     """Return the median milliseconds of what a checkpoint consists of, for a state in the middle of an epoch."""
     training.step = 1
     state = training.capture()
-    chunks = pack(state.facts, state.arrays)
-    content = b"".join(chunks)
+    content = pack(state.facts, state.arrays)
 
     def write(to_disk: bool) -> None:
         with (folder / "probe.tmp").open("wb") as file:
-            file.writelines(chunks)
+            file.write(content)
             file.flush()
             if to_disk:
                 os.fsync(file.fileno())

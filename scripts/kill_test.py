@@ -5,6 +5,7 @@
 Every process is a real one. It is killed after a random time of training, while steps are taken and while files are
 written, and then `layerflow train --resume` goes on; when a training has reached its end, weights, optimizer, losses
 and metrics must be bit for bit those of the undisturbed training, and its files too (but for the seconds in them).
+After each kill, every file must have a state that the manifest lists.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.training.checkpoint import load_checkpoint
+from layerflow.runs.checkpoint import load_checkpoint
+from layerflow.runs.manifest import damaged_files
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 0.35  # seconds of training before the blow
@@ -131,6 +133,8 @@ class Test:
                 process.wait()
                 self.kills += 1
                 self.while_writing += any(run.rglob(".*.tmp"))
+                if damaged := damaged_files(run):
+                    raise SystemExit(f"{name}: after kill {self.kills} the manifest does not fit: {damaged}")
                 process = self.start("--resume", str(run))
 
     def wait_for_training(self, process: subprocess.Popen[bytes], run: Path) -> bool:
@@ -147,7 +151,7 @@ class Test:
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start `layerflow train` in the folder."""
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "layerflow", "train", *words, "--quiet", "--no-pictures"]
+        command = [sys.executable, "-m", "layerflow", "train", *words, "--quiet"]
         return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL)
 
 

@@ -11,7 +11,7 @@ import layerflow
 
 PACKAGE = Path(layerflow.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"yaml", "tqdm", "pydantic", "jinja2", "matplotlib", "numpy.random"}
+HEAVY = {"yaml", "tqdm", "pydantic", "jinja2", "filelock", "threadpoolctl", "narwhals", "matplotlib", "numpy.random"}
 
 # What each part may import of the package; `core` is what needs NumPy alone.
 GATE = {"gate", "contract", "parameter", "errors"}
@@ -33,7 +33,8 @@ ALLOWED = {
     "testing": CORE | {"gradcheck"},
     "training": TRAINING,
     "config": TRAINING | {"config"},
-    "report": TRAINING | {"config", "report", "gradcheck"},
+    "runs": TRAINING | {"config", "runs"},
+    "report": TRAINING | {"config", "runs", "report", "gradcheck"},
     "preflight": TRAINING | {"config", "gradcheck", "preflight"},
 }
 NUMPY_ALONE = {

@@ -1,6 +1,7 @@
 """The command line: `layerflow COMMAND ...`, one module per command."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -38,10 +39,11 @@ EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_S
 )
 
 LONGEST_LINE = 500
+FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO")}
 
 EPILOG = """\
-exit codes: 0 fine, 1 unexpected, 2 usage or configuration, 3 a check failed, 4 data, 5 diverged,
-            6 the run folder cannot be written, 130 interrupted (143 by SIGTERM)
+exit codes: 0 success, 1 unexpected error, 2 usage or configuration, 3 a check failed, 4 data, 5 diverged,
+            6 files cannot be written, 130 interrupted (143 by SIGTERM)
 examples:
   layerflow train configs/digits_mlp.yaml optimizer.lr=0.05
   layerflow eval runs/digits_mlp/001
@@ -50,7 +52,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; every error a person can mend is one message, without a traceback."""
+    """Run one command and return its exit code; an error that the user can fix is one message, without a traceback."""
     arguments = parse(sys.argv[1:] if argv is None else argv)
     try:
         code: int = arguments.run(arguments)
@@ -59,19 +61,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(f"\n{describe(error)}", file=sys.stderr)
         return exit_code(error)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; what is still buffered goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has closed it
+        _discard_output()
         return 0
     except Exception as error:
         if arguments.debug:
             raise
         print(describe(error), file=sys.stderr)
+        if _is_full_output(error):
+            _discard_output()
         return exit_code(error)
 
 
+def _discard_output() -> None:
+    """Send what is still buffered nowhere, so that the interpreter does not fail on it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments; settings may stand anywhere, after options too: `train c.yaml --quiet optimizer.lr=0.1`."""
+    """Return the arguments; settings may also follow options: `train c.yaml --quiet optimizer.lr=0.1`."""
     parser = make_parser(argv)
     arguments, further = parser.parse_known_args(argv)
     words = getattr(arguments, "words", None)
@@ -83,7 +91,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """Return the parser of all commands; or of the one that `argv` names, so that no other needs to be imported."""
+    """Return the parser of all commands, or of the one that `argv` names, so that no other is imported."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(
@@ -100,10 +108,10 @@ def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the exit code that an error stands for."""
+    """Return the exit code of an error."""
     if isinstance(error, KeyboardInterrupt):
         return int(getattr(error, "exit_code", EXIT_INTERRUPTED))
-    if isinstance(error, StorageError):
+    if isinstance(error, StorageError) or _is_full_output(error):
         return EXIT_STORAGE
     if isinstance(error, DataError):
         return EXIT_DATA
@@ -115,13 +123,18 @@ def exit_code(error: BaseException) -> int:
 def describe(error: BaseException, subject: str = "layerflow") -> str:
     """Return the message of an error about `subject`, with the notes that say where in a model it happened.
 
-    What it quotes may come from anywhere: control characters are escaped, and endless lines are shortened.
+    It may quote any input: control characters are escaped and long lines are shortened.
     """
     return "\n".join(map(_legible, _message(error, subject).split("\n")))
 
 
+def _is_full_output(error: BaseException) -> bool:
+    """Whether standard output cannot be written: an error of the system that names no file."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in FULL
+
+
 def _of_a_file(error: BaseException) -> bool:
-    """Whether the system refuses a file or folder that somebody named."""
+    """Whether the system refuses a named file or folder."""
     return isinstance(error, OSError) and error.filename is not None and error.strerror is not None
 
 
@@ -140,8 +153,10 @@ def _message(error: BaseException, subject: str) -> str:
         return f"{subject}: {error or 'interrupted'}{notes}"
     if isinstance(error, LayerflowError):
         return f"{subject}: {error}{notes}"
+    if isinstance(error, OSError) and _is_full_output(error):
+        return f"{subject}: the output cannot be written: {error.strerror}{notes}"
     if isinstance(error, OSError) and _of_a_file(error):
         return f"{subject}: {error.filename}: {error.strerror}{notes}"
     if isinstance(error, MemoryError):
         return f"{subject}: not enough memory: {error}{notes}\n  use a smaller model, batch or data set"
-    return f"{subject}: {type(error).__name__}: {error}{notes}\n  (run again with --debug for the traceback)"
+    return f"{subject}: {type(error).__name__}: {error}{notes}\n  (use --debug to see the traceback)"

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from layerflow.cli.options import add_command, add_config_options, load_configs
-from layerflow.cli.output import as_json
 from layerflow.config.experiment import Experiment
 from layerflow.containers import Sequential
 from layerflow.gate import Gate
 from layerflow.preflight import Finding, preflight
+from layerflow.runs.files import to_json
 from layerflow.training.evaluation import EVALUATION_BATCH
 
 EXAMPLES = """\
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(message, file=sys.stderr)
     shown = [facts for facts in found if "error" not in facts]
     if arguments.json or shown:
-        print(as_json(found) if arguments.json else "\n\n".join(map(as_text, shown)))
+        print(to_json(found, indent=2) if arguments.json else "\n\n".join(map(as_text, shown)))
     return code
 
 

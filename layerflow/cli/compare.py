@@ -1,8 +1,7 @@
-"""`layerflow compare`: runs side by side, from best to worst; of two runs, also what differs between them."""
+"""`layerflow compare`: rank runs from best to worst; for two runs, also show what differs between them."""
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +13,8 @@ from layerflow.cli.output import add_output_options, check_output
 from layerflow.cli.tables import as_table
 from layerflow.errors import ConfigError
 from layerflow.report.comparison import Difference, default_metric, difference, ranked, varying_settings
-from layerflow.report.runs import Run, find_runs, read_runs
+from layerflow.runs.files import to_json
+from layerflow.runs.records import Run, find_runs, read_runs
 
 EXAMPLES = """\
   layerflow compare runs/
@@ -28,14 +28,14 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
     parser = add_command(subparsers, common, "compare", "rank runs, and show what differs between two", EXAMPLES)
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them such as runs/"
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that contain runs, such as runs/"
     )
     parser.add_argument(
         "--by", metavar="METRIC",
         help="what to sort by, such as test_accuracy (default: the metric used to pick the best epoch)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    add_output_options(parser, "draw the curves of all runs into one picture")
+    add_output_options(parser, "plot the curves of all runs in one figure")
     parser.set_defaults(run=run)
 
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     varying = varying_settings(first_to_last)
     pair = difference(runs[0], runs[1]) if len(runs) == 2 else None
     if arguments.json:
-        print(to_json(as_plain(first_to_last, by, skipped, varying, pair)))
+        print(to_json(as_plain(first_to_last, by, skipped, varying, pair), indent=2))
     else:
         print(table(first_to_last, by, varying))
         if pair:
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 def as_plain(
     runs: Sequence[Run], by: str, skipped: Sequence[str], varying: dict[str, list[Any]], pair: Difference | None
 ) -> dict[str, Any]:
-    """Return the comparison for a machine to read."""
+    """Return the comparison as plain values."""
     rows = [
         {
             "run": str(one.folder),
@@ -85,7 +85,7 @@ def as_plain(
 
 
 def table(runs: Sequence[Run], by: str, varying: dict[str, list[Any]]) -> str:
-    """Return the table for a person: metric, results on the test part, and the settings in which the runs differ."""
+    """Return the table: metric, results on the test part, and the settings in which the runs differ."""
     names = dict.fromkeys(name for one in runs for name in one.figures if name.startswith("test_") or name == by)
     figures = sorted(names, key=lambda name: name != by)
     settings = list(varying) if len(runs) > 2 and len(varying) <= SETTINGS_SHOWN else []
@@ -95,11 +95,11 @@ def table(runs: Sequence[Run], by: str, varying: dict[str, list[Any]]) -> str:
         values = [shorten(varying[key][place]) for key in settings]
         rows.append([str(one.folder), *shown, str(len(one.records)), one.outcome, *values])
     is_more = len(runs) > 2 and len(varying) > len(settings)
-    return as_table(rows) + (f"\nthey differ in {len(varying)} settings, listed by --json" if is_more else "")
+    return as_table(rows) + (f"\n{len(varying)} settings differ; use --json to list them" if is_more else "")
 
 
 def description(pair: Difference, runs: Sequence[Run]) -> str:
-    """Return what differs between two runs, for a person."""
+    """Return what differs between two runs as text."""
     sections = [("configuration", pair.settings), ("data", pair.data), ("environment", pair.environment)]
     lines = []
     for title, values in sections:
@@ -107,33 +107,20 @@ def description(pair: Difference, runs: Sequence[Run]) -> str:
         if values:
             lines.append(as_table([[key, shorten(a), "->", shorten(b)] for key, (a, b) in values.items()], False, "  "))
     if not pair.parts:
-        lines.append(f"losses: the same, bit for bit, in all {pair.common_epochs} common epochs")
+        lines.append(f"losses: bit-identical in all {pair.common_epochs} common epochs")
     else:
         where = [f"step {pair.parting_step}"] * (pair.parting_step is not None) + [f"epoch {pair.parting_epoch}"] * (
             pair.parting_epoch is not None
         )
-        lines.append(f"losses: part in {', '.join(where)}")
+        lines.append(f"losses: first difference in {', '.join(where)}")
     if pair.parting:
         lines.append(as_table([[name, repr(a), "->", repr(b)] for name, (a, b) in pair.parting.items()], False, "  "))
     if pair.is_unexplained:
-        lines.append("  nothing that was recorded explains it: configuration, data and environment are the same")
+        lines.append("  no recorded cause: configuration, data and environment are the same")
     rows = [["results", *(str(one.folder) for one in runs), "change"]]
     for name, (a, b) in pair.figures.items():
         rows.append([f"  {name}", _number(a), _number(b), "" if a is None or b is None else f"{b - a:+.4g}"])
     return "\n".join([*lines, as_table(rows)])
-
-
-def to_json(value: Any) -> str:
-    """Return plain values as strict JSON, which has no NaN and no infinity: null stands for them."""
-
-    def strict(item: Any) -> Any:
-        if isinstance(item, dict):
-            return {key: strict(inner) for key, inner in item.items()}
-        if isinstance(item, list | tuple):
-            return [strict(inner) for inner in item]
-        return None if isinstance(item, float) and not math.isfinite(item) else item
-
-    return json.dumps(strict(value), indent=2, allow_nan=False)
 
 
 def shorten(value: Any, limit: int = 40) -> str:

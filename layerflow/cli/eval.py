@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from layerflow.cli.options import add_command, add_model_argument
-from layerflow.cli.output import as_json
 from layerflow.cli.tables import as_table
 from layerflow.config import Registry, load_config
 from layerflow.config.experiment import read_parts
 from layerflow.config.new_data import reader_for
-from layerflow.config.saved import SavedModel
 from layerflow.data import Dataset
 from layerflow.errors import ConfigError
+from layerflow.runs.files import to_json
+from layerflow.runs.model import SavedModel
 from layerflow.training.metrics import confusion_matrix, precision_recall_f1, predicted_labels
 
 EXAMPLES = """\
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         part = arguments.part or "test"
         data = part_of_run(saved, part, registry)
     result = measure(saved, data, part)
-    print(as_json(result) if arguments.json else as_text(result))
+    print(to_json(result, indent=2) if arguments.json else as_text(result))
     return 0
 
 

@@ -1,19 +1,16 @@
-"""Files that a command writes where `-o` says, and JSON for machines.
+"""Files that a command writes where `-o` says.
 
 A command never overwrites its input, a device, a pipe or a symbolic link, and an existing file only with `--force`.
 """
 
 import argparse
-import json
-import math
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from layerflow.errors import ConfigError
-from layerflow.training.storage import write_atomically
+from layerflow.runs.files import write_atomically
 
 
 def add_output_options(parser: argparse.ArgumentParser, summary: str) -> None:
@@ -57,18 +54,5 @@ def write_output(
         sys.stdout.write(text)
         return
     check_output(path, force, inputs)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, text.encode())
     print(f"{path}: {message}", file=sys.stderr)
-
-
-def as_json(value: Any, indent: int | None = 2) -> str:
-    """Return JSON (RFC 8259), which has no NaN and no infinity: they become null."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

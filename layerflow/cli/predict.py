@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from layerflow.cli.options import add_command, add_model_argument
-from layerflow.cli.output import add_output_options, as_json, check_output, write_output
+from layerflow.cli.output import add_output_options, check_output, write_output
 from layerflow.config import Registry
 from layerflow.config.new_data import reader_for
-from layerflow.config.saved import SavedModel
 from layerflow.data import Dataset
 from layerflow.errors import ConfigError
+from layerflow.runs.files import to_json
+from layerflow.runs.model import SavedModel
 from layerflow.training.evaluation import class_probabilities
 
 EXAMPLES = """\
@@ -114,4 +115,4 @@ def as_csv(predicted: Iterator[Row]) -> str:
 
 def as_json_lines(predicted: Iterator[Row]) -> str:
     """Return the rows as JSON lines."""
-    return "".join(f"{as_json(row, indent=None)}\n" for row in predicted)
+    return "".join(f"{to_json(row)}\n" for row in predicted)

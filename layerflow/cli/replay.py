@@ -1,4 +1,4 @@
-"""`layerflow replay`: take the step again at which a training left the finite numbers, and show every gate in it."""
+"""`layerflow replay`: repeat the step that produced NaN or infinity, and show every gate in it."""
 
 import argparse
 from pathlib import Path
@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_import_option
-from layerflow.cli.run_facts import stored_config
-from layerflow.cli.running import prepared
+from layerflow.cli.options import add_command, add_import_option
 from layerflow.cli.tables import as_table
 from layerflow.errors import DivergedError
+from layerflow.runs.failed_step import load_failed_step
+from layerflow.runs.records import stored_config
+from layerflow.runs.run import prepared
 from layerflow.training.divergence import extent
-from layerflow.training.failed_step import load_failed_step
 
 EXAMPLES = """\
-examples:
   layerflow replay runs/digits_mlp/001
   layerflow replay runs/mine/003 --import my_layers.py
 """
@@ -23,24 +22,21 @@ examples:
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = subparsers.add_parser(
-        "replay", parents=[common], help="take again the step at which a training left the finite numbers",
-        description="Take again the step at which a training left the finite numbers, gate by gate; write nothing.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    summary = "repeat the step at which a training diverged, gate by gate; write nothing"
+    parser = add_command(subparsers, common, "replay", summary, EXAMPLES)
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run that diverged")
     add_import_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Restore the state before the step, take it, and print what each gate computed."""
+    """Restore the state before the step, repeat it, and print the output of each gate."""
     snapshot, x, y, message = load_failed_step(arguments.folder)
     trainer = prepared(stored_config(arguments.folder, arguments.imports)).trainer
     state = trainer.state
     state.restore(snapshot)
     print(f"epoch {state.epoch + 1}, step {state.step + 1}, learning rate {state.optimizer.lr:g}; batch: {extent(x)}\n")
-    outcome = "this time all stayed finite: the gates, or the machine, are not the same as then"
+    outcome = "this time everything stayed finite: the gates or the machine have changed"
     with np.errstate(all="ignore"):
         try:
             trainer.train_step(x, y)
@@ -49,12 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     print(table(state.objective))
     print(f"\n{outcome}")
     if outcome.splitlines()[0] != message.splitlines()[0]:
-        print(f"\nthen it was said:\n{message}")
+        print(f"\nthe original message was:\n{message}")
     return 0
 
 
 def table(objective: Any) -> str:
-    """Return the range of every gate's output, and of the gradient that arrived at it."""
+    """Return the range of every gate's output and of the gradient at its output."""
     rows = [("gate", "output", "gradient at its output")]
     for step in objective.steps:
         grad = objective.grads[step.writes[0]]

@@ -1,4 +1,4 @@
-"""`layerflow time`: where the milliseconds of a step go, and how long the whole training will take."""
+"""`layerflow time`: measures where a training step spends its time, and estimates the whole training."""
 
 import argparse
 import json
@@ -21,7 +21,9 @@ UNITS = ("bytes", "kB", "MB", "GB")
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = add_command(subparsers, common, "time", "measure a few real steps, gate by gate; write nothing", EXAMPLES)
+    parser = add_command(
+        subparsers, common, "time", "time a few real training steps, gate by gate; write nothing", EXAMPLES
+    )
     add_config_options(parser, many=True)
     parser.add_argument("--json", action="store_true", help="print the measurements as JSON")
     parser.set_defaults(run=run)
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def as_text(source: str, timing: Timing, optimizer: str) -> str:
-    """Return the measurements for a person to read."""
+    """Return the measurements as text."""
     total = timing.data + timing.step
     rows = [("", "forward ms", "backward ms", "share", "memory", "output")]
     for gate in timing.gates:
@@ -77,7 +79,7 @@ def as_text(source: str, timing: Timing, optimizer: str) -> str:
 
 
 def in_bytes(size: float) -> str:
-    """Return a size in a unit that suits it."""
+    """Return a size in a readable unit."""
     unit = 0
     while size >= 1000 and unit < len(UNITS) - 1:
         size, unit = size / 1000, unit + 1
@@ -85,7 +87,7 @@ def in_bytes(size: float) -> str:
 
 
 def in_seconds(seconds: float) -> str:
-    """Return a time in a unit that suits it."""
+    """Return a time in a readable unit."""
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

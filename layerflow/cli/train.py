@@ -1,29 +1,28 @@
-"""`layerflow train`: train what configurations describe, and keep everything about the run."""
+"""`layerflow train`: train configurations, each in a run folder."""
 
 import argparse
-import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_config_options, load_configs, positive
-from layerflow.cli.overfitting import overfit
-from layerflow.cli.run_facts import source_of
-from layerflow.cli.running import Options, Result, resume, train
+from layerflow.cli.options import add_command, add_config_options, load_configs, positive, split_words
 from layerflow.cli.tables import as_table
-from layerflow.config import Config
+from layerflow.config import Config, Registry, load_config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DivergedError
+from layerflow.runs.files import CONFIG, newest_run, parent_of_runs, stored_config_file, to_json
+from layerflow.runs.records import source_of
+from layerflow.runs.repair import require_intact
+from layerflow.runs.run import Result, train
 from layerflow.training.divergence import ON_DIVERGENCE
-from layerflow.training.run_folder import newest_run, stored_config_file
 
 SIGNALLED = 128  # exit codes above it stand for a signal
 
 EXAMPLES = """\
-examples:
   layerflow train configs/*.yaml --jobs 2
   layerflow train configs/digits_mlp.yaml optimizer.lr=0.05 train.epochs=100
   layerflow train --resume runs/digits_mlp/001 train.epochs=200
@@ -33,144 +32,189 @@ examples:
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
-    parser = subparsers.add_parser(
-        "train", parents=[common], help="train the models that YAML files describe",
-        description="Train the models that YAML files describe, each in a run folder of its own.", epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    summary = "train the models of YAML files, each in a run folder of its own"
+    parser = add_command(subparsers, common, "train", summary, EXAMPLES)
     add_config_options(parser, many=True, needed=False)
+    parser.add_argument("-o", "--out", type=Path, default=Path("runs"), help="folder for run folders (default: runs)")
+    parser.add_argument("--name", help="name of the run's folder in --out (default: the configuration's name)")
     parser.add_argument(
-        "-o", "--out", type=Path, default=Path("runs"), help="where run folders are made (default: runs)"
-    )
-    parser.add_argument("--name", help="the run folder's parent, in place of the configuration's name")
+        "-j", "--jobs", type=positive, default=1,
+        help="train this many configurations at a time, each in its own process",
+    )  # fmt: skip
     parser.add_argument(
-        "-j",
-        "--jobs",
-        type=positive,
-        default=1,
-        help="how many configurations are trained at a time, each in its own process",
-    )
+        "--resume", nargs="?", const="", metavar="RUN",
+        help="continue a run; without RUN, the newest run of each CONFIG, or a new one if it has none",
+    )  # fmt: skip
     parser.add_argument(
-        "--resume", nargs="?", const="", metavar="RUN", help="continue a run; without RUN the newest one of each CONFIG"
-    )
-    parser.add_argument(
-        "--allow-change", action="store_true", help="continue although what has been trained would have been different"
+        "--allow-change", action="store_true", help="resume even if the training so far would have been different"
     )
     parser.add_argument(
         "--on-divergence",
         choices=ON_DIVERGENCE,
-        help="what to do about a step that leaves the finite numbers (default: stop)",
+        help="what to do about a step that produces NaN or infinity (default: stop)",
     )
     parser.add_argument(
-        "--overfit-batches",
-        type=positive,
-        metavar="N",
-        help="learn the first N batches by heart, to see whether the model can; write nothing",
-    )
+        "--overfit-batches", type=positive, metavar="N",
+        help="overfit the first N batches, to check that the model can learn; write nothing",
+    )  # fmt: skip
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="BLAS threads (default: 1 for small steps, else as BLAS is set)"
     )
-    parser.add_argument("--no-preflight", action="store_true", help="don't look for likely mistakes before training")
+    parser.add_argument("--no-preflight", action="store_true", help="do not check for likely mistakes before training")
     parser.add_argument("--no-pictures", action="store_true", help="write no SVG files; report.html shows the same")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no preflight")
-    parser.add_argument("--dry-run", action="store_true", help="build, check, run one batch, and write nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="build and check everything, run one batch, write nothing"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train each configuration; one that fails doesn't keep the others from training."""
-    from layerflow.cli import describe, exit_code
-
+    """Train each configuration; a failing one does not stop the others."""
     runs = planned_runs(arguments)
+    given = ("out", "name", "quiet", "allow_change", "on_divergence", "threads", "no_preflight", "no_pictures")
+    options = {name: getattr(arguments, name) for name in (*given, "dry_run", "overfit_batches", "imports", "debug")}
     if arguments.jobs > 1 and len(runs) > 1:
-        from layerflow.cli.parallel import train_side_by_side
+        from layerflow.runs.jobs import Job, train_all
 
-        return report(train_side_by_side(arguments), arguments.json)
-    options = Options(
-        arguments.out, arguments.name, arguments.quiet,
-        arguments.on_divergence, arguments.allow_change, tuple(arguments.imports),
-        pictures=not arguments.no_pictures, preflight=not (arguments.no_preflight or arguments.quiet),
-        threads=arguments.threads,
-    )  # fmt: skip
+        _, overrides = split_words(arguments.configs)
+        settings = options | {"overrides": overrides, "seed": arguments.seed}
+        jobs = [
+            Job(config.name, train_file, settings | {"file": config.source, "folder": folder})
+            for config, folder in runs
+        ]
+        return show(train_all(jobs, arguments.jobs, arguments.quiet), arguments.json)
     results: list[Result] = []
     for config, folder in runs:
-        try:
-            if arguments.dry_run:
-                results.append(try_out(config))
-            elif arguments.overfit_batches:
-                results.append(overfit(config, arguments.overfit_batches, arguments.quiet))
-            else:
-                results.append(train(config, options) if folder is None else resume(config, folder, options))
-        except KeyboardInterrupt as error:
-            print(f"\n{describe(error, config.name)}", file=sys.stderr)
-            results.append(Result(config.name, "interrupted", folder, exit_code=exit_code(error)))
-        except Exception as error:
-            if arguments.debug:
-                raise
-            print(describe(error, config.name), file=sys.stderr)
-            outcome = "diverged" if isinstance(error, DivergedError) else "failed"
-            results.append(Result(config.name, outcome, folder, exit_code=exit_code(error)))
+        results.append(train_one(config, folder, **options))
         if results[-1].exit_code > SIGNALLED:
             if skipped := [later.name for later, _ in runs[len(results) :]]:
                 print(f"skipped: {', '.join(skipped)}", file=sys.stderr)
             break
-    return report(results, arguments.json)
+    return show(results, arguments.json)
 
 
 def planned_runs(arguments: argparse.Namespace) -> list[tuple[Config, Path | None]]:
-    """Return the configurations to train, each with the run folder in which it is to be continued, if it is."""
+    """Return the configurations to train, each with the run folder in which to continue, if there is one."""
     given = arguments.resume
     if not (given or arguments.configs):
-        arguments.parser.error("CONFIG is missing; what is to be trained?")
+        arguments.parser.error("CONFIG is missing: name the YAML files to train")
     if given is None:
         return [(config, None) for config in load_configs(arguments)]
     if (
         given and not Path(given).is_dir() and ("=" in given or Path(given).is_file())
-    ):  # argparse took the word after --resume for its value
+    ):  # argparse took the word after --resume as its value
         arguments.configs.insert(0, given)
         given = ""
     if not given:
-        return [
-            (config, newest_run(arguments.out / (arguments.name or config.name))) for config in load_configs(arguments)
-        ]
+        return newest_runs(load_configs(arguments), arguments.out, arguments.name)
     folder = Path(given)
+    if folder.is_dir():
+        require_intact(folder, (CONFIG,))
     stored = stored_config_file(folder)
     if all("=" in word for word in arguments.configs):
         arguments.configs.insert(0, str(stored))
     configs = load_configs(arguments)
     if len(configs) > 1:
-        raise ConfigError(f"--resume {folder} continues one run, {len(configs)} configurations are given")
+        raise ConfigError(f"--resume {folder} continues one run, but {len(configs)} configurations are given")
     return [(replace(configs[0], source=source_of(folder)), folder)]
 
 
-def report(results: list[Result], in_json: bool) -> int:
-    """Print the results and return the worst exit code."""
-    print(as_json(results) if in_json else results_table(results))
-    return max(result.exit_code for result in results)
+def newest_runs(configs: list[Config], out: Path, name: str | None) -> list[tuple[Config, Path | None]]:
+    """Return the configurations with their newest runs; one that was never started starts now, if others have a run."""
+    parents = [parent_of_runs(out, name or config.name) for config in configs]
+    folders = [newest_run(parent) for parent in parents]
+    if not any(folders):
+        raise ConfigError(
+            f"{', '.join(map(str, parents))}: no run to continue; train without --resume, or name the run: --resume RUN"
+        )
+    for config, folder, parent in zip(configs, folders, parents, strict=True):
+        if folder is None:
+            print(f"{config.name}: no run to continue in {parent}; starting a new one", file=sys.stderr)
+    return list(zip(configs, folders, strict=True))
+
+
+def train_file(
+    file: str, overrides: list[str], seed: int | None, folder: Path | None, imports: list[str], **options: Any
+) -> Result:
+    """Train one configuration from its file: what a job does in a process of its own."""
+    config = load_config(file, overrides, Registry.builtin(imports), seed)
+    return train_one(config, folder, imports=imports, **options)
+
+
+def train_one(
+    config: Config,
+    folder: Path | None,
+    *,
+    dry_run: bool = False,
+    overfit_batches: int | None = None,
+    no_preflight: bool = False,
+    no_pictures: bool = False,
+    quiet: bool = False,
+    debug: bool = False,
+    **options: Any,
+) -> Result:
+    """Train one configuration; an error is printed and becomes its result."""
+    from layerflow.cli import describe, exit_code
+
+    try:
+        if dry_run:
+            return try_out(config)
+        if overfit_batches:
+            from layerflow.cli.overfitting import overfit
+
+            return overfit(config, overfit_batches, quiet)
+        preflight = None if quiet or no_preflight else warn
+        report = partial(write_report, pictures=not no_pictures)
+        return train(config, resume=folder, quiet=quiet, preflight=preflight, report=report, **options)
+    except KeyboardInterrupt as error:
+        print(f"\n{describe(error, config.name)}", file=sys.stderr)
+        return Result(config.name, "interrupted", folder, exit_code=exit_code(error))
+    except Exception as error:
+        if debug:
+            raise
+        print(describe(error, config.name), file=sys.stderr)
+        outcome = "diverged" if isinstance(error, DivergedError) else "failed"
+        return Result(config.name, outcome, folder, exit_code=exit_code(error))
+
+
+def warn(experiment: Experiment) -> None:
+    """Print the warnings of a short preflight."""
+    from layerflow.preflight import preflight
+
+    for finding in preflight(experiment.config, experiment.parts, short=True):
+        if finding.verdict != "ok":
+            print(f"{experiment.config.name}: {finding}", file=sys.stderr)
+
+
+def write_report(experiment: Experiment, folder: Path, pictures: bool) -> None:
+    """Write `report.html`, and its pictures as files."""
+    from layerflow.report import run_page
+
+    run_page.write_report(experiment, folder, pictures)
 
 
 def try_out(config: Config) -> Result:
-    """Build everything, run one batch forwards and backwards, and write nothing."""
+    """Build everything, run one batch forward and backward, and write nothing."""
     experiment = Experiment(config)
     experiment.prepare()
     x, y = next(experiment.trainer.state.batches.epoch(0))
-    with np.errstate(all="ignore"):  # whatever leaves the finite numbers is found, and named
+    with np.errstate(all="ignore"):  # NaN and infinity are found and reported by the step
         _, loss, _ = experiment.trainer.train_step(x, y)
     print(f"{config.name}: one batch of {len(x)} gives loss {loss:.4g}", file=sys.stderr)
     return Result(config.name, "checked")
 
 
-def as_json(results: list[Result]) -> str:
-    """Return the results for a machine to read."""
-    return json.dumps(
-        [{**vars(result), "folder": None if result.folder is None else str(result.folder)} for result in results],
-        indent=2,
-    )
+def show(results: list[Result], in_json: bool) -> int:
+    """Print the results and return the worst exit code."""
+    plain = [{**vars(result), "folder": None if result.folder is None else str(result.folder)} for result in results]
+    print(to_json(plain, indent=2) if in_json else results_table(results))
+    return max(result.exit_code for result in results)
 
 
 def results_table(results: list[Result]) -> str:
-    """Return the results for a person to read: the first metric on the test part beside its baseline."""
+    """Return the results as a table: the first metric on the test part beside its baseline."""
     rows = [("config", "test result", "baseline", "epochs", "seconds", "run")]
     for result in results:
         name = next((name for name in result.test if name != "loss"), None)

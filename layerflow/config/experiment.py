@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.config.config import Config
-from layerflow.config.new_data import without_files
 from layerflow.config.problems import InvalidConfig
-from layerflow.config.saved import describe_targets
 from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError, DataError
@@ -140,19 +138,3 @@ class Experiment:
     def evaluate(self, part: Dataset) -> dict[str, float]:
         """Return loss and metrics on a part."""
         return self.trainer.evaluate(*self.parts.arrays(part, self.config.dtype))
-
-    def description(self) -> dict[str, Any]:
-        """Return what a model file says of this model: enough to build it again and to treat new data alike."""
-        train = self.parts.train
-        assert train.y is not None
-        return {
-            "name": self.config.name,
-            "model": self.config.model.with_width(self.width).plain(),
-            "loss": self.config.resolve()["loss"],
-            "metrics": self.trainer.state.metric_names,
-            "task": self.trainer.state.task,
-            "dtype": self.config.dtype,
-            "preprocessing": self.parts.preprocessing.to_dict(),
-            "targets": describe_targets(train.y, train.classes),
-            "reader": without_files(self.config.data.source),
-        }

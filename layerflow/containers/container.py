@@ -131,6 +131,12 @@ class Container(Gate, checked=False):
         cls: Any = type(self)
         return cls.forward is cls.bare_forward and cls.backward is cls.bare_backward
 
+    def save(self, *values: Any) -> None:
+        """Refuse what is meant for gates; a subclass with a `forward` of its own saves as any gate does."""
+        if self.is_plain:
+            raise GateError(f"{type(self).__name__}.save keeps values for backward; write lf.save_model(model, path)")
+        super().save(*values)
+
     def finish(self) -> None:
         """Lay the steps that are still to be laid, and settle the outputs."""
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from layerflow.errors import ConfigError, did_you_mean
 from layerflow.parameter import Array
-from layerflow.report.runs import Run
+from layerflow.runs.recorder import read_losses
+from layerflow.runs.records import Run
 from layerflow.training.metrics import higher_is_better
-from layerflow.training.run_folder import read_losses
 
 ABSENT = "(absent)"
 

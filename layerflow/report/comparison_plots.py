@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from layerflow.errors import ConfigError
-from layerflow.report.runs import Run
+from layerflow.runs.records import Run
 
 try:
     from matplotlib import colormaps

@@ -15,10 +15,10 @@ from layerflow.report.advice import Evidence, advise, standard_error
 from layerflow.report.assessment import Assessment, assess
 from layerflow.report.charts import Chart, Curve, chart, confusion, most_confused, scatter
 from layerflow.report.pages import number, render
-from layerflow.report.runs import Run, read_run
 from layerflow.report.sample_images import as_images, png_url
+from layerflow.runs.files import write_atomically
+from layerflow.runs.records import Run, read_run
 from layerflow.training.evaluation import predict_scores
-from layerflow.training.storage import write_atomically
 
 COMPLETE = ("finished", "stopped early")
 TONES = {"finished": "", "stopped early": "", "interrupted": "warn", "running": "warn"}
@@ -51,11 +51,7 @@ def write_report(experiment: Experiment, folder: Path, pictures: bool = True) ->
         matrix = confusion(held_out.confusion, held_out.classes)
         files["confusion.svg"] = render("confusion.svg", title=f"{title}: {_correct(held_out)}", matrix=matrix)
     for name, text in files.items():
-        _write(folder / name, text.encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda file: file.write(content))
+        write_atomically(folder / name, text.encode())
 
 
 def _page(run: Run, experiment: Experiment, held_out: Assessment | None) -> dict[str, Any]:

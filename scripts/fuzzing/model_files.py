@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from case import Case, run
 
-from layerflow.training.archive import pack, unpack
+from layerflow.runs.archive import pack, unpack
 
 Files = dict[str, bytes | None]
 DAMAGED = frozenset({4})
@@ -37,7 +37,7 @@ def _trained() -> Files:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         folder = Path(scratch) / "case"
         done = run(
-            Case("", {"c.yaml": CONFIG.encode(), "d.csv": TABLE.encode()}, ["train", "-q", "--no-pictures", "c.yaml"]),
+            Case("", {"c.yaml": CONFIG.encode(), "d.csv": TABLE.encode()}, ["train", "-q", "c.yaml"]),
             folder,
         )
         assert not done.code, done.err
@@ -101,7 +101,7 @@ def _model(files: Files) -> bytes:
 
 
 def _seal(files: Files, description: Any, arrays: dict[str, Any]) -> None:
-    files[RUN + "model.npz"] = b"".join(bytes(chunk) for chunk in pack(description, arrays))
+    files[RUN + "model.npz"] = bytes(pack(description, arrays))
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:

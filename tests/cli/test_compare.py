@@ -48,7 +48,7 @@ def test_two_equal_runs_are_the_same_bit_for_bit(three_runs: Path, layerflow_com
 def test_of_two_runs_everything_that_differs_is_shown(three_runs: Path, layerflow_command: Command) -> None:
     done = layerflow_command("compare", "runs/iris/001", "runs/iris/003")
     assert "optimizer.lr  0.1  ->  0.0001" in done.out
-    assert "losses: part in step 2, epoch 1" in done.out  # the first step starts from the same weights
+    assert "losses: first difference in step 2, epoch 1" in done.out  # the first step starts from the same weights
     difference = json.loads(layerflow_command("compare", "runs/iris/001", "runs/iris/003", "--json").out)["difference"]
     assert difference["settings"] == {"optimizer.lr": [0.1, 0.0001]}
     assert (difference["parting_step"], difference["parting_epoch"]) == (2, 1)
@@ -60,15 +60,25 @@ def test_damaged_and_empty_runs_are_said_and_skipped(three_runs: Path, layerflow
     (three_runs / "iris/003/metrics.jsonl").write_text("")
     done = layerflow_command("compare", "runs")
     assert done.code == 0
-    assert "skipped: runs/iris/002/run.json: damaged" in done.err
-    assert "skipped: runs/iris/003: no epoch was finished" in done.err
+    assert "skipped: runs/iris/002: damaged files: runs/iris/002/run.json: 17 bytes, expected" in done.err
+    assert "runs/iris/003/metrics.jsonl: 0 bytes, expected" in done.err
+    assert "restored from a checkpoint" in done.err
     assert "iris/002" not in done.out
     assert "runs/iris/001" in done.out
+    assert "runs/iris/003" in done.out
+
+
+def test_runs_without_an_epoch_are_said_and_skipped(three_runs: Path, layerflow_command: Command) -> None:
+    (three_runs / "iris/003/manifest.json").unlink()
+    (three_runs / "iris/003/metrics.jsonl").write_text("")
+    done = layerflow_command("compare", "runs")
+    assert "skipped: runs/iris/003: no epoch has finished" in done.err
 
 
 def test_what_is_not_finite_is_null_in_json(three_runs: Path, layerflow_command: Command) -> None:
     file = three_runs / "iris/003/run.json"
     facts = json.loads(file.read_text())
+    (file.parent / "manifest.json").unlink()
     file.write_text(json.dumps(facts | {"test": {"loss": float("nan"), "accuracy": 1.0}}))
     rows = json.loads(layerflow_command("compare", "runs", "--json").out, parse_constant=pytest.fail)["runs"]
     assert [row["figures"]["test_loss"] for row in rows].count(None) == 1
@@ -78,7 +88,7 @@ def test_what_is_not_finite_is_null_in_json(three_runs: Path, layerflow_command:
 def test_where_no_runs_are_it_is_said(folder: Path, layerflow_command: Command, place: str) -> None:
     done = layerflow_command("compare", place)
     assert done.code == 2
-    assert f"{place}: no " in done.err
+    assert f"{place}: {'no such folder' if place == 'missing' else 'not a run folder'}" in done.err
 
 
 def test_all_runs_damaged_is_an_error(three_runs: Path, layerflow_command: Command) -> None:

@@ -96,8 +96,8 @@ def test_a_regression_has_no_classes(layerflow_command: Command, folder: Path) -
     [
         (["nowhere"], 4, "nowhere: no such file"),
         (["{folder}"], 4, "no model.npz in this folder"),
-        (["{trained}/.."], 4, "holds 1 run(s), not one: name it"),
-        (["{trained}/config.yaml"], 4, "no model file; give a run folder or its model.npz"),
+        (["{trained}/.."], 4, "contains 1 run(s); name one of them"),
+        (["{trained}/config.yaml"], 4, "not a model file; give a run folder or its model.npz"),
         (["{trained}", "--part", "tset"], 2, "invalid choice: 'tset'"),
         (["{trained}", "--part", "train", "--data", "x.csv"], 2, "give one of them"),
         (["{trained}", "--data", "x.csv"], 4, "x.csv: no such file"),

@@ -1,6 +1,5 @@
 """`layerflow train --jobs`: several processes at a time, one bar each, and no process left behind."""
 
-import argparse
 import fcntl
 import json
 import os
@@ -19,9 +18,8 @@ from typing import Any
 
 import pytest
 
-from layerflow.cli.jobs import Job, Jobs
-from layerflow.cli.parallel import options_given, result_of
-from layerflow.cli.train import add_parser
+from layerflow.cli.train import train_file
+from layerflow.runs.jobs import Job, train_all
 
 Command = Callable[..., Any]
 LONG = "train.epochs=1000000"
@@ -39,7 +37,7 @@ def trainings_of(folder: Path) -> list[str]:
     """Return the processes that train in a folder."""
     found = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return [
-        process for process in found if str(folder) in arguments_of(process) and "cli.child" in arguments_of(process)
+        process for process in found if str(folder) in arguments_of(process) and "runs.jobs" in arguments_of(process)
     ]
 
 
@@ -77,14 +75,14 @@ def long_training(tmp_path: Path, folder: Path, environment: dict[str, str]) -> 
     return start
 
 
-def test_configurations_train_side_by_side_as_they_do_alone(folder: Path, layerflow_command: Command) -> None:
+def test_configurations_train_side_by_side_as_they_do_alone(folder: Path, process_command: Command) -> None:
     (folder / "b.yaml").write_text((folder / "iris.yaml").read_text())
     words = ["iris.yaml", "b.yaml", "--seed=3", "train.epochs=2", "--json"]
-    together = layerflow_command("train", *words, "--jobs", "2", "--out", "together")
+    together = process_command("train", *words, "--jobs", "2", "--out", "together")
     assert together.code == 0
     assert [result["name"] for result in json.loads(together.out)] == ["iris", "b"]
     assert together.err.count("epoch 2/2") == 2
-    assert layerflow_command("train", *words, "--quiet", "--out", "alone").code == 0
+    assert process_command("train", *words, "--quiet", "--out", "alone").code == 0
     for name in ("iris", "b"):
         first, second = (
             [
@@ -157,36 +155,37 @@ def test_children_end_when_their_parent_is_killed(
         assert json.loads((tmp_path / "runs" / name / "001/run.json").read_text())["outcome"] == "interrupted"
 
 
+def job(name: str, **options: Any) -> Job:
+    settings = {"file": "iris.yaml", "overrides": ["train.epochs=1"], "seed": None, "folder": None, "imports": []}
+    return Job(name, train_file, settings | {"quiet": True, "out": Path("runs")} | options)
+
+
 def test_a_child_that_is_killed_is_said_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "dies.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
-    arguments = ["train", "iris.yaml", "--json", "--quiet"]
-    killed, fine = Jobs([Job("killed", [*arguments, "--import", "dies.py"]), Job("fine", arguments)], 1).run()
-    assert (killed.code, fine.code) == (137, 0)
-    assert (result_of(killed).outcome, result_of(killed).exit_code, result_of(fine).outcome) == (
-        "failed",
-        137,
-        "finished",
-    )
+    killed, fine = train_all([job("killed", imports=["dies.py"]), job("fine")], 1)
+    assert (killed.name, killed.outcome, killed.exit_code) == ("killed", "failed", 137)
+    assert (fine.name, fine.outcome, fine.exit_code) == ("fine", "finished", 0)
     assert "killed: ended with signal 9 before it had a result" in capsys.readouterr().err
 
 
-def test_what_a_run_writes_to_stderr_is_passed_on_with_its_name(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_a_run_prints_is_passed_on_with_its_name_and_spoils_no_result(
+    folder: Path, capsys: pytest.CaptureFixture[str], stream: str
 ) -> None:
-    (folder / "talks.py").write_text("import sys\nprint('a word', file=sys.stderr)\n")
-    Jobs([Job("mine", ["train", "iris.yaml", "--json", "--quiet", "--import", "talks.py"])], 1).run()
+    talks = "import sys\nimport layerflow as lf\nclass Mine(lf.ReLU):\n    pass\n"
+    (folder / "talks.py").write_text(f"{talks}print('a word', file=sys.{stream}, flush=True)\n")
+    (result,) = train_all([job("mine", imports=["talks.py"])], 1)
+    assert result.outcome == "finished"
     assert "mine: a word\n" in capsys.readouterr().err
 
 
-def test_options_are_written_again_as_they_were_given() -> None:
-    parser = argparse.ArgumentParser()
-    common = argparse.ArgumentParser(add_help=False)
-    add_parser(parser.add_subparsers(), common)
-    given = ["--out=x y", "--seed=3", "--import=a.py", "--import=b.py", "--quiet", "--jobs=4", "--resume="]
-    arguments = parser.parse_args(["train", "c.yaml", *given])
-    again = options_given(arguments.parser, arguments, without=("jobs",))
-    second = parser.parse_args(["train", "c.yaml", "--jobs=4", *again])
-    assert vars(second) == vars(arguments)
+def test_options_reach_every_run(folder: Path, layerflow_command: Command) -> None:
+    (folder / "b.yaml").write_text((folder / "iris.yaml").read_text())
+    words = ["iris.yaml", "b.yaml", "train.epochs=1", "--jobs", "2", "--quiet", "--out=x y", "--seed=3"]
+    done = layerflow_command("train", *words, "--name", "same", "--on-divergence", "skip")
+    assert done.code == 0
+    runs = [json.loads(file.read_text()) for file in sorted(Path("x y/same").glob("*/run.json"))]
+    assert [(run["seed"], run["on_divergence"]) for run in runs] == [(3, "skip")] * 2
 
 
 def test_on_a_terminal_every_run_has_a_line_of_its_own(folder: Path, environment: dict[str, str]) -> None:

@@ -106,7 +106,7 @@ def test_an_interrupted_search_goes_on_where_it_was(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "skipped: seed=1" in err
-    assert "give the same command again" in err
+    assert "run the same command again" in err
     begun = len(metrics.read_text().splitlines())
     assert begun < 600
     assert layerflow_command(*words).code == 0

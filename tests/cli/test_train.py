@@ -153,7 +153,7 @@ def test_a_problem_in_one_file_is_told_before_any_other_is_trained(folder: Path,
         (["optimizer.lr=1e6"], 5, "learning rate 1e+06"),
         (["--seed", "-1"], 2, "seed: must be greater than or equal to 0"),
         (["optimizr.lr=1"], 2, "did you mean 'optimizer'?"),
-        (["-o", "iris.yaml"], 2, "the run folder cannot be made (Not a directory); choose another place with --out"),
+        (["-o", "iris.yaml"], 2, "the run folder cannot be created (Not a directory); choose another place with --out"),
         (["--import", "nope.py"], 2, "--import nope.py: no such file"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from layerflow.cli import main
-from layerflow.training.checkpoint import load_checkpoint
+from layerflow.runs.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 CONFIG = f"""\

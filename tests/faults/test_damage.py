@@ -95,7 +95,7 @@ def test_what_would_change_the_past_needs_permission(place: Any, trained: Path) 
     before = (trained / "checkpoints" / "last.npz").read_bytes()
     refused = place.command("train", "run.yaml", "--resume", "optimizer.lr=0.2", "train.epochs=6", "--quiet")
     assert refused.code == EXIT_USAGE
-    assert "optimizer.lr: 0.05 before, 0.2 now (what has been trained so far would have been different)" in refused.err
+    assert "optimizer.lr: 0.05 before, 0.2 now (the training so far would have been different)" in refused.err
     assert "train.epochs: 4 before, 6 now\n" in refused.err
     assert "--allow-change" in refused.err
     assert (trained / "checkpoints" / "last.npz").read_bytes() == before

@@ -9,8 +9,7 @@ import pytest
 
 import layerflow as lf
 from layerflow.errors import DivergedError
-from layerflow.training.checkpoint import load_checkpoint
-from layerflow.training.checkpointer import Checkpointer
+from layerflow.runs.checkpoint import Checkpointer, load_checkpoint
 from layerflow.training.schedules import MultiStep
 from layerflow.training.trainer import Trainer
 

@@ -30,7 +30,7 @@ def test_a_second_signal_ends_at_once(place: Any) -> None:
     process = place.start("train", *place.slow_config(), seconds=30)
     place.wait_until(lambda: (place.run() / "checkpoints").exists())
     process.send_signal(signal.SIGINT)
-    assert "once more" in process.stderr.readline() + process.stderr.readline()
+    assert "press Ctrl-C again" in process.stderr.readline() + process.stderr.readline()
     process.send_signal(signal.SIGINT)
     assert place.end(process).code == 130
 

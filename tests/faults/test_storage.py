@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerflow.training.checkpoint import load_checkpoint
+from layerflow.runs.checkpoint import load_checkpoint
 
 Train = Callable[..., tuple[Any, ...]]
 EXIT_USAGE, EXIT_DATA, EXIT_STORAGE = 2, 4, 6
@@ -28,7 +28,7 @@ def test_a_full_disk_leaves_the_last_good_state(place: Any, undisturbed: Train, 
         place.start("train", "--resume", "runs/run/001", "train.epochs=40", before=f"ulimit -f {size + 1}")
     )
     assert stopped.code == EXIT_STORAGE
-    assert "cannot be written (File too large); what was saved before is intact" in stopped.err
+    assert "cannot be written (File too large); everything saved before is intact" in stopped.err
     assert "Traceback" not in stopped.err
     saved = load_checkpoint(last).snapshot
     assert 4 <= saved.position[0] < 40
@@ -44,7 +44,8 @@ def test_a_folder_that_is_removed_during_the_run_is_told(place: Any) -> None:
         shutil.rmtree(place.folder / "runs", ignore_errors=True)
     ended = place.end(process)
     assert ended.code == EXIT_STORAGE
-    assert "is gone" in ended.err
+    assert "no longer exists" in ended.err
+    assert "continue with" not in ended.err  # there is nothing to continue
     assert "Traceback" not in ended.err
 
 
@@ -60,7 +61,7 @@ def test_a_folder_that_may_not_be_written_is_told(place: Any) -> None:
     (place.folder / "runs").mkdir(mode=0o555)
     refused = place.end(place.start("train", place.config(), "--quiet", preexec_fn=obey_permissions))
     assert refused.code == EXIT_USAGE
-    assert "cannot be made (Permission denied); choose another place with --out" in refused.err
+    assert "cannot be created (Permission denied); choose another place with --out" in refused.err
 
 
 def test_a_folder_that_becomes_read_only_keeps_its_state(place: Any) -> None:
@@ -84,7 +85,7 @@ def test_a_second_process_is_kept_out_and_a_dead_one_does_not_keep_others_out(
     again = ("train", "--resume", "runs/run/001", "--import", "slow.py", "--quiet")
     refused = place.command(*again)
     assert refused.code == EXIT_STORAGE
-    assert f"process {process.pid} is training in this folder" in refused.err
+    assert f"process {process.pid} is writing to this folder" in refused.err
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert place.command(*again).code == 0
@@ -128,7 +129,7 @@ def test_data_that_changed_between_two_runs_are_refused(place: Any) -> None:
     refused = place.command("train", "--resume", "runs/run/001", "train.epochs=6", "--quiet")
     assert refused.code == EXIT_USAGE
     assert "checksums.train" in refused.err
-    assert "the data are others" in refused.err
+    assert "the data have changed" in refused.err
     assert (place.run() / "checkpoints" / "last.npz").read_bytes() == before
     assert place.command("train", "--resume", "runs/run/001", "train.epochs=6", "--allow-change", "--quiet").code == 0
 
@@ -152,5 +153,5 @@ def test_mapped_data_that_change_during_the_run_end_it_before_they_are_read(plac
             file.write(b"\0" * 800)
     ended = place.end(process)
     assert ended.code == EXIT_DATA
-    assert "x.npy: changed while it was being trained on" in ended.err
+    assert "x.npy: changed during the training" in ended.err
     load_checkpoint(last)

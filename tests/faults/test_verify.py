@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layerflow.runs.manifest import Manifest
+
 EXIT_DIFFERENT, EXIT_DATA = 3, 4
 
 
@@ -28,10 +30,18 @@ def test_a_run_is_repeated_bit_by_bit(place: Any, trained: Path, words: tuple[st
     assert f"the same, bit by bit: {counted}" in done.out
 
 
+def certify(run: Path, name: str) -> None:
+    """Enter a file into the manifest as it is: not damaged, but written with other content."""
+    manifest = Manifest(run)
+    manifest.forget([name])
+    manifest.settle()
+
+
 def test_the_first_step_that_differs_is_named(place: Any, trained: Path) -> None:
     losses = np.fromfile(trained / "step_losses.f64", "<f8")
     losses[[9, 20]] = np.nextafter(losses[[9, 20]], 0)
     losses.tofile(trained / "step_losses.f64")
+    certify(trained, "step_losses.f64")
     done = place.command("verify", "runs/run/001")
     assert done.code == EXIT_DIFFERENT
     assert "the loss of epoch 2, step 3 was " in done.out
@@ -43,6 +53,7 @@ def test_a_record_that_differs_is_named(place: Any, trained: Path) -> None:
     record = json.loads(lines[2])
     record["val_loss"] += 1e-12
     (trained / "metrics.jsonl").write_text("\n".join([*lines[:2], json.dumps(record), *lines[3:]]) + "\n")
+    certify(trained, "metrics.jsonl")
     done = place.command("verify", "runs/run/001")
     assert done.code == EXIT_DIFFERENT
     assert "val_loss of epoch 3 was " in done.out
@@ -52,6 +63,7 @@ def test_what_differs_in_the_environment_is_told(place: Any, trained: Path) -> N
     run = json.loads((trained / "run.json").read_text())
     run["versions"]["numpy"] = "1.0"
     (trained / "run.json").write_text(json.dumps(run))
+    certify(trained, "run.json")
     assert "numpy: 1.0 then, " in place.command("verify", "runs/run/001").err
 
 

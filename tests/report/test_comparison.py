@@ -16,7 +16,7 @@ from layerflow.report.comparison import (
     ranked,
     varying_settings,
 )
-from layerflow.report.runs import Run, read_run
+from layerflow.runs.records import Run, read_run
 
 RunFolder = Callable[..., Path]
 

@@ -1,4 +1,4 @@
-"""Which runs a search consists of: `optimizer.lr=0.1,0.01 seed=0..4` as ten combinations of overrides."""
+"""The combinations of a search: `optimizer.lr=0.1,0.01 seed=0..4` gives ten lists of overrides."""
 
 import hashlib
 import itertools
@@ -24,14 +24,14 @@ NAME_LENGTH = 120
 
 @dataclass(frozen=True)
 class Choice:
-    """A key and the values it takes, as texts to be read as YAML; or the ends between which values are drawn."""
+    """A key and its values as YAML texts; or the ends of the range from which values are sampled."""
 
     key: str
     values: tuple[str, ...] = ()
     ends: tuple[float, float] | None = None
 
     def draw(self, rng: np.random.Generator) -> str:
-        """Return one value: from the list, or from between the ends, on a logarithmic scale if a factor of 10 is."""
+        """Return one value: from the list, or from the range, on a logarithmic scale if it spans a factor of 10."""
         if self.ends is None:
             return self.values[rng.integers(len(self.values))]
         low, high = self.ends
@@ -42,28 +42,28 @@ class Choice:
 
 @dataclass(frozen=True)
 class Combination:
-    """The settings of one run: texts by key, those that vary over the search and those that don't."""
+    """The settings of one run as texts by key: those that vary in the search, and the fixed ones."""
 
-    swept: dict[str, str]
+    varying: dict[str, str]
     fixed: dict[str, str]
 
     @property
     def overrides(self) -> list[str]:
-        """What to write behind the configuration's file."""
-        return [f"{key}={value}" for key, value in (self.fixed | self.swept).items()]
+        """The overrides as on the command line."""
+        return [f"{key}={value}" for key, value in (self.fixed | self.varying).items()]
 
     @property
     def name(self) -> str:
-        """The swept settings as the name of a folder; shortened, with a digest, where a file system may refuse it."""
-        text = ",".join(f"{key}={value}" for key, value in self.swept.items()) or "all"
+        """The varying settings as a folder name; shortened, with a digest, where a file system might refuse it."""
+        text = ",".join(f"{key}={value}" for key, value in self.varying.items()) or "all"
         fit = UNFIT.sub("_", text)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return fit if fit == text and len(fit) <= NAME_LENGTH else f"{fit[:NAME_LENGTH]}-{digest}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The swept settings but for the seed, as values: runs that share them are repetitions of each other."""
-        return {key: yaml_value(value) for key, value in self.swept.items() if key != "seed"}
+        """The varying settings except the seed, as values; runs with equal settings are repetitions."""
+        return {key: yaml_value(value) for key, value in self.varying.items() if key != "seed"}
 
 
 def read_choice(text: str, is_random: bool = False) -> Choice:
@@ -75,7 +75,7 @@ def read_choice(text: str, is_random: bool = False) -> Choice:
         first, last = int(whole[1]), int(whole[2])
         if not first <= last < first + MAXIMUM:
             raise ConfigError(
-                f"{text}: a range runs from its smaller end to its larger one, over at most {MAXIMUM:,} values"
+                f"{text}: a range goes from the smaller to the larger number, with at most {MAXIMUM:,} values"
             )
         return Choice(key, tuple(str(number) for number in range(first, last + 1)))
     if RANGE.fullmatch(values):
@@ -101,17 +101,17 @@ def combinations(texts: Sequence[str], random: int | None = None) -> list[Combin
     choices = [read_choice(text, random is not None) for text in texts]
     keys = [choice.key for choice in choices]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
-        raise ConfigError(f"{twice} is given twice; write its values behind one another: {twice}=a,b")
+        raise ConfigError(f"{twice} is given twice; list all its values at once: {twice}=a,b")
     fixed = {choice.key: choice.values[0] for choice in choices if len(choice.values) == 1}
-    swept = [choice for choice in choices if choice.key not in fixed]
+    varying = [choice for choice in choices if choice.key not in fixed]
     if random is None:
-        count = math.prod(len(choice.values) for choice in swept)
+        count = math.prod(len(choice.values) for choice in varying)
         if count > MAXIMUM:
             raise ConfigError(f"these are {count:,} runs, more than {MAXIMUM:,}; take fewer values, or --random 100")
-        products = itertools.product(*(choice.values for choice in swept))
-        return [Combination(dict(zip([c.key for c in swept], values, strict=True)), fixed) for values in products]
-    seeds = next((choice.values for choice in swept if choice.key == "seed"), None)
-    drawn = _drawn([choice for choice in swept if choice.key != "seed"], random)
+        products = itertools.product(*(choice.values for choice in varying))
+        return [Combination(dict(zip([c.key for c in varying], values, strict=True)), fixed) for values in products]
+    seeds = next((choice.values for choice in varying if choice.key == "seed"), None)
+    drawn = _drawn([choice for choice in varying if choice.key != "seed"], random)
     return [
         Combination(settings | ({} if seed is None else {"seed": seed}), fixed)
         for settings in drawn
@@ -127,14 +127,14 @@ def yaml_value(text: str) -> Any:
 def _between(text: str, key: str, values: str, is_random: bool) -> Choice:
     if not is_random:
         raise ConfigError(
-            f"{text}: a range of fractions is for a random search: add --random 20, or list the values with commas"
+            f"{text}: a range of fractions needs a random search: add --random 20, or list the values with commas"
         )
     try:
         low, high = map(float, values.split("..", 1))
     except ValueError:
         raise ConfigError(f"{text}: the ends of the range must be numbers, such as optimizer.lr=1e-4..1e-1") from None
     if not low < high or math.isinf(high - low):
-        raise ConfigError(f"{text}: a range runs from its smaller end to its larger one")
+        raise ConfigError(f"{text}: a range goes from the smaller to the larger number")
     return Choice(key, ends=(low, high))
 
 

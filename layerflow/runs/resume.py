@@ -1,23 +1,23 @@
-"""Whether a training may continue under a configuration that is no longer quite the same."""
+"""Decides whether a training may continue under a changed configuration."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerflow.runs.records import ABSENT, flat
 from layerflow.training.history import Best
 from layerflow.training.state import Snapshot
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
 
-ABSENT = object()
-OTHER_PAST = "what has been trained so far would have been different"
+OTHER_PAST = "the training so far would have been different"
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A setting that is not what it was; `objection` says why that would change the past, if it would."""
+class Change:
+    """A changed setting; `objection` says why the training so far would have been different, if it would."""
 
     key: str
     before: Any
@@ -29,21 +29,21 @@ class Difference:
         return f"{change} ({self.objection})" if self.objection else change
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """Return every setting that differs between two resolved configurations, or other trees of plain values."""
-    old, new = dict(_flat("", before)), dict(_flat("", now))
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """Return the settings that differ between two resolved configurations, or other trees of plain values."""
+    old, new = dict(flat(before)), dict(flat(now))
     keys = [key for key in {**old, **new} if old.get(key, ABSENT) != new.get(key, ABSENT)]
-    return [Difference(key, old.get(key, ABSENT), new.get(key, ABSENT)) for key in keys]
+    return [Change(key, old.get(key, ABSENT), new.get(key, ABSENT)) for key in keys]
 
 
-def judged(difference: Difference, trainer: "Trainer", snapshot: Snapshot, folder: Path) -> Difference:
-    """Return the difference with the objection there is to it, for a trainer that is prepared under what holds now.
+def judged(difference: Change, trainer: "Trainer", snapshot: Snapshot, folder: Path) -> Change:
+    """Return the change with the objection to it, if there is one, for a trainer prepared with the new settings.
 
     Paths in a configuration are relative to `folder`.
     """
     key = difference.key.removeprefix("config.")
     if key.startswith("checksums."):
-        objection = "the data are others"
+        objection = "the data have changed"
     elif key.startswith("train.checkpoint."):
         objection = ""
     elif key == "train.epochs":
@@ -51,7 +51,7 @@ def judged(difference: Difference, trainer: "Trainer", snapshot: Snapshot, folde
     elif key == "train.early_stopping.patience":
         objection = _against_patience(trainer, snapshot)
     elif key.startswith("data.") and isinstance(difference.now, str) and (folder / difference.now).is_file():
-        objection = ""  # a file that moved; its checksum is compared
+        objection = ""  # a file may move: its checksum decides
     else:
         objection = OTHER_PAST
     return replace(difference, objection=objection)
@@ -67,8 +67,8 @@ def _against_epochs(before: Any, now: int, trainer: "Trainer", snapshot: Snapsho
     schedule, base = trainer.state.schedule, trainer.state.base_lr
     if any(schedule.lr(base, past, before) != schedule.lr(base, past, now) for past in range(begun)):
         return (
-            f"{type(schedule).__name__} spreads over the whole training, so that the learning rates so far would have "
-            "been others"
+            f"{type(schedule).__name__} depends on the number of epochs, so the learning rates so far would have been "
+            "different"
         )
     return ""
 
@@ -83,15 +83,6 @@ def _against_patience(trainer: "Trainer", snapshot: Snapshot) -> str:
         if watched.waited >= stopping.patience:
             return f"training would have stopped after epoch {int(record['epoch'])}"
     return ""
-
-
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping | list | tuple) and value:
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, item in items:
-            yield from _flat(f"{prefix}.{key}" if prefix else str(key), item)
-    else:
-        yield prefix, value
 
 
 def _shown(value: Any) -> str:

@@ -1,30 +1,32 @@
-"""Several runs of layerflow at a time, each in a process of its own, their progress shown by this one alone."""
+"""Several runs at a time, each in a process of its own; this process shows the progress of all."""
 
 import json
 import os
+import pickle
 import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from layerflow.runs.environment import THREAD_VARIABLES
+from layerflow.runs.run import Result
 from layerflow.training.callbacks import MESSAGES
 
-# Read by BLAS when NumPy is imported: processes that share the cores must not each start a thread per core.
-ONE_THREAD = dict.fromkeys(
-    ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
-)
+# Read by BLAS when NumPy is imported: processes that share the cores must not each start one thread per core.
+ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
+INTERRUPTED = (130, 143)
 # A child imports from exactly where this process does, whether that was started as a script or as a module.
 START = """
 import json, sys
 try:
     sys.path[:] = json.loads(sys.argv.pop(1))
-    from layerflow.cli.child import main
-    main()
+    from layerflow.runs.jobs import run_child
+    run_child()
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -32,39 +34,41 @@ except KeyboardInterrupt:
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what it is called, and its command line after `layerflow`."""
+    """One run: its name, and the function that carries it out, defined at the top of a module, with its arguments."""
 
     name: str
-    arguments: list[str]
-
-
-@dataclass
-class Ended:
-    """How a job ended: its exit code as a shell gives it (`None`: it was never started), and what it printed."""
-
-    job: Job
-    code: int | None = None
-    output: str = ""
+    function: Callable[..., Result]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class _Child:
     number: int
     place: int
-    process: subprocess.Popen[str]
-    output: list[str] = field(default_factory=list)
+    process: subprocess.Popen[bytes]
+    output: list[bytes] = field(default_factory=list)
+
+
+def train_all(jobs: Sequence[Job], count: int, quiet: bool = False) -> list[Result]:
+    """Run jobs, `count` at a time, and return their results in order; those that were never started are missing."""
+    runner = Jobs(jobs, count, quiet)
+    results = runner.run()
+    if skipped := [job.name for job, result in zip(jobs, results, strict=True) if result is None]:
+        print(f"interrupted, skipped: {', '.join(skipped)}", file=sys.stderr)
+    return [result for result in results if result]
 
 
 class Jobs:
-    """Runs jobs, `count` at a time; one that fails doesn't keep the others from running.
+    """Runs jobs, `count` at a time; a failing one does not stop the others.
 
-    SIGINT and SIGTERM are handed on to every child, which then ends as a single run does; no further job is started.
-    Should this process be killed, the children see their stdin close, and stop as on SIGTERM.
+    SIGINT and SIGTERM are passed on to every child, which then stops like a single run; no further job is started.
+    If this process is killed, the children see their stdin close and stop as on SIGTERM.
     """
 
     def __init__(self, jobs: Sequence[Job], count: int, quiet: bool = False) -> None:
+        self.jobs = jobs
         self.waiting = list(enumerate(jobs))
-        self.ended = [Ended(job) for job in jobs]
+        self.results: list[Result | None] = [None] * len(jobs)
         self.quiet = quiet
         self.free = list(range(count))
         self.children: dict[int, _Child] = {}
@@ -72,8 +76,8 @@ class Jobs:
         self.stopping = False
         self.display: Any = _Bars(len(jobs)) if sys.stderr.isatty() and not quiet else _Lines(len(jobs))
 
-    def run(self) -> list[Ended]:
-        """Run all the jobs and return how each of them ended, in their order."""
+    def run(self) -> list[Result | None]:
+        """Run all jobs and return the result of each, None if it was never started."""
         with self._signals_handed_on():
             try:
                 while self.children or (self.waiting and not self.stopping):
@@ -85,28 +89,32 @@ class Jobs:
                 for child in self.children.values():
                     child.process.kill()
                 self.display.close()
-        return self.ended
+        return self.results
 
     def _start(self) -> None:
         number, job = self.waiting.pop(0)
         place = self.free.pop(0)
         environment = os.environ | ONE_THREAD | ({} if self.quiet else {MESSAGES: "json"})
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", START, json.dumps(sys.path), *job.arguments],
-            env=environment, text=True, errors="replace", start_new_session=True,
+            [sys.executable, "-P", "-c", START, json.dumps(sys.path), *sys.argv],
+            env=environment, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        assert process.stdin
+        with suppress(BrokenPipeError):  # it ended already, which its exit code says
+            process.stdin.write(pickle.dumps((job.function, dict(job.arguments))))
+            process.stdin.flush()
         child = self.children[number] = _Child(number, place, process)
         self.display.started(place, job.name)
         assert process.stdout and process.stderr
         threading.Thread(target=self._read, args=(child, process.stdout, process.stderr), daemon=True).start()
 
-    def _read(self, child: _Child, stdout: IO[str], stderr: IO[str]) -> None:
-        """Pass on what a child says, until it has ended; runs in a thread."""
+    def _read(self, child: _Child, stdout: IO[bytes], stderr: IO[bytes]) -> None:
+        """Pass on what a child prints until it ends; runs in a thread."""
         collector = threading.Thread(target=lambda: child.output.append(stdout.read()), daemon=True)
         collector.start()
         for line in stderr:
-            self.news.put((child, line.rstrip("\n")))
+            self.news.put((child, line.decode(errors="replace").rstrip("\n")))
         collector.join()
         child.process.wait()
         self.news.put((child, None))
@@ -117,10 +125,10 @@ class Jobs:
         if isinstance(news, int):
             self.stopping = True
             for child in self.children.values():
-                child.process.send_signal(news)
+                child.process.terminate() if os.name == "nt" else child.process.send_signal(news)
             return
         child, line = news
-        name = self.ended[child.number].job.name
+        name = self.jobs[child.number].name
         if line is None:
             self._finish(child)
         elif line.startswith(MESSAGES):
@@ -129,12 +137,13 @@ class Jobs:
             self.display.message(line if line.startswith(f"{name}: ") else f"{name}: {line}")
 
     def _finish(self, child: _Child) -> None:
-        process, ended = child.process, self.ended[child.number]
-        ended.code = process.returncode if process.returncode >= 0 else 128 - process.returncode
-        ended.output = "".join(child.output)
+        process = child.process
+        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+        self.results[child.number] = result_of(self.jobs[child.number].name, code, b"".join(child.output))
         for pipe in (process.stdin, process.stdout, process.stderr):
             assert pipe
-            pipe.close()
+            with suppress(BrokenPipeError):
+                pipe.close()
         del self.children[child.number]
         self.free.append(child.place)
         self.free.sort()
@@ -142,7 +151,7 @@ class Jobs:
 
     @contextmanager
     def _signals_handed_on(self) -> Iterator[None]:
-        """Queue the signals that arrive, so that none comes between the start of a child and its being known."""
+        """Queue the signals, so that none arrives between the start of a child and its registration."""
         previous = {
             number: signal.signal(number, lambda number, frame: self.news.put(number))
             for number in (signal.SIGINT, signal.SIGTERM)
@@ -154,8 +163,43 @@ class Jobs:
                 signal.signal(number, handler)
 
 
+def result_of(name: str, code: int, output: bytes) -> Result:
+    """Return the result that a child wrote; one that wrote none was interrupted early, or has crashed."""
+    with suppress(pickle.UnpicklingError, EOFError):
+        result: Result = pickle.loads(output)
+        result.name = name
+        return result
+    if code in INTERRUPTED:
+        return Result(name, "interrupted", exit_code=code)
+    how = f"signal {code - 128}" if code > 128 else f"exit code {code}"
+    print(f"{name}: ended with {how} before it had a result", file=sys.stderr)
+    return Result(name, "failed", exit_code=code or 1)
+
+
+def run_child() -> None:
+    """Carry out one job in a process of its own: it comes by stdin, its result goes to stdout, all prints to stderr."""
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.argv = sys.argv[1:] if sys.argv[0] == "-c" else sys.argv
+    function, arguments = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_stop_without_parent, daemon=True).start()
+    result: Result = function(**arguments)
+    with suppress(BrokenPipeError), results:
+        pickle.dump(result, results)
+    sys.exit(result.exit_code)
+
+
+def _stop_without_parent() -> None:
+    """Wait for the end of stdin: a pipe that the parent keeps open as long as it lives."""
+    os.read(0, 1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # nobody reads them any more, and a broken pipe must not end the run
+        os.dup2(nowhere, stream)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 class _Bars:
-    """One bar per place, and above them one that counts the runs when there are more runs than places."""
+    """One bar per place, and above them one that counts the runs."""
 
     def __init__(self, total: int) -> None:
         from tqdm import tqdm
@@ -193,7 +237,7 @@ class _Bars:
 
 
 class _Lines:
-    """Plain lines, about ten per run, or one when there are more than ten runs."""
+    """Plain lines: about ten per run, or one if there are more than ten runs."""
 
     def __init__(self, total: int) -> None:
         self.are_few = total <= 10
@@ -209,7 +253,7 @@ class _Lines:
         print(text, file=sys.stderr, flush=True)
 
     def ended(self, place: int) -> None:
-        """The table at the end tells it."""
+        """The table at the end shows it."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from layerflow.errors import ConfigError
-from layerflow.training.run_folder import create_run_folder
+from layerflow.runs.files import create_run_folder
 
 
 def test_folders_are_counted_from_001(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Signals during a training: end after the step, or save and go on."""
+"""Signals during a training: stop after the current step, or save and continue."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ SAVING = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasatt
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the training; everything is saved.
+    """A signal stopped the training; everything is saved.
 
     Attributes:
         exit_code: 128 + the signal's number, as a shell reports it.
@@ -23,12 +23,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """While this context lasts, SIGINT and SIGTERM ask for an end after the step, SIGHUP and SIGUSR1 for a checkpoint.
+    """In this context, SIGINT and SIGTERM stop the training after the current step; SIGHUP and SIGUSR1 save it.
 
-    A second SIGINT or SIGTERM ends the process at once. Outside the main thread nothing is handled: Python cannot.
+    A second SIGINT or SIGTERM ends the process immediately. Python handles signals in the main thread only; in other
+    threads this context does nothing.
 
     Attributes:
-        stop: the number of the signal that asked for the end, or None.
+        stop: the number of the signal that asked to stop, or None.
         save: whether a checkpoint was asked for.
     """
 
@@ -55,7 +56,7 @@ class Signals:
         if self.stop is not None:
             os._exit(128 + number)
         self.stop = number
-        os.write(2, b"\nending after this step; once more ends at once, without saving\n")
+        os.write(2, b"\nstopping after this step; press Ctrl-C again to stop immediately, without saving\n")
 
     def _ask_to_save(self, number: int, frame: FrameType | None) -> None:
         self.save = True

@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layerflow.training.state import Snapshot
 
 import layerflow as lf
 from layerflow.errors import DataError, LayerflowError
-from layerflow.training.archive import DamagedFile, pack, read_archive, unpack, write_archive
-from layerflow.training.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
-from layerflow.training.checkpointer import Checkpointer
+from layerflow.runs.archive import DamagedFile, pack, read_archive, unpack, write_archive
+from layerflow.runs.checkpoint import Checkpointer, find_checkpoint, load_checkpoint, pack_checkpoint
+from layerflow.runs.model import pack_model, read_model_file
 from layerflow.training.interval import Interval
-from layerflow.training.model_file import load_model, save_model
-from layerflow.training.state import Snapshot
 from layerflow.training.trainer import Trainer
 
 ARRAYS = {
@@ -34,7 +33,7 @@ ARRAYS = {
 
 
 def sealed(description: Any, arrays: dict[str, np.ndarray]) -> bytes:
-    return b"".join(pack(description, arrays))
+    return bytes(pack(description, arrays))
 
 
 def resealed(content: bytes) -> bytes:
@@ -97,7 +96,7 @@ def test_every_truncation_is_detected() -> None:
 
 def test_two_thousand_damages_of_a_real_checkpoint_are_all_detected(trained: Trainer, tmp_path: Path) -> None:
     path = tmp_path / "last.npz"
-    save_checkpoint(path, {}, trained.state.capture(), [json.dumps(record) for record in trained.history.records])
+    path.write_bytes(pack_checkpoint({}, trained.state.capture(), [json.dumps(r) for r in trained.history.records]))
     content, rng = path.read_bytes(), np.random.default_rng(0)
     for number in range(2000):
         damaged, place = bytearray(content), int(rng.integers(len(content)))
@@ -190,7 +189,7 @@ def test_members_that_share_their_bytes_do_not_multiply(tmp_path: Path) -> None:
     content = resealed(file.getvalue()[:-64])
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match="more than"):
+        with pytest.raises(DataError, match="more data than"):
             unpack(content, "file")
         assert tracemalloc.get_traced_memory()[1] < 5 * len(content)
     finally:
@@ -209,7 +208,7 @@ def test_names_lead_nowhere(tmp_path: Path) -> None:
     "facts", [{}, {"epoch": 0}, {"epoch": -1, "step": 0}, {"epoch": 3, "step": 0}, {"epoch": 1.5, "step": 0}]
 )
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, facts: dict[str, Any]) -> None:
-    save_checkpoint(tmp_path / "a.npz", {}, Snapshot(facts, {}), [])
+    (tmp_path / "a.npz").write_bytes(pack_checkpoint({}, Snapshot(facts, {}), []))
     with pytest.raises(DataError, match=r"a\.npz"):
         load_checkpoint(tmp_path / "a.npz")
 
@@ -217,13 +216,13 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, facts: dict[str
 @pytest.mark.parametrize("damage", ["flip", "cut", "hostile"])
 def test_a_damaged_model_file_is_refused(trained: Trainer, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "model.npz"
-    save_model(path, trained.model, {"name": "x"})
+    path.write_bytes(pack_model(trained.model, {"name": "x"}))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     changed = {"flip": bytes(content), "cut": path.read_bytes()[:-1], "hostile": hostile(MEMBERS["a compressed bomb"])}
     path.write_bytes(changed[damage])
     with pytest.raises(DataError, match=r"model\.npz"):
-        load_model(path)
+        read_model_file(path)
 
 
 # Which one is used ---------------------------------------------------------------------------------------------------
@@ -231,8 +230,10 @@ def test_a_damaged_model_file_is_refused(trained: Trainer, tmp_path: Path, damag
 
 def write(folder: Path, name: str, epoch: int, step: int = 0) -> Path:
     records = ["{}"] * epoch
-    save_checkpoint(folder / name, {}, Snapshot({"epoch": epoch, "step": step}, {}), records)
-    return folder / name
+    path = folder / "checkpoints" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pack_checkpoint({}, Snapshot({"epoch": epoch, "step": step}, {}), records))
+    return path
 
 
 def test_the_newest_intact_checkpoint_is_found(tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ def test_the_newest_intact_checkpoint_is_found(tmp_path: Path) -> None:
 
 def test_no_checkpoint_and_none_intact_are_told_apart(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path / "absent").damaged == find_checkpoint(tmp_path).damaged == []
-    (tmp_path / "last.npz").write_bytes(b"")
+    write(tmp_path, "last.npz", 1).write_bytes(b"")
     assert len(find_checkpoint(tmp_path).damaged) == 1
 
 

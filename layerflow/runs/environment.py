@@ -1,4 +1,4 @@
-"""What a result may depend on besides configuration and data: versions, BLAS, threads, processor."""
+"""What a result depends on besides configuration and data: versions, BLAS, threads, processor."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ THREAD_VARIABLES = (
 
 
 def environment() -> dict[str, str]:
-    """Return what a result may depend on, as words; equal ones make equal results bit for bit."""
+    """Return what a result depends on; equal environments give bit-identical results."""
     return {
         "layerflow": layerflow.__version__,
         "numpy": np.__version__,
@@ -33,7 +33,7 @@ def environment() -> dict[str, str]:
 
 
 def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Return a line for everything that two environments differ in."""
+    """Return one line for each difference between two environments."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return [f"{name}: {before.get(name, 'unknown')} then, {now.get(name, 'unknown')} now" for name in names]
 
@@ -56,7 +56,7 @@ def _blas() -> str:
 
 
 def _blas_threads() -> str:
-    """Return how many threads BLAS uses: as threadpoolctl sees it, or else by the variables that say so."""
+    """Return the number of BLAS threads, from threadpoolctl, or else from the environment variables."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:

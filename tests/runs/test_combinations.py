@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from layerflow.cli.combinations import MAXIMUM, Combination, combinations, read_choice
 from layerflow.errors import ConfigError
+from layerflow.runs.combinations import MAXIMUM, Combination, combinations, read_choice
 
 
 def overrides(texts: list[str], random: int | None = None) -> list[list[str]]:
@@ -40,7 +40,7 @@ def test_values_are_read(text: str, values: tuple[str, ...]) -> None:
         ("lr=", "must be written"),
         ("lr=0.1,,0.2", "a value is missing between two commas"),
         ("lr=0.1,", "a value is missing"),
-        ("seed=4..0", "from its smaller end to its larger one"),
+        ("seed=4..0", "from the smaller to the larger number"),
         (f"seed=0..{MAXIMUM}", "at most 10,000 values"),
         ("seed=0..999999999999999", "at most 10,000 values"),
         ("lr=1e-4..1e-1", "add --random 20"),
@@ -86,15 +86,15 @@ def test_more_draws_begin_with_the_fewer_and_each_has_every_seed() -> None:
     assert len(few) == 6
     assert len(many) == 14
     assert many[:6] == few
-    assert [combination.swept["seed"] for combination in few] == ["0", "1"] * 3
+    assert [combination.varying["seed"] for combination in few] == ["0", "1"] * 3
     assert len({combination.name for combination in many}) == 14
 
 
 def test_draws_lie_between_the_ends_evenly_on_a_logarithmic_scale() -> None:
-    drawn = [float(c.swept["lr"]) for c in combinations(["lr=1e-4..1e-1"], 300)]
+    drawn = [float(c.varying["lr"]) for c in combinations(["lr=1e-4..1e-1"], 300)]
     assert all(0.9999e-4 <= value <= 1.0001e-1 for value in drawn)
     assert sum(value < math.sqrt(1e-5) for value in drawn) == pytest.approx(150, abs=40)
-    linear = [float(c.swept["rate"]) for c in combinations(["rate=0.1..0.5"], 300)]
+    linear = [float(c.varying["rate"]) for c in combinations(["rate=0.1..0.5"], 300)]
     assert sum(value < 0.3 for value in linear) == pytest.approx(150, abs=40)
 
 

@@ -9,9 +9,8 @@ import pytest
 import layerflow as lf
 from layerflow.config import Registry, load_config_text
 from layerflow.config.experiment import Experiment
-from layerflow.config.saved import SavedModel
-from layerflow.training.archive import read_archive, write_archive
-from layerflow.training.model_file import save_model
+from layerflow.runs.archive import read_archive, write_archive
+from layerflow.runs.model import SavedModel, description_of, pack_model
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -47,10 +46,14 @@ def trained(case: str, registry: Registry) -> Experiment:
     return experiment
 
 
+def save(experiment: Experiment, folder: Path) -> None:
+    (folder / "model.npz").write_bytes(pack_model(experiment.model, description_of(experiment)))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_loaded_model_scores_as_the_trained_one(case: str, registry: Registry, tmp_path: Path) -> None:
     experiment = trained(case, registry)
-    save_model(tmp_path / "model.npz", experiment.model, experiment.description())
+    save(experiment, tmp_path)
     saved = SavedModel.load(tmp_path / "model.npz", registry)
     test = experiment.parts.test
     assert test is not None
@@ -70,7 +73,7 @@ def test_a_loaded_model_scores_as_the_trained_one(case: str, registry: Registry,
 
 def test_the_baseline_needs_no_training_data(registry: Registry, tmp_path: Path) -> None:
     experiment = trained("values", registry)
-    save_model(tmp_path / "model.npz", experiment.model, experiment.description())
+    save(experiment, tmp_path)
     train, test = experiment.parts.train, experiment.parts.test
     assert test is not None
     guess = np.mean(train.y)
@@ -80,14 +83,14 @@ def test_the_baseline_needs_no_training_data(registry: Registry, tmp_path: Path)
 
 def test_probabilities_where_the_loss_has_none_are_refused(registry: Registry, tmp_path: Path) -> None:
     experiment = trained("margins", registry)
-    save_model(tmp_path / "model.npz", experiment.model, experiment.description())
+    save(experiment, tmp_path)
     saved = SavedModel.load(tmp_path / "model.npz", registry)
-    with pytest.raises(lf.ConfigError, match="MulticlassSVM are no probabilities"):
+    with pytest.raises(lf.ConfigError, match="MulticlassSVM does not define probabilities"):
         saved.probabilities([[5.1, 3.5, 1.4, 0.2]])
 
 
 def test_no_path_of_the_training_machine_is_in_the_file(registry: Registry) -> None:
-    assert str(DATA) not in json.dumps(trained("classes", registry).description())
+    assert str(DATA) not in json.dumps(description_of(trained("classes", registry)))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_no_path_of_the_training_machine_is_in_the_file(registry: Registry) -> N
 )
 def test_a_description_with_a_part_missing_is_refused(key: str, registry: Registry, tmp_path: Path) -> None:
     experiment = trained("classes", registry)
-    save_model(tmp_path / "model.npz", experiment.model, experiment.description())
+    save(experiment, tmp_path)
     description, arrays = read_archive(tmp_path / "model.npz")
     del description[key]
     write_archive(tmp_path / "model.npz", description, arrays)
@@ -105,6 +108,6 @@ def test_a_description_with_a_part_missing_is_refused(key: str, registry: Regist
 
 def test_python_loads_by_one_function(registry: Registry, tmp_path: Path) -> None:
     experiment = trained("classes", registry)
-    save_model(tmp_path / "model.npz", experiment.model, experiment.description())
+    save(experiment, tmp_path)
     model = lf.load_model(tmp_path)
     assert model.predict([[5.1, 3.5, 1.4, 0.2]]).tolist() == ["setosa"]

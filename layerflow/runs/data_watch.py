@@ -1,4 +1,4 @@
-"""Data that are read from disk while a training goes on must not change under it."""
+"""Notices when a memory-mapped data file changes during a training."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from layerflow.training.state import State
 
 @dataclass(frozen=True)
 class _State:
-    """A file on the disk; one that replaced another has a new identity, and the map still shows the one before."""
+    """A file on the disk. A file that replaced another has a new identity; the memory map still shows the old one."""
 
     identity: tuple[int, int]
     size: int
@@ -23,27 +23,25 @@ class _State:
 
 
 class DataWatch(Callback):
-    """Looks after every step whether a memory-mapped data file is still the one that the training began with.
+    """Checks after every step that the memory-mapped data files are unchanged.
 
-    Reading beyond the end of a mapped file that was cut short kills a process (SIGBUS), so this callback is the last:
-    what it sees is what will be read next.
+    Reading beyond the end of a truncated memory map kills the process (SIGBUS), so this is the last callback, directly
+    before the next read.
     """
 
     def __init__(self, *sources: Any) -> None:
         files = [file for x in sources if (file := _mapped_file(x)) is not None]
-        self.files = {file: state for file in files if (state := _state(file)) is not None}
+        self.files = {file: found for file in files if (found := _state(file)) is not None}
 
     def step_ended(self, state: State) -> None:
         """Raise `DataError` when a file has changed."""
         for file, before in self.files.items():
             now = _state(file)
             if now is not None and now.identity == before.identity and now != before:
-                raise DataError(
-                    f"{file}: changed while it was being trained on; the last checkpoint is of the data before"
-                )
+                raise DataError(f"{file}: changed during the training; the last checkpoint was made before the change")
 
     def epoch_ended(self, state: State, record: Record) -> None:
-        """Look again: checkpoints take their time."""
+        """Check again, since writing a checkpoint takes time."""
         self.step_ended(state)
 
 

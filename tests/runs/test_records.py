@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from layerflow.errors import ConfigError, DataError
-from layerflow.report.runs import find_runs, read_run, read_runs
+from layerflow.runs.records import find_runs, read_run, read_runs
 
 RunFolder = Callable[..., Path]
 
@@ -55,15 +55,15 @@ def test_nan_is_read_as_nan(run_folder: RunFolder) -> None:
         ("run.json", None, "run.json: missing"),
         ("run.json", b"", "run.json: damaged"),
         ("run.json", b'{"outcome": ', "run.json: damaged"),
-        ("run.json", b"[1, 2]", "holds a list"),
+        ("run.json", b"[1, 2]", "contains a list"),
         ("run.json", b"\xff\xfe\x00", "cannot be read"),
         ("run.json", b"[" * 100_000, "run.json: damaged"),
         ("metrics.jsonl", b'{"epoch": 1}\n{"epo\n{"epoch": 3}\n', "metrics.jsonl, line 2: damaged"),
         ("metrics.jsonl", b'{"epoch": 1, "train_loss": "low"}\n', "line 1: not the record of an epoch"),
         ("metrics.jsonl", b'{"loss": 1}\n', "line 1: not the record of an epoch"),
         ("metrics.jsonl", b"null\n", "line 1: not the record of an epoch"),
-        ("metrics.jsonl", b"", "no epoch was finished (outcome: finished)"),
-        ("metrics.jsonl", None, "no epoch was finished (outcome: finished)"),
+        ("metrics.jsonl", b"", "no epoch has finished (outcome: finished)"),
+        ("metrics.jsonl", None, "no epoch has finished (outcome: finished)"),
         ("config.yaml", None, "config.yaml: no such file"),
         ("config.yaml", b"a: [", "config.yaml"),
         ("config.yaml", b"42", "config.yaml: damaged"),
@@ -98,7 +98,7 @@ def test_runs_are_found_once_however_they_are_named(run_folder: RunFolder, tmp_p
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no run folder, and none in it"):
+    with pytest.raises(ConfigError, match="not a run folder and does not contain any"):
         find_runs([tmp_path])
     with pytest.raises(ConfigError, match="no such folder"):
         find_runs([tmp_path / "missing"])

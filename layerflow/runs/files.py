@@ -1,0 +1,221 @@
+"""The files of a run folder: their names, atomic writes, the lock, and where new folders are made."""
+
+import errno
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from layerflow.errors import ConfigError, StorageError, did_you_mean
+
+RUN, CONFIG, MODEL = "run.json", "config.yaml", "model.npz"
+METRICS, TABLE, LOSSES = "metrics.jsonl", "metrics.csv", "step_losses.f64"
+CHECKPOINTS, DIVERGED, REPORT = "checkpoints", "diverged.npz", "report.html"
+LOCK, LEFTOVER = ".lock", ".tmp"
+Content = bytes | bytearray | memoryview
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, content: Content, sync: bool = True) -> None:
+    """Write a new file beside `path` and then rename it to `path`.
+
+    With `sync`, file and folder are flushed to the disk, so that the file also survives a power failure.
+
+    Raises:
+        StorageError: it cannot be written; the old file at `path` is unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{LEFTOVER}")
+    with explained(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+            if sync:
+                sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def append(path: Path, content: bytes, size: int) -> bool:
+    """Append `content` to a file of `size` bytes: all of it, or nothing.
+
+    Returns False, without writing, if the file is missing, a link, or has another size.
+    """
+    if path.is_symlink() or not path.is_file():
+        return False
+    with explained(path), open(path, "ab", buffering=0) as file:
+        if file.tell() != size:
+            return False
+        try:
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(size)
+            raise
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the entries of a folder to the disk; Windows does so by itself."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of killed processes; only the holder of the folder's lock may do this."""
+    with explained(folder):
+        for leftover in folder.glob(f".*{LEFTOVER}"):
+            leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an `OSError` into a `StorageError` with the path and the reason."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if not path.parent.is_dir():
+            reason = f"the folder {path.parent} no longer exists"
+        raise StorageError(f"{path}: cannot be written ({reason}); everything saved before is intact") from error
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return plain values as standard JSON, which has no NaN and no infinity: they become null."""
+
+    def standard(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: standard(inner) for key, inner in item.items()}
+        if isinstance(item, list | tuple):
+            return [standard(inner) for inner in item]
+        return None if isinstance(item, float) and not math.isfinite(item) else item
+
+    return json.dumps(standard(value), indent=indent, allow_nan=False)
+
+
+class LockedFolder(StorageError):
+    """Another process holds the lock of a folder."""
+
+
+# The lock ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; the operating system releases it when the process ends, in whatever way.
+
+    Raises:
+        LockedFolder: another process holds it.
+        StorageError: the lock file cannot be created.
+    """
+    path = folder / LOCK
+    lock = FileLock(path)
+    with explained(path):
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a symbolic link; remove it")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise LockedFolder(
+                f"{folder}: {_holder(folder)} is writing to this folder; wait until it has ended, or stop it"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        return f"process {int(json.loads((folder / RUN).read_text())['pid'])}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+# Folders -------------------------------------------------------------------------------------------------------------
+
+
+def parent_of_runs(out: Path, name: str) -> Path:
+    """Return the folder of all runs called `name`.
+
+    Raises:
+        ConfigError: `name` is not a plain name, and would lead out of `out`.
+    """
+    is_plain = name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\:")
+    if not is_plain:
+        raise ConfigError(
+            f"{name!r} cannot be the name of a run folder; use a plain name without / \\ and :, "
+            "and choose the place with --out"
+        )
+    return out / name
+
+
+def create_run_folder(out: Path, name: str) -> Path:
+    """Make and return the next free `out/name/NNN`, counted from 001; an existing folder is never touched."""
+    parent = parent_of_runs(out, name)
+    try:
+        _make(parent)
+        numbers = [int(entry.name) for entry in parent.iterdir() if entry.name.isdigit()]
+        number = max(numbers, default=0) + 1
+        while True:
+            folder = parent / f"{number:03d}"
+            try:
+                folder.mkdir()
+            except FileExistsError:  # another process was faster
+                number += 1
+            else:
+                sync_folder(parent)
+                return folder
+    except OSError as error:
+        reason = f"the run folder cannot be created ({error.strerror}); choose another place with --out"
+        raise ConfigError(f"{parent}: {reason}") from error
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and its parents, each flushed to the disk, so that no power failure loses what is put into it."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
+        sync_folder(place.parent)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def checkpoint_folder(run: Path) -> Path:
+    """Return the folder of a run's checkpoints; a symbolic link in its place is refused, as it may lead anywhere."""
+    folder = run / CHECKPOINTS
+    if folder.is_symlink():
+        raise StorageError(f"{folder}: is a symbolic link, expected a folder; remove the link")
+    return folder
+
+
+def newest_run(parent: Path) -> Path | None:
+    """Return the folder with the highest number among the runs in `parent`, or None."""
+    folders = [entry for entry in parent.iterdir() if entry.name.isdigit()] if parent.is_dir() else []
+    runs = [entry for entry in folders if (entry / CONFIG).is_file()]
+    return max(runs, key=lambda entry: int(entry.name), default=None)
+
+
+def stored_config_file(folder: Path) -> Path:
+    """Return the configuration of a run; raises `ConfigError` when the folder is not a run folder."""
+    if not folder.is_dir():
+        siblings = [str(entry) for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise ConfigError(f"{folder}: no such run folder{did_you_mean(folder, siblings)}")
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder}: not a run folder: it has no {CONFIG}")
+    return folder / CONFIG
