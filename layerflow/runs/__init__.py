@@ -1,0 +1,1 @@
+"""Run folders: everything that a training leaves on disk, and everything that reads it back."""

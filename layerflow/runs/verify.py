@@ -1,0 +1,154 @@
+"""Trains a run again in memory and compares every loss and record with those on disk, bit by bit."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerflow.config.experiment import Experiment
+from layerflow.errors import DataError, DivergedError
+from layerflow.parameter import Array
+from layerflow.runs.checkpoint import find_checkpoint
+from layerflow.runs.environment import changed, environment
+from layerflow.runs.files import CONFIG, LOSSES, METRICS, RUN, TABLE, stored_config_file, to_json
+from layerflow.runs.manifest import MANIFEST, read_manifest
+from layerflow.runs.recorder import read_losses
+from layerflow.runs.records import Run, read_run, stored_config
+from layerflow.runs.repair import require_intact
+from layerflow.runs.run import prepared
+from layerflow.training.callback import Callback
+from layerflow.training.history import Record
+
+COMPLETE = ("finished", "stopped early")
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How many steps and epochs gave the same bits, and the first difference in words, empty if there is none."""
+
+    steps: int
+    epochs: int
+    difference: str
+
+
+def verify(folder: Path, imports: Sequence[str] = (), steps: int | None = None) -> Verified:
+    """Train again, up to the last recorded step or to `steps`; what may explain a difference is printed to stderr.
+
+    Raises:
+        DataError: files of the run are damaged or incomplete and cannot be restored, or nothing is recorded yet.
+    """
+    if not (folder / MANIFEST).exists():
+        stored_config_file(folder)  # is it a run folder at all?
+    read_manifest(folder)
+    require_intact(folder, (RUN, CONFIG, METRICS, TABLE, LOSSES))
+    config, run = stored_config(folder, imports), read_run(folder)
+    losses = _losses_so_far(run)
+    count = min(len(losses), steps or len(losses))
+    if not count:
+        raise DataError(f"{folder}: nothing is recorded yet that could be compared")
+    experiment = prepared(config)
+    _require_complete(run, len(losses), len(experiment.trainer.batches))
+    _report_changes(run, experiment)
+    comparison = _Comparison(losses[:count], run.records)
+    again = Experiment(
+        config, experiment.parts, [comparison], on_divergence=run.facts.get("on_divergence", "stop")
+    )
+    try:
+        again.fit()
+    except _Finished:
+        pass
+    except DivergedError as error:
+        comparison.difference = comparison.difference or f"now the training diverges: {error}"
+    return Verified(comparison.steps, comparison.epochs, comparison.difference)
+
+
+def _require_complete(run: Run, steps: int, steps_per_epoch: int) -> None:
+    """Refuse a finished run of which epochs or steps are missing, whatever its manifest says."""
+    epochs = run.facts.get("epochs")
+    if run.outcome in COMPLETE and (len(run.records) != epochs or steps != epochs * steps_per_epoch):
+        raise DataError(
+            f"{run.folder}: incomplete: {len(run.records)} records and {steps} steps, "
+            f"but {RUN} says {epochs} epochs of {steps_per_epoch} steps"
+        )
+
+
+def _report_changes(run: Run, experiment: Experiment) -> None:
+    """Print what may keep a run from being repeated: changes on the way, another environment, other data."""
+    name = experiment.config.name
+    for point in run.facts.get("resumed", []):
+        for change in point["changes"]:
+            print(f"{name}: changed after epoch {point['epoch']}: {change}", file=sys.stderr)
+    for line in changed(run.facts.get("versions", {}), environment()):
+        print(f"{name}: {line}", file=sys.stderr)
+    recorded, checksum = run.facts.get("data", {}).get("checksum"), experiment.parts.train.checksum
+    if recorded != checksum:
+        print(f"{name}: the data have changed: {recorded} then, {checksum} now", file=sys.stderr)
+
+
+def _losses_so_far(run: Run) -> Array:
+    """Return the recorded losses of all steps; those of an unfinished epoch are in the checkpoint."""
+    losses = read_losses(run.folder)
+    newest = find_checkpoint(run.folder).newest
+    if newest is None or newest.snapshot.position != (len(run.records), newest.snapshot.facts["step"]):
+        return losses
+    return np.concatenate((losses, newest.snapshot.arrays.get("losses", np.zeros(0))))
+
+
+class _Finished(Exception):
+    """Everything has been compared, or a difference was found."""
+
+
+class _Comparison(Callback):
+    """Compares a training with recorded losses and records.
+
+    Attributes:
+        steps, epochs: how many were the same.
+        difference: the first difference in words; empty while there is none.
+    """
+
+    def __init__(self, losses: Array, records: list[Record]) -> None:
+        self.losses, self.records = losses, records
+        self.steps = self.epochs = 0
+        self.difference = ""
+
+    def step_ended(self, trainer: Any) -> None:
+        """Compare if this is the last recorded step; earlier ones are compared at the end of their epoch."""
+        done = trainer.epoch * len(trainer.batches) + trainer.step
+        if done == len(self.losses) and trainer.step < len(trainer.batches):
+            self._compare_losses(trainer, trainer.epoch)
+            raise _Finished
+
+    def epoch_ended(self, trainer: Any, record: Record) -> None:
+        """Compare the losses of the epoch's steps, then its record; of a repeated epoch the last attempt counts."""
+        self._compare_losses(trainer, trainer.epoch - 1)
+        if trainer.epoch <= len(self.records):
+            before = self.records[trainer.epoch - 1]
+            for name, value in json.loads(to_json(record)).items():
+                now = float("nan") if value is None else value
+                if name != "seconds" and not _same(before.get(name, None), now):
+                    self._stop(
+                        f"{name} of epoch {trainer.epoch} was {before.get(name, 'not recorded')!r}, is now {now!r}"
+                    )
+        self.epochs += 1
+        if self.steps >= len(self.losses):
+            raise _Finished
+
+    def _compare_losses(self, trainer: Any, epoch: int) -> None:
+        start = epoch * len(trainer.batches)
+        for step, now in enumerate(trainer.losses[: len(self.losses) - start], start=1):
+            before = float(self.losses[start + step - 1])
+            if not _same(before, now):
+                self._stop(f"the loss of epoch {epoch + 1}, step {step} was {before!r}, is now {now!r}")
+            self.steps += 1
+
+    def _stop(self, difference: str) -> None:
+        self.difference = difference
+        raise _Finished
+
+
+def _same(before: Any, now: float) -> bool:
+    return bool(before == now or (before != before and now != now))
