@@ -36,7 +36,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw or print."""
     if arguments.gate and arguments.output:
-        raise ConfigError("--gate prints its text; leave out -o, or draw the whole graph without --gate")
+        raise ConfigError("--gate prints text and cannot be combined with -o")
     if arguments.output:
         check_output(arguments.output, arguments.force, [*arguments.configs, *arguments.imports])
     config, *others = load_configs(arguments)
@@ -57,6 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def run_one_batch(trainer: Trainer, objective: Objective) -> None:
-    """Sweep forwards and backwards on the batch that training would begin with; take no step."""
+    """Run forward and backward on the first training batch, without an update."""
     objective.forward(*next(iter(trainer.state.batches.epoch(0))))
     objective.backward()

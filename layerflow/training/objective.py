@@ -20,6 +20,8 @@ class Objective(ComputationalGraph, checked=False):
         regularizers: gates that take weights and return a scalar.
     """
 
+    is_watched = False
+
     def __init__(self, model: Gate, loss: Gate, regularizers: Sequence[Gate] = ()) -> None:
         super().__init__()
         x, y = self.inputs("x", "y", needs_grad=False)
@@ -31,7 +33,7 @@ class Objective(ComputationalGraph, checked=False):
             for gate in regularizers:
                 total = self.apply(Add(), total, self.apply(gate, *weights))
         self.output(total)
-        self.scores_slot, self._data_loss_slot = scores.slot, data_loss.slot
+        self.scores_slot, self.data_loss_slot = scores.slot, data_loss.slot
 
     @property
     def scores(self) -> Array:
@@ -47,4 +49,4 @@ class Objective(ComputationalGraph, checked=False):
     @property
     def data_loss(self) -> float:
         """The loss without the regularizers, of the last forward sweep."""
-        return float(self.values[self._data_loss_slot])
+        return float(self.values[self.data_loss_slot])

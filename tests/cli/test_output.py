@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from layerflow.cli.output import as_json, check_output, write_output
+from layerflow.cli.output import check_output, write_output
 from layerflow.errors import ConfigError
+from layerflow.runs.files import to_json
 
 Command = Callable[..., Any]
 IRIS = Path(__file__).parents[2] / "data/iris.csv"
@@ -112,7 +113,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_json_has_no_nan_and_no_infinity() -> None:
     value = {"a": float("nan"), "b": [float("inf"), 1.5, {"c": (-float("inf"), "NaN")}], "d": None}
-    assert json.loads(as_json(value)) == {"a": None, "b": [None, 1.5, {"c": [None, "NaN"]}], "d": None}
+    assert json.loads(to_json(value)) == {"a": None, "b": [None, 1.5, {"c": [None, "NaN"]}], "d": None}
 
 
 def test_a_metric_that_overflows_is_null_in_json(layerflow_command: Command, folder: Path) -> None:

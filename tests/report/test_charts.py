@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from layerflow.runs.records import Run
 
 from layerflow.report import charts
 from layerflow.report.charts import HEIGHT, LEFT, WIDTH, Curve, Scale
 from layerflow.report.pages import environment, render
 from layerflow.report.run_page import curves
+from layerflow.runs.records import Run
 
 SVG = "{http://www.w3.org/2000/svg}"
 DRAW: Any = environment().get_template("charts.svg").module

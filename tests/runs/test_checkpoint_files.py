@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layerflow.training.state import Snapshot
 
 import layerflow as lf
 from layerflow.errors import DataError, LayerflowError
@@ -19,6 +18,7 @@ from layerflow.runs.archive import DamagedFile, pack, read_archive, unpack, writ
 from layerflow.runs.checkpoint import Checkpointer, find_checkpoint, load_checkpoint, pack_checkpoint
 from layerflow.runs.model import pack_model, read_model_file
 from layerflow.training.interval import Interval
+from layerflow.training.state import Snapshot
 from layerflow.training.trainer import Trainer
 
 ARRAYS = {

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layerflow.training.callbacks import Callback
-from layerflow.training.state import Snapshot, restore
 
 import layerflow as lf
 from layerflow.errors import ConfigError, DataError
 from layerflow.runs.checkpoint import Checkpointer, find_checkpoint, load_checkpoint
 from layerflow.runs.resume import differences, judged
+from layerflow.training.callbacks import Callback
 from layerflow.training.history import EarlyStopping
 from layerflow.training.optimizers import OPTIMIZERS
 from layerflow.training.schedules import Constant, Cosine, Exponential, MultiStep, ReduceOnPlateau, Step, Warmup
+from layerflow.training.state import Snapshot
 from layerflow.training.trainer import Trainer
 
 EPOCHS, STEPS = 4, 6
@@ -241,7 +241,7 @@ def test_a_state_with_a_hole_is_refused(samples: tuple[Any, ...], missing: str) 
         {k: v for k, v in whole.facts.items() if k != missing}, {k: v for k, v in whole.arrays.items() if k != missing}
     )
     with pytest.raises((DataError, ConfigError)):
-        restore(first, holed)
+        first.state.restore(holed)
 
 
 # Changed configurations ----------------------------------------------------------------------------------------------
