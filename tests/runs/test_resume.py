@@ -17,7 +17,7 @@ from layerflow.training.callbacks import Callback
 from layerflow.training.history import EarlyStopping
 from layerflow.training.optimizers import OPTIMIZERS
 from layerflow.training.schedules import Constant, Cosine, Exponential, MultiStep, ReduceOnPlateau, Step, Warmup
-from layerflow.training.state import Snapshot
+from layerflow.training.state import Snapshot, State
 from layerflow.training.trainer import Trainer
 
 EPOCHS, STEPS = 4, 6
@@ -49,17 +49,17 @@ class Breaker(Callback):
     def __init__(self, folder: Path, epoch: int, step: int) -> None:
         self.saver, self.place = Checkpointer(folder), (epoch, step)
 
-    def training_started(self, trainer: Trainer) -> None:
-        self.saver.training_started(trainer)
+    def training_started(self, state: State) -> None:
+        self.saver.training_started(state)
 
-    def step_ended(self, trainer: Trainer) -> None:
-        if (trainer.epoch, trainer.step) == self.place:
-            self.saver.save(trainer)
+    def step_ended(self, state: State) -> None:
+        if (state.epoch, state.step) == self.place:
+            self.saver.save(state)
             self.saver.wait()
             raise BreakOff
 
-    def epoch_ended(self, trainer: Trainer, record: dict[str, float]) -> None:
-        self.step_ended(trainer)
+    def epoch_ended(self, state: State, record: dict[str, float]) -> None:
+        self.step_ended(state)
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +81,13 @@ def trainer(**settings: Any) -> Trainer:
     return Trainer(model, settings.pop("loss"), settings.pop("optimizer"), **settings)
 
 
-def state(trained: Trainer) -> tuple[Any, ...]:
+def outcome(trained: Trainer) -> tuple[Any, ...]:
     """Everything a training leaves behind, in a form in which equal means equal bits."""
     records = [{k: v for k, v in r.items() if k != "seconds"} for r in trained.history.records]
     snapshot = trained.state.capture()
     facts = {k: v for k, v in snapshot.facts.items() if k != "seconds"}
     arrays = {k: (v.dtype, v.tobytes()) for k, v in snapshot.arrays.items()}
-    return records, facts, arrays, str(trained.losses), trained.history.outcome
+    return records, facts, arrays, str(trained.state.losses), trained.history.outcome
 
 
 def check_continuing(
@@ -97,12 +97,11 @@ def check_continuing(
     expected = make()
     expected.fit(*samples)
     broken = make()
-    broken.callbacks = [Breaker(folder, epoch, step)]
     with pytest.raises(BreakOff):
-        broken.fit(*samples)
+        broken.fit(*samples, callbacks=[Breaker(folder, epoch, step)])
     continued = make()
     continued.fit(*samples, resume=load_checkpoint(folder / "checkpoints" / "last.npz").snapshot)
-    assert state(continued) == state(expected)
+    assert outcome(continued) == outcome(expected)
 
 
 PLACES = [(0, 1), (1, 0), (1, 3), (2, STEPS), (EPOCHS - 1, STEPS)]
@@ -199,7 +198,7 @@ def test_more_epochs_continue_as_if_they_had_been_asked_for_at_once(samples: tup
     long.fit(*samples, resume=load_checkpoint(tmp_path / "checkpoints" / "last.npz").snapshot)
     expected = trainer(epochs=EPOCHS)
     expected.fit(*samples)
-    assert state(long) == state(expected)
+    assert outcome(long) == outcome(expected)
 
 
 def test_a_finished_training_resumes_to_its_own_result(samples: tuple[Any, ...], tmp_path: Path) -> None:
@@ -207,8 +206,8 @@ def test_a_finished_training_resumes_to_its_own_result(samples: tuple[Any, ...],
     first.fit(*samples)
     again = trainer()
     again.fit(*samples, resume=find_checkpoint(tmp_path).newest.snapshot)  # type: ignore[union-attr]
-    again.losses = first.losses  # of the last epoch, which was not taken again
-    assert state(again) == state(first)
+    again.state.losses = first.state.losses  # of the last epoch, which was not taken again
+    assert outcome(again) == outcome(first)
 
 
 # What does not fit ---------------------------------------------------------------------------------------------------
