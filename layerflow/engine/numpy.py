@@ -20,6 +20,7 @@ from typing import Any
 
 from layerflow.containers.container import Container
 from layerflow.engine.rules import Sweeps, Unrolled
+from layerflow.gate import CURRENT
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 
@@ -27,9 +28,8 @@ from layerflow.store import ParameterStore
 class NumpyEngine:
     """Runs the two sweeps of a container on batches; the gradients go into the store.
 
-    The first batch of each shape runs through the ordinary sweeps, which check everything that gates return, and a
-    function is compiled for the following ones. If that function raises, the generators and buffers are put back
-    and the ordinary sweeps run the batch again, so that errors are explained as well as ever.
+    The first batch of each shape runs through the ordinary sweeps, which check everything that gates return. A function
+    is compiled for the following ones. If it raises, the ordinary sweeps repeat the batch and explain the error.
 
     Args:
         container: the container, built, whose outputs are scalars.
@@ -37,20 +37,20 @@ class NumpyEngine:
         wanted: the slots whose values `run` returns.
 
     Attributes:
-        draws: the states of the container's generators before the last batch.
+        draws: the states of the container's random generators before the last batch, by name.
     """
 
     def __init__(self, container: Container, store: ParameterStore, wanted: tuple[int, ...]) -> None:
         self.container, self.store, self.wanted = container, store, wanted
-        self.generators = list(container.named_generators().values())
-        self.buffers = list(container.named_buffers().values())
-        self.draws: list[Any] = []
+        self.generators, self.buffers = container.named_generators(), container.named_buffers()
+        self.draws: dict[str, Any] = {}
+        self.kept: dict[str, Array] = {}  # the buffers before the last batch
         self.compiled: dict[tuple[Any, ...], Sweeps | None] = {}
 
     def run(self, *inputs: Array) -> tuple[Any, ...]:
         """Run forward and backward; return the values of the wanted slots."""
-        if self.generators:
-            self.draws = [generator.bit_generator.state for generator in self.generators]
+        self.draws = {name: generator.bit_generator.state for name, generator in self.generators.items()}
+        self.kept = {name: buffer.value.copy() for name, buffer in self.buffers.items()}
         key = tuple([(value.shape, value.dtype) for value in inputs])
         sweeps = self.compiled.get(key)
         if sweeps is None:
@@ -60,15 +60,24 @@ class NumpyEngine:
                 self.compiled[key] = compile_sweeps(self.container, self.store, self.wanted)
                 self.store.grads[...] = grads  # looking at what backward returns may have changed them
             return found
-        kept = [buffer.value.copy() for buffer in self.buffers]
+        CURRENT.depth += 1  # gates inside gates need not watch for changed parameters
         try:
             return sweeps(*inputs)
         except Exception:
             self.compiled[key] = None
-        for generator, state in zip(self.generators, self.draws, strict=True):
-            generator.bit_generator.state = state
-        for buffer, value in zip(self.buffers, kept, strict=True):
-            buffer.value = value
+        finally:
+            CURRENT.depth -= 1
+        return self.repeat(*inputs)
+
+    def repeat(self, *inputs: Array) -> tuple[Any, ...]:
+        """Run the last batch again through the ordinary sweeps, which leave every value and gradient in the container.
+
+        Generators and buffers start from the same state.
+        """
+        for name, state in self.draws.items():
+            self.generators[name].bit_generator.state = state
+        for name, value in self.kept.items():
+            self.buffers[name].value = value
         return self._ordinary(inputs)
 
     def _ordinary(self, inputs: tuple[Array, ...]) -> tuple[Any, ...]:

@@ -33,7 +33,7 @@ class FailedSteps(Callback):
         self.count += 1
         if self.count == 1:
             snapshot = state.capture()
-            facts = {"format": FORMAT, **snapshot.facts, "generators": plain(state.draws), "message": str(error)}
+            facts = {"format": FORMAT, **snapshot.facts, "generators": plain(state.engine.draws), "message": str(error)}
             write_archive(self.folder / DIVERGED, facts, {**snapshot.arrays, "x": np.asarray(x), "y": y})
             error.add_note(f"inspect this step with: layerflow replay {shlex.quote(str(self.folder))}")
         if state.trainer.on_divergence == "skip":

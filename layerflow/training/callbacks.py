@@ -41,7 +41,7 @@ class Callback:
     def step_failed(self, state: State, x: Array, y: Array, error: DivergedError) -> None:
         """The step on the batch (x, y) produced NaN or infinity and was not taken.
 
-        `state.draws` are the states of the random generators before it.
+        `state.engine.draws` are the states of the random generators before it.
         """
 
     def epoch_ended(self, state: State, record: Record) -> None:

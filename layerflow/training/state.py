@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerflow.data.batches import Batches
+from layerflow.engine.numpy import NumpyEngine
 from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
@@ -69,7 +70,7 @@ class State:
         norms: of gradient, update and parameters in the last step of the epoch.
         skipped: steps of this epoch that were not taken.
         epoch_start: the state to return to, with `on_divergence="halve-lr"`.
-        draws: the states of the random generators before this step, recorded if a callback has a `step_failed`.
+        engine: runs the sweeps.
         buffers, generators: of model, loss and regularizers, by name.
     """
 
@@ -91,10 +92,12 @@ class State:
     best_values: Array | None = None
     best_buffers: dict[str, Array] = field(default_factory=dict)
     epoch_start: Snapshot | None = None
-    draws: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.base_lr = self.optimizer.lr
+        objective = self.objective
+        wanted = *objective.output_slots, objective.data_loss_slot, objective.scores_slot
+        self.engine = NumpyEngine(objective, self.store, wanted)
         self.buffers, self.generators = self.objective.named_buffers(), self.objective.named_generators()
         batch_size, *shape = self.objective.shapes[self.objective.scores_slot] or (0,)
         if batch_size != self.batches.batch_size:

@@ -234,10 +234,7 @@ class Trainer:
             state.begin_epoch()
             state.epoch_start = state.capture() if self.on_divergence == "halve-lr" else None
         after_step = [c.step_ended for c in callbacks if type(c).step_ended is not Callback.step_ended]
-        keeps_draws = any(type(c).step_failed is not Callback.step_failed for c in callbacks)
         for x, y in state.batches.epoch(state.epoch, state.step):
-            if keeps_draws:
-                state.draws = {name: g.bit_generator.state for name, g in state.generators.items()}
             try:
                 state.gather(*self.train_step(x, y), y)
             except DivergedError as error:
@@ -268,18 +265,18 @@ class Trainer:
         Raises:
             DivergedError: the objective or its gradient is NaN or infinite; the parameters are unchanged.
         """
-        state, objective = self.state, self.state.objective
-        value = float(objective.forward(x, y))
-        if not math.isfinite(value):
-            raise DivergedError(explain_forward(state, x, value))
-        objective.backward()
-        if not is_finite(state.store.grads):
-            raise DivergedError(explain_backward(state, x, value))
+        state = self.state
+        value, loss, scores = state.engine.run(x, y)
+        value = float(value)
+        if not math.isfinite(value) or not is_finite(state.store.grads):
+            state.engine.repeat(x, y)
+            explain = explain_backward if math.isfinite(value) else explain_forward
+            raise DivergedError(explain(state, x, value))
         if state.step + 1 == len(state.batches):
             self._measured_update(state)
         else:
             self._update(state)
-        return value, objective.data_loss, objective.scores
+        return value, float(loss), scores
 
     def _update(self, state: State) -> None:
         if self.clip_value is not None:
