@@ -9,7 +9,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate
-from layerflow.gradcheck.check import check_gradients
+from layerflow.gradcheck.entry import check_gradients
 from layerflow.gradcheck.subject import Subject, copied, is_real, outputs
 from layerflow.gradcheck.watching import guilty_write, saved_arrays
 from layerflow.parameter import Array
