@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from layerflow.parameter import Array
 
 FIRST = (5, 6, 7, 8)  # steps 2^-5 .. 2^-8, relative to max(1, |x|)
+COARSER = (1, 2, 3, 4)  # where rounding hides the slope
 FINER = tuple(tuple(range(first, first + 4)) for first in (11, 17, 23, 29, 35))
 CONCLUSIVE = 1e-9  # relative error of the numeric derivative with which no closer look is taken
 AGREED = 1e-8  # the same, where analytic and numeric slope agree as well
@@ -32,6 +33,7 @@ class Line:
     at: Callable[[float], Array]
     scale: float
     size: float = 1.0  # |x| of the element; 0 or 1 where it tells nothing
+    far: float = 8.0  # a step that moves every output which depends on x
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Slopes:
         is_smooth: False where no window was free of a kink.
         is_near_kink: True where a window with larger steps was not free of a kink.
         is_confirmed: near a kink, whether the analytic slope agrees with the finest accurate window that is free of it.
+        terms: the size of the terms that add up to the slope.
     """
 
     numeric: NDArray[np.float64]
@@ -53,6 +56,7 @@ class Slopes:
     is_smooth: NDArray[np.bool_]
     is_near_kink: NDArray[np.bool_]
     is_confirmed: NDArray[np.bool_]
+    terms: NDArray[np.float64]
 
     @property
     def uncertainty(self) -> NDArray[np.float64]:
@@ -77,7 +81,7 @@ class Slopes:
         self.is_confirmed[which], self.is_near_kink[which] = confirmed, near_kink
 
 
-def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array) -> Slopes:
+def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array, jitter: Array | float = 0.0) -> Slopes:
     """Measure the slope of `weights @ f` along each line, more finely where the first window does not settle it.
 
     Args:
@@ -85,34 +89,61 @@ def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array)
         base: the flat output at that point.
         weights: the upstream gradient, flat.
         analytic: the slopes that `backward` gives, which decide where a closer look is worth its time.
+        jitter: the rounding noise of each output, where it is more than that of the output itself.
     """
     with np.errstate(all="ignore"):
-        heights = EPS * np.abs(weights * base)
-        moves = np.array([_moves(line, base) for line in lines]).reshape(len(lines), base.size)
+        heights = np.abs(weights) * np.maximum(EPS * np.abs(base), jitter)
+        far = np.array([_far(line, base) for line in lines]).reshape(len(lines), 2, base.size)
+        moves = np.any(far != 0.0, axis=1)
         rounding = moves @ heights
         # A slope that moves no output at all may still be right: its effect is then below the rounding of the outputs.
         rounding[~moves.any(axis=1) & (analytic != 0.0)] = heights.sum()
         rounding += np.finfo(np.float64).tiny  # smaller numbers have no digits of their own
         rounding += EPS * np.nan_to_num(np.abs(analytic), posinf=0.0) * [line.scale for line in lines]
-        slopes = _window(lines, base, weights, rounding, FIRST)
+
+        def window(which: NDArray[np.intp], exponents: Sequence[int]) -> Slopes:
+            return _window([lines[i] for i in which], base, weights, rounding[which], analytic[which], exponents)
+
+        slopes = window(np.arange(len(lines)), FIRST)
+        noisy = np.flatnonzero(slopes.is_smooth & (slopes.error > AGREED * np.abs(slopes.numeric)))
+        if noisy.size:
+            coarse = window(noisy, COARSER)
+            coarse.error[~coarse.is_smooth] = np.inf
+            slopes.take_better(noisy, coarse, analytic)
         rest = _unsettled(slopes, analytic)
         for exponents in FINER:
             if not rest.size:
                 break
-            found = _window([lines[i] for i in rest], base, weights, rounding[rest], exponents)
-            slopes.take_better(rest, found, analytic)
+            slopes.take_better(rest, window(rest, exponents), analytic)
             rest = _unsettled(slopes, analytic)
-        tiny = np.array([i for i in rest if 0.0 < lines[i].size < 2.0**-8], dtype=np.intp)
+        tiny = np.array([i for i in rest if 0.0 < lines[i].size < 2.0**-8 * lines[i].scale], dtype=np.intp)
         for exponents in ((2, 3, 4, 5), (6, 7, 8, 9)) if tiny.size else ():
             near = [Line(lines[i].at, 2.0 ** np.floor(np.log2(lines[i].size))) for i in tiny]
-            slopes.take_better(tiny, _window(near, base, weights, rounding[tiny], exponents), analytic)
+            found = _window(near, base, weights, rounding[tiny], analytic[tiny], exponents)
+            slopes.take_better(tiny, found, analytic)
+        slopes.terms = _terms(lines, base, weights, far)
     return slopes
 
 
-def _moves(line: Line, base: Array) -> NDArray[np.bool_]:
-    """The outputs that depend on where on the line we are; the others bring no rounding error into differences."""
-    largest = line.scale * 2.0 ** -FIRST[0]
-    return np.asarray((_value(line, largest, base) != base) | (_value(line, -largest, base) != base))
+def _far(line: Line, base: Array) -> Array:
+    """How much the outputs move over a far step to both sides; those that stay bring no rounding into differences.
+
+    A far step shows that 1 - 1e-20, rounded to 1, depends on that 1e-20.
+    """
+    return np.array([_value(line, line.far, base) - base, _value(line, -line.far, base) - base])
+
+
+def _terms(lines: Sequence[Line], base: Array, weights: Array, far: Array) -> NDArray[np.float64]:
+    """The size of the terms of each slope, from how far the outputs move over a far step and from their own size.
+
+    Where functions grow fast, a far step says too much: it counts up to outputs of 1, or of their own size.
+    """
+    heights, moves = np.abs(weights), np.any(far != 0.0, axis=1)
+    moves[~moves.any(axis=1)] = True
+    reach = np.max(np.nan_to_num(np.abs(far) @ heights, nan=0.0), axis=1, initial=0.0)
+    scales, fars = np.array([(line.scale, line.far) for line in lines]).reshape(-1, 2).T
+    size, unit = moves @ (heights * np.abs(base)), moves @ (heights * np.maximum(np.abs(base), 1.0))
+    return np.asarray(np.maximum(np.minimum(reach / fars, unit / scales), size / scales))
 
 
 def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
@@ -125,8 +156,11 @@ def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
     return np.flatnonzero(~settled & ~is_flat)
 
 
-def _window(lines: Sequence[Line], base: Array, weights: Array, rounding: Array, exponents: Sequence[int]) -> Slopes:
+def _window(
+    lines: Sequence[Line], base: Array, weights: Array, rounding: Array, analytic: Array, exponents: Sequence[int]
+) -> Slopes:
     central = np.empty((4, len(lines)))
+    values = np.empty((2, 4, len(lines)))
     jump = np.empty((4, len(lines)))
     heights = np.abs(weights)
     for column, line in enumerate(lines):
@@ -134,7 +168,12 @@ def _window(lines: Sequence[Line], base: Array, weights: Array, rounding: Array,
             step = line.scale * 2.0**-exponent
             above, below = _value(line, step, base), _value(line, -step, base)
             central[row, column] = weights @ (above - below) / (2 * step)
+            values[:, row, column] = weights @ (above - base), weights @ (below - base)
             jump[row, column] = heights @ np.abs((above - base) - (base - below)) / step
+    # Outputs that move in a few jumps, or not at all, are rounded to a grid that is coarser than they are themselves.
+    count = np.array([np.unique(each).size for each in values.reshape(8, -1).T], dtype=np.intp)
+    is_grid = (count <= 4) & ((count > 1) | (analytic != 0.0))
+    rounding = np.where(is_grid, np.maximum(rounding, EPS * np.max(heights, initial=0.0)), rounding)
     noise = 4 * rounding / np.array([line.scale * 2.0 ** -exponents[-1] for line in lines])
     numeric, error = extrapolate(central)
     error += noise
@@ -147,6 +186,7 @@ def _window(lines: Sequence[Line], base: Array, weights: Array, rounding: Array,
         smooth,
         np.zeros(len(lines), dtype=bool),
         np.zeros(len(lines), dtype=bool),
+        np.zeros(len(lines)),
     )
 
 

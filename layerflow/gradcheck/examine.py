@@ -10,6 +10,7 @@ from layerflow.gradcheck.behaviour import Observation, observe
 from layerflow.gradcheck.diagnosis import diagnose
 from layerflow.gradcheck.differences import measure
 from layerflow.gradcheck.kinks import Comparison, compare
+from layerflow.gradcheck.noise import Noise, measure_noise
 from layerflow.gradcheck.subject import Subject, Tensor, direction_line, element_line, flat
 from layerflow.gradcheck.verdicts import Measured, Report, TensorReport, Worst, element_index
 from layerflow.parameter import Array
@@ -29,10 +30,11 @@ def examine(subject: Subject, samples: int = SAMPLES, rtol: float = RTOL) -> Rep
     report = Report(subject.written, faults=list(observation.faults))
     if any(fault.cause == "nondeterministic forward" for fault in report.faults):
         return report
+    noise = measure_noise(subject, observation.upstream)
     measured: list[Measured] = []
     limits = _shares([tensor.value.size for tensor in subject.tensors], samples)
     for tensor, limit in zip(subject.tensors, limits, strict=True):
-        tensor_report, numbers = _examine_tensor(subject, tensor, observation, limit, rtol)
+        tensor_report, numbers = _examine_tensor(subject, tensor, observation, noise, limit, rtol)
         report.tensors.append(tensor_report)
         measured += [numbers] if numbers else []
     wrong = {tensor.name for tensor in report.tensors if tensor.verdict == "wrong"}
@@ -42,7 +44,7 @@ def examine(subject: Subject, samples: int = SAMPLES, rtol: float = RTOL) -> Rep
 
 
 def _examine_tensor(
-    subject: Subject, tensor: Tensor, observation: Observation, limit: int, rtol: float
+    subject: Subject, tensor: Tensor, observation: Observation, noise: Noise, limit: int, rtol: float
 ) -> tuple[TensorReport, Measured | None]:
     analytic = observation.analytic[tensor.name]
     value = tensor.value
@@ -60,12 +62,14 @@ def _examine_tensor(
     slopes = np.array(
         [analytic.flat[i] for i in chosen] + [np.sum(analytic * move) for move in moves], dtype=np.float64
     )
-    found = measure(lines, base, weights, slopes)
-    comparison = compare(slopes, found, rtol)
+    spread = noise.gradients.get(tensor.name, np.zeros(value.shape))
+    jitter = np.array([spread.flat[i] for i in chosen] + [np.sum(spread)] * len(moves))
+    found = measure(lines, base, weights, slopes, noise.output)
+    comparison = compare(slopes, found, rtol, jitter)
     known = np.zeros(value.size, dtype=bool)
     known[chosen] = (~comparison.is_kink & ~comparison.is_open)[: len(chosen)]
     numeric, error = np.zeros(value.size), np.zeros(value.size)
-    numeric[chosen], error[chosen] = comparison.numeric[: len(chosen)], found.error[: len(chosen)]
+    numeric[chosen], error[chosen] = comparison.numeric[: len(chosen)], (found.error + jitter)[: len(chosen)]
     shape = value.shape
     numbers = Measured(
         tensor.name,
@@ -80,7 +84,7 @@ def _examine_tensor(
 
 def _summarise(tensor: Tensor, comparison: Comparison, chosen: Array, directions: int) -> TensorReport:
     wrong = int(np.sum(comparison.is_wrong))
-    undecided = int(np.sum(comparison.is_open))
+    unmeasured = int(np.sum(comparison.is_open))
     position = comparison.worst
     is_direction = position >= len(chosen)
     worst = Worst(
@@ -93,15 +97,14 @@ def _summarise(tensor: Tensor, comparison: Comparison, chosen: Array, directions
     )
     kinks = int(np.sum(comparison.is_kink))
     compared = len(chosen) + directions
-    verdict = (
-        "wrong"
-        if wrong
-        else "undecided"
-        if undecided == compared
-        else "kinks only"
-        if kinks + undecided == compared
-        else "ok"
-    )
+    if wrong:
+        verdict = "wrong"
+    elif np.all(comparison.is_useless):
+        verdict = "not measurable"
+    elif kinks and kinks + unmeasured == compared:
+        verdict = "kinks only"
+    else:
+        verdict = "ok"
     return TensorReport(
         tensor.name,
         tensor.kind,
@@ -113,7 +116,7 @@ def _summarise(tensor: Tensor, comparison: Comparison, chosen: Array, directions
         kinks=kinks,
         wrong=wrong,
         wrong_at_kinks=int(np.sum(comparison.is_wrong & comparison.is_kink)),
-        undecided=undecided,
+        not_measurable=unmeasured,
         worst=worst,
     )
 

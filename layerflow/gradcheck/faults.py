@@ -107,7 +107,7 @@ def narrow(subject: Subject, output: Any, grads: dict[str, Array | None]) -> lis
     for what, array in named.items():
         if array.dtype.kind == "f" and array.dtype.itemsize < 8:
             seen = f"{what} is {array.dtype} although everything given is float64"
-        elif _wasnarrow(array):
+        elif _was_narrow(array):
             seen = f"every number of {what} is exactly representable in float32, although everything given is float64"
         else:
             continue
@@ -139,11 +139,17 @@ def withheld(subject: Subject, output: Any, grads: dict[str, Array | None]) -> l
     return [Diagnosis(name, "no gradient returned", sentence, f"what {subject.name}.backward returns for {name}")]
 
 
-def _wasnarrow(array: Array) -> bool:
-    """Whether at least three different numbers all have a float32's mantissa, and not merely that of a round number."""
+def _was_narrow(array: Array) -> bool:
+    """Whether all numbers have a float32's mantissa, and at least three of them a finer one than the largest number has.
+
+    What is left when large float64 numbers cancel has few digits, too: all multiples of one step, 4.4e-16 for instance.
+    A float32 that is smaller than another one is finer than a multiple of the other's last digit.
+    """
     if array.dtype != np.float64 or array.size < 3:
         return False
     with np.errstate(all="ignore"):
-        values = np.unique(array[array != 0.0])
-        rounded = values.astype(np.float32).astype(np.float64)
-        return values.size >= 3 and bool(np.all(rounded == values)) and bool(np.all(values * 2.0**10 % 1.0 != 0.0))
+        values = np.unique(np.abs(array[array != 0.0]))
+        if not values.size or np.any(values.astype(np.float32) != values):
+            return False
+        last_digit = np.spacing(np.float32(values[-1])).astype(np.float64)
+        return int(np.sum(values % last_digit != 0.0)) >= 3

@@ -20,6 +20,10 @@ from layerflow.gradcheck.differences import Line
 from layerflow.parameter import Array, Parameter
 
 
+FAR = 4.0  # a far step, relative to the largest element of a tensor
+SMALL = 2.0**-10  # tensors of smaller values are moved by steps of their own size
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One array with respect to which the gate is differentiated: an input or a parameter of the copy."""
@@ -139,7 +143,7 @@ def element_line(subject: Subject, tensor: Tensor, position: int) -> Line:
         finally:
             tensor.value.flat[position] = value
 
-    return Line(at, _power_of_two(abs(value)), abs(value))
+    return Line(at, _scale(tensor, abs(value)), abs(value), FAR * _scale(tensor, float(np.max(np.abs(tensor.value)))))
 
 
 def direction_line(subject: Subject, tensor: Tensor, move: Array) -> Line:
@@ -153,12 +157,20 @@ def direction_line(subject: Subject, tensor: Tensor, move: Array) -> Line:
         finally:
             tensor.value[...] = value
 
-    return Line(at, _power_of_two(float(np.max(np.abs(value)))))
+    scale = _scale(tensor, float(np.max(np.abs(value))))
+    return Line(at, scale, far=FAR * scale)
 
 
-def _power_of_two(size: float) -> float:
-    """The power of two at or above `size`, at least 1: steps that are powers of two are exact."""
-    return float(2.0 ** np.ceil(np.log2(max(size, 1.0))))
+def _scale(tensor: Tensor, size: float) -> float:
+    """The power of two at or above `size`, at least 1 unless the whole tensor is small: such steps are exact."""
+    usual = typical(tensor.value)
+    return float(2.0 ** np.ceil(np.log2(max(size, 1.0 if usual > SMALL else usual))))
+
+
+def typical(value: Array) -> float:
+    """The size of a typical element: the median of those that are not 0; 1 where all are."""
+    sizes = np.abs(value[value != 0.0])
+    return float(np.median(sizes)) if sizes.size else 1.0
 
 
 def is_real(x: Array) -> bool:
