@@ -47,6 +47,7 @@ class Slopes:
         is_smooth: False where no window was free of a kink.
         is_near_kink: True where a window with larger steps was not free of a kink.
         is_confirmed: near a kink, whether the analytic slope agrees with the finest accurate window that is free of it.
+        noise: the part of the error that is rounding, and grows as steps get smaller.
         terms: the size of the terms that add up to the slope.
     """
 
@@ -56,6 +57,7 @@ class Slopes:
     is_smooth: NDArray[np.bool_]
     is_near_kink: NDArray[np.bool_]
     is_confirmed: NDArray[np.bool_]
+    noise: NDArray[np.float64]
     terms: NDArray[np.float64]
 
     @property
@@ -147,13 +149,14 @@ def _terms(lines: Sequence[Line], base: Array, weights: Array, far: Array) -> ND
 
 
 def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
-    """The lines whose slope is not yet known well enough."""
+    """The lines whose slope is not yet known well enough, and might be from smaller steps."""
     size = np.maximum(np.abs(analytic), np.abs(slopes.numeric))
     largest = np.max(np.abs(slopes.numeric), initial=0.0, where=np.isfinite(slopes.numeric))
     settled = slopes.is_smooth & (slopes.error <= np.maximum(CONCLUSIVE * size, NEGLIGIBLE * largest))
     settled |= slopes.is_smooth & (np.maximum(slopes.error, np.abs(analytic - slopes.numeric)) <= AGREED * size)
     is_flat = (size == 0.0) & (slopes.jump == 0.0) & slopes.is_smooth
-    return np.flatnonzero(~settled & ~is_flat)
+    is_limited = slopes.is_smooth & ~slopes.is_near_kink & (slopes.error <= 2.0 * slopes.noise)
+    return np.flatnonzero(~settled & ~is_flat & ~is_limited)
 
 
 def _window(
@@ -186,6 +189,7 @@ def _window(
         smooth,
         np.zeros(len(lines), dtype=bool),
         np.zeros(len(lines), dtype=bool),
+        noise,
         np.zeros(len(lines)),
     )
 

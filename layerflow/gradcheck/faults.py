@@ -140,7 +140,7 @@ def withheld(subject: Subject, output: Any, grads: dict[str, Array | None]) -> l
 
 
 def _was_narrow(array: Array) -> bool:
-    """Whether all numbers have a float32's mantissa, and at least three of them a finer one than the largest number has.
+    """Whether all numbers are exact in float32, at least three of them to a finer digit than the largest of them has.
 
     What is left when large float64 numbers cancel has few digits, too: all multiples of one step, 4.4e-16 for instance.
     A float32 that is smaller than another one is finer than a multiple of the other's last digit.

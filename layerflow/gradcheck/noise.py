@@ -35,7 +35,7 @@ class Noise:
 
 
 def measure_noise(subject: Subject, upstream: list[Array]) -> Noise:
-    """Move all inputs, parameters and upstream gradients along one random line and see what does not change smoothly."""
+    """Move inputs, parameters and upstream gradients along one random line and see what does not change smoothly."""
     rng = np.random.default_rng(POINTS)  # the subject's own draws the sample of elements, which must not depend on this
     moved = [(tensor, tensor.value.copy(), _move(tensor, rng)) for tensor in subject.tensors]
     turn = [np.asarray(g * rng.uniform(-1.0, 1.0, g.shape)) for g in upstream]

@@ -19,7 +19,6 @@ from layerflow.gate import Gate
 from layerflow.gradcheck.differences import Line
 from layerflow.parameter import Array, Parameter
 
-
 FAR = 4.0  # a far step, relative to the largest element of a tensor
 SMALL = 2.0**-10  # tensors of smaller values are moved by steps of their own size
 

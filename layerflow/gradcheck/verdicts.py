@@ -128,7 +128,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every gradient was measured and agrees, at least one of them away from kinks, and nothing is at fault.
+        """Whether every gradient was measured and agrees, some away from kinks, and nothing else is wrong.
 
         Elements that rounding noise hides are allowed beside others (see `not_measurable`); a tensor of which nothing
         could be measured is not.
