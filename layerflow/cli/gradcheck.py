@@ -156,7 +156,7 @@ def _examples_of(cls: type[Gate], file: str, arguments: argparse.Namespace) -> l
         try:
             given = example()
         except Exception as error:
-            from layerflow.gradcheck.subject import guilty_line
+            from layerflow.gradcheck.blame import guilty_line
 
             raise GateError(
                 f"{file}: {cls.__name__}.example() raised {type(error).__name__}: {error}{guilty_line(error)}\n{how}"

@@ -2,9 +2,7 @@
 
 import copy
 import inspect
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +14,7 @@ from layerflow.containers.container import Container
 from layerflow.contract import input_names
 from layerflow.errors import GateError
 from layerflow.gate import Gate
+from layerflow.gradcheck.blame import blamed
 from layerflow.gradcheck.differences import Line
 from layerflow.parameter import Array, Parameter
 
@@ -41,7 +40,8 @@ class Subject:
     """A copy of a gate and of its inputs: same inputs and same state give the same output, whatever ran before.
 
     The user's gate and arrays are never touched. Generators and running statistics are put back before every forward.
-    `unused` is a second copy, on which nothing has been run.
+    `unused` is a second copy, on which nothing has been run; `surrogate` is the function whose derivative is
+    meant, where that is not the gate's own forward.
     A parameter whose elements are all equal (a bias of zeros, a scale of ones) is moved to random values nearby: where
     `gamma` is 1, a gradient that lacks the factor `gamma` would pass.
 
@@ -74,6 +74,7 @@ class Subject:
         self._buffers = [(b, b.value.copy()) for b in self.gate.named_buffers().values() if b.has_value]
         self.gate.needs_grad = (True,) * len(self.inputs)
         self.unused = copied(self.gate)
+        self.surrogate: Callable[..., Any] | None = None
 
     def restore(self) -> None:
         """Put generators and running statistics back to where they were."""
@@ -85,7 +86,7 @@ class Subject:
     def run(self) -> Array:
         """The output for the inputs and parameters as they are now, as one flat vector."""
         self.restore()
-        return flat(self.gate.bare_forward(*self.inputs))
+        return flat((self.surrogate or self.gate.bare_forward)(*self.inputs))
 
     def forward(self, *inputs: Any) -> Any:
         """One forward with the contract's checks, on copies of the given inputs (the subject's own if left out)."""
@@ -118,7 +119,8 @@ class Subject:
         return [np.asarray(self.rng.uniform(0.5, 1.5, shape) * self.rng.choice([-1.0, 1.0], shape)) for shape in shapes]
 
     def _build(self) -> None:
-        if isinstance(self.gate, Container) or self.gate.has_build:
+        is_open = any(not parameter.has_value for parameter in self.gate.parameters())
+        if isinstance(self.gate, Container) or self.gate.has_build or is_open:
             with blamed(self.written, "build"):
                 self.gate.build(self.rng, *(x.shape for x in self.inputs))
         self.gate._is_built = True
@@ -197,36 +199,6 @@ def copied(gate: Gate) -> Gate:
         raise GateError(
             f"{gate!r} cannot be copied, and the check works on a copy only: {type(error).__name__}: {error}"
         ) from error
-
-
-@contextmanager
-def blamed(gate: str, method: str) -> Iterator[None]:
-    """Turn an exception out of the gate's own code into a `GateError` that quotes the line it came from."""
-    try:
-        yield
-    except GateError:
-        raise
-    except Exception as error:
-        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        raise GateError(
-            f"{gate}: {method} raised {type(error).__name__}: {error}{notes}{guilty_line(error)}"
-        ) from error
-
-
-def guilty_line(error: BaseException) -> str:
-    """The innermost line of the author's code in a traceback, quoted with file and number; empty if there is none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
-    if not frames:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/layerflow/gates/" in frame.filename]
-    if not frames:
-        return ""
-    frame = frames[-1]
-    return f"\n    {frame.filename}, line {frame.lineno}, in {frame.name}: {frame.line}"
-
-
-def _is_ours(filename: str) -> bool:
-    path = filename.replace("\\", "/")
-    return any(part in path for part in ("/layerflow/", "/numpy/", "<frozen", "/contextlib.py"))
 
 
 def _own_input(value: Any, index: int) -> Array:

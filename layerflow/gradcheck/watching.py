@@ -7,7 +7,8 @@ import numpy as np
 
 from layerflow.containers.container import Container
 from layerflow.gate import Gate
-from layerflow.gradcheck.subject import Subject, guilty_line, outputs
+from layerflow.gradcheck.blame import guilty_line
+from layerflow.gradcheck.subject import Subject, outputs
 from layerflow.parameter import Array
 from layerflow.step import Operation
 from layerflow.walk import find

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from layerflow.gradcheck.blame import blamed
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding
-from layerflow.gradcheck.subject import blamed
 from layerflow.parameter import Array
 
 
