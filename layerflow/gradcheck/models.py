@@ -8,9 +8,8 @@ import numpy as np
 from layerflow.containers.container import Container
 from layerflow.gradcheck.behaviour import observe
 from layerflow.gradcheck.examine import examine
-from layerflow.gradcheck.kinks import DETECTABLE
 from layerflow.gradcheck.subject import Subject
-from layerflow.gradcheck.verdicts import Report, TensorReport
+from layerflow.gradcheck.verdicts import Report
 
 FEW = 5  # samples on which a fault that no hypothesis explained is looked at again, element by element
 
@@ -29,7 +28,7 @@ def explain(report: Report, subject: Subject, samples: int, rtol: float) -> None
     wrong = [tensor for tensor in report.tensors if tensor.verdict == "wrong"]
     if not wrong or report.faults:
         return
-    if all(tensor.wrong == tensor.wrong_at_kinks or _is_faint(tensor) for tensor in wrong):
+    if all(tensor.wrong == tensor.wrong_at_kinks for tensor in wrong):
         report.tensors = [replace(tensor, verdict="ok") if tensor in wrong else tensor for tensor in report.tensors]
         report.notes.append(
             "some elements are close to kinks of several gates at once, where differences of the whole model decide "
@@ -37,11 +36,6 @@ def explain(report: Report, subject: Subject, samples: int, rtol: float) -> None
         )
     else:
         report.notes.append("every gate is right by itself, on the values it saw; look at how they are put together")
-
-
-def _is_faint(tensor: TensorReport) -> bool:
-    """Whether all that is wrong is too small to be told from the kinks of many units within the steps."""
-    return tensor.worst is not None and tensor.worst.relative_error <= DETECTABLE
 
 
 def _first_guilty(subject: Subject, samples: int, rtol: float, is_right: bool) -> tuple[str, Report] | None:
