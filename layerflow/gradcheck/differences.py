@@ -23,6 +23,7 @@ NARROWER = tuple(tuple(range(first, first + 4)) for first in (7, 8, 9, 10, 11, 1
 FINER = tuple(tuple(range(first, first + 4)) for first in (11, 17, 23, 29, 35))
 CONCLUSIVE = 1e-9  # relative error of the numeric derivative with which no closer look is taken
 AGREED = 1e-8  # the same, where analytic and numeric slope agree as well
+USEFUL = 2.5e-6  # the same, with which a window beside a kink overrules wider ones
 NEGLIGIBLE = 1e-12  # the same, relative to the largest slope of all lines
 EPS = float(np.finfo(np.float64).eps)
 
@@ -69,7 +70,7 @@ class Slopes:
     def is_useful(self, analytic: Array) -> NDArray[np.bool_]:
         """Where a window close to a kink is free of it, and accurate enough to overrule coarser ones."""
         size = np.maximum(np.abs(analytic), np.abs(self.numeric))
-        return np.asarray(self.is_smooth & (self.error <= 1e-4 * size))
+        return np.asarray(self.is_smooth & (self.error <= USEFUL * size))
 
     def take_better(self, which: NDArray[np.intp], other: "Slopes", analytic: Array) -> None:
         """Replace the given lines' slopes where `other`, measured with smaller steps, is less uncertain."""
@@ -174,7 +175,7 @@ def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
     settled = slopes.is_smooth & (slopes.error <= np.maximum(CONCLUSIVE * size, NEGLIGIBLE * largest))
     settled |= slopes.is_smooth & (np.maximum(slopes.error, np.abs(analytic - slopes.numeric)) <= AGREED * size)
     is_flat = (size == 0.0) & (slopes.jump == 0.0) & slopes.is_smooth
-    is_limited = slopes.is_smooth & ~slopes.is_near_kink & (slopes.error <= 2.0 * slopes.noise)
+    is_limited = slopes.is_smooth & ~slopes.is_near_kink & (slopes.error <= 3.0 * slopes.noise)
     return np.flatnonzero(~settled & ~is_flat & ~is_limited)
 
 
@@ -198,7 +199,7 @@ def _window(
     rounding = np.where(is_grid, np.maximum(rounding, EPS * np.max(heights, initial=0.0)), rounding)
     noise = 4 * rounding / np.array([line.scale * 2.0 ** -exponents[-1] for line in lines])
     numeric, error = extrapolate(central)
-    error += noise
+    error += 1.5 * noise  # a kink with a jump of up to 10 noises passes as smooth
     smooth = _falls_steadily(jump, noise) & np.isfinite(error)
     spread = np.abs(central[3] - central[0]) + np.abs(jump[3] - jump[0]) + noise
     return Slopes(
