@@ -1,4 +1,4 @@
-"""What no gate may do, whatever its gradients are, and how it is told to the author."""
+"""What no gate may do, whatever its gradients are, and the messages for its author."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ def nondeterministic(subject: Subject) -> Diagnosis:
     return Diagnosis(
         "",
         "nondeterministic forward",
-        f"{subject.name}: forward gives different outputs for identical calls, so no difference can be trusted; random "
+        f"{subject.name}: forward gives different outputs for identical calls, so differences mean nothing; random "
         "numbers must come from a np.random.Generator held by the gate, and arrays that change from call to call must "
         "be lf.Buffer, since only those two are put back before each call",
         "np.random.* calls in forward, and attributes that forward changes",
@@ -101,10 +101,9 @@ def changed_by_repeating(subject: Subject, upstream: list[Array], first: dict[st
 
 def narrow(subject: Subject, output: Any, grads: dict[str, Array | None]) -> list[Diagnosis]:
     """An output or gradient that passed through float32."""
-    named = {"forward's output": np.asarray(outputs(output)[0])} | {
-        f"the gradient of {k}": g for k, g in grads.items() if g is not None
-    }
-    for what, array in named.items():
+    named = [("forward's output", np.asarray(part)) for part in outputs(output)]
+    named += [(f"the gradient of {name}", grad) for name, grad in grads.items() if grad is not None]
+    for what, array in named:
         if array.dtype.kind == "f" and array.dtype.itemsize < 8:
             seen = f"{what} is {array.dtype} although everything given is float64"
         elif _was_narrow(array):

@@ -1,4 +1,4 @@
-"""A whole model that fails: each of its gates is checked by itself, on the values it really saw."""
+"""A whole model that fails: each of its gates is checked by itself, on the values it received in the model."""
 
 from dataclasses import replace
 from typing import Any
@@ -35,7 +35,7 @@ def explain(report: Report, subject: Subject, samples: int, rtol: float) -> None
             "nothing; every gate is right by itself, on the values it saw"
         )
     else:
-        report.notes.append("every gate is right by itself, on the values it saw; look at how they are put together")
+        report.notes.append("every gate is right by itself, on the values it saw; look at how they are connected")
 
 
 def _first_guilty(subject: Subject, samples: int, rtol: float, is_right: bool) -> tuple[str, Report] | None:

@@ -181,7 +181,7 @@ class Report:
             yield f"  note: {note}"
         if self.guilty:
             name, report = self.guilty
-            yield f"  the first gate that fails by itself, on the values it really saw, is {name!r}:"
+            yield f"  the first gate that fails by itself, on the values it received in the model, is {name!r}:"
             yield from (f"  {line}" for line in report._lines())
 
     def _headline(self) -> str:

@@ -1,4 +1,4 @@
-"""What a gate is lent and must leave as it is: arrays found, copied, made read-only and compared."""
+"""Arrays that a gate receives and must not change: found, copied, made read-only and compared."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from layerflow.walk import find
 
 
 def guilty_write(subject: Subject, observation_upstream: list[Array] | None) -> str:
-    """The line that writes into an array it was lent: all of them are made read-only, so that NumPy raises there."""
+    """The line that writes into an array it received: all of them are made read-only, so that NumPy raises there."""
     inputs = [frozen(x) for x in subject.inputs]
     try:
         subject.restore()
