@@ -97,11 +97,9 @@ def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array,
     """
     with np.errstate(all="ignore"):
         heights = np.abs(weights) * np.maximum(EPS * np.abs(base), jitter)
-        far = np.array([_far(line, base) for line in lines]).reshape(len(lines), 2, base.size)
-        moves = np.any(far != 0.0, axis=1)
-        rounding = moves @ heights
+        far = np.array([_far(line, base, np.abs(weights), heights) for line in lines]).reshape(len(lines), 3)
         # A slope that moves no output at all may still be right: its effect is then below the rounding of the outputs.
-        rounding[~moves.any(axis=1) & (analytic != 0.0)] = heights.sum()
+        rounding = np.where((far[:, 2] == 0.0) & (analytic == 0.0), 0.0, far[:, 0])
         rounding += np.finfo(np.float64).tiny  # smaller numbers have no digits of their own
         rounding += EPS * np.nan_to_num(np.abs(analytic), posinf=0.0) * [line.scale for line in lines]
 
@@ -126,7 +124,7 @@ def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array,
             near = [Line(lines[i].at, 2.0 ** np.floor(np.log2(lines[i].size))) for i in tiny]
             found = _window(near, base, weights, rounding[tiny], analytic[tiny], exponents)
             slopes.take_better(tiny, found, analytic)
-        slopes.terms = _terms(lines, base, weights, far)
+        slopes.terms = far[:, 1]
     return slopes
 
 
@@ -147,25 +145,20 @@ def _resolve(slopes: Slopes, analytic: Array, window: Callable[[NDArray[np.intp]
         rest = rest[is_sharp & ~is_right]
 
 
-def _far(line: Line, base: Array) -> Array:
-    """How much the outputs move over a far step to both sides; those that stay bring no rounding into differences.
+def _far(line: Line, base: Array, weights: Array, heights: Array) -> tuple[float, float, bool]:
+    """What a far step to both sides shows: the rounding in differences, the size of a slope's terms, any move at all.
 
-    A far step shows that 1 - 1e-20, rounded to 1, depends on that 1e-20.
+    Outputs that stay bring no rounding into differences; a far step shows that 1 - 1e-20, rounded to 1, depends on that
+    1e-20. Where functions grow fast, it says too much of the terms: they count up to outputs of 1 or their own size.
     """
-    return np.array([_value(line, line.far, base) - base, _value(line, -line.far, base) - base])
-
-
-def _terms(lines: Sequence[Line], base: Array, weights: Array, far: Array) -> NDArray[np.float64]:
-    """The size of the terms of each slope, from how far the outputs move over a far step and from their own size.
-
-    Where functions grow fast, a far step says too much: it counts up to outputs of 1, or of their own size.
-    """
-    heights, moves = np.abs(weights), np.any(far != 0.0, axis=1)
-    moves[~moves.any(axis=1)] = True
-    reach = np.max(np.nan_to_num(np.abs(far) @ heights, nan=0.0), axis=1, initial=0.0)
-    scales, fars = np.array([(line.scale, line.far) for line in lines]).reshape(-1, 2).T
-    size, unit = moves @ (heights * np.abs(base)), moves @ (heights * np.maximum(np.abs(base), 1.0))
-    return np.asarray(np.maximum(np.minimum(reach / fars, unit / scales), size / scales))
+    above, below = _value(line, line.far, base) - base, _value(line, -line.far, base) - base
+    moves = (above != 0.0) | (below != 0.0)
+    is_moved = bool(moves.any())
+    moves |= not is_moved
+    reach = max(np.nan_to_num(weights @ np.abs(side), nan=0.0) for side in (above, below)) / line.far
+    size = moves @ (weights * np.abs(base)) / line.scale
+    unit = moves @ (weights * np.maximum(np.abs(base), 1.0)) / line.scale
+    return float(moves @ heights), float(max(min(reach, unit), size)), is_moved
 
 
 def _unsettled(slopes: Slopes, analytic: Array) -> NDArray[np.intp]:
