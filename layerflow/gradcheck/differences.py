@@ -79,7 +79,7 @@ class Slopes:
         agrees = np.abs(analytic[which] - other.numeric) <= 4.0 * other.error
         confirmed = np.where(overrules, agrees, self.is_confirmed[which])
         near_kink = self.is_near_kink[which] | ~self.is_smooth[which]
-        better = (other.uncertainty < mine) | (np.isnan(mine) & ~np.isnan(other.uncertainty))
+        better = (other.uncertainty < mine) | (np.isnan(mine) & ~np.isnan(other.uncertainty)) | (overrules & agrees)
         for kept, found in zip(vars(self).values(), vars(other).values(), strict=True):
             kept[which[better]] = found[better]
         self.is_confirmed[which], self.is_near_kink[which] = confirmed, near_kink
@@ -141,7 +141,9 @@ def _resolve(slopes: Slopes, analytic: Array, window: Callable[[NDArray[np.intp]
         found = window(rest, exponents)
         is_sharp = found.is_smooth & (found.error <= difference[rest])
         is_right = is_sharp & (np.abs(found.numeric - analytic[rest]) <= 0.25 * difference[rest])
-        slopes.is_confirmed[rest] |= is_right
+        right = rest[is_right]
+        slopes.is_confirmed[right] = True
+        slopes.numeric[right], slopes.error[right] = found.numeric[is_right], found.error[is_right]
         rest = rest[is_sharp & ~is_right]
 
 
