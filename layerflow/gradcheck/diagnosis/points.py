@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from layerflow.gradcheck.blame import blamed
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding
-from layerflow.gradcheck.subject import blamed
 from layerflow.parameter import Array
 
 
@@ -23,7 +23,7 @@ def stale(evidence: Evidence) -> Finding | None:
     if fresh is None:
         return None
     right = np.abs(fresh - evidence.numeric) <= evidence.tolerance(evidence.numeric)
-    if not np.all(right[evidence.known]):
+    if not np.all(right[evidence.known]) or np.all(evidence.right[evidence.known]):
         return None
     formula = "analytic is right after the first forward of a new gate, and wrong after the second"
     return Finding(
