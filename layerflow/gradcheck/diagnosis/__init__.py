@@ -5,8 +5,9 @@ element that can be compared. Where none fits, nothing is said: a wrong diagnosi
 """
 
 from layerflow.gradcheck.behaviour import Observation
-from layerflow.gradcheck.diagnosis import factors, masks, normalisation, points, structure, upstream
+from layerflow.gradcheck.diagnosis import contributions, factors, masks, normalisation, paths, places, points, upstream
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, Hypothesis
+from layerflow.gradcheck.diagnosis.replay import Replay
 from layerflow.gradcheck.subject import Subject
 from layerflow.gradcheck.verdicts import Diagnosis, Measured
 
@@ -16,10 +17,11 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     points.stale,
     factors.always_zero,
     factors.constant_factor,
-    structure.swapped,
-    structure.transposed,
-    structure.misplaced,
-    structure.rows_cut,
+    places.swapped,
+    places.turned,
+    places.shifted,
+    places.blocks_swapped,
+    places.rows_cut,
     masks.mask,
     masks.slopes_exchanged,
     masks.label_term,
@@ -28,19 +30,27 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     upstream.ignored,
     upstream.added,
     upstream.skip_missing,
-    structure.diagonal_only,
+    upstream.masked,
+    contributions.same_index,
+    contributions.one_position,
+    contributions.overwritten,
+    contributions.averaged,
     normalisation.statistics_terms,
-    structure.transposed_jacobian,
-    structure.wrong_axis,
-    structure.batch_sum_missing,
-    structure.repeated_overwritten,
+    places.transposed_jacobian,
+    places.wrong_axis,
     factors.sign_lost,
     upstream.squared,
     points.output_for_input,
     points.input_for_output,
+    upstream.times_array,
+    points.other_extreme,
     points.parameter_turned,
+    contributions.upstream_turned,
+    contributions.stride_forgotten,
     factors.factor_along_axis,
     factors.own_value_added,
+    paths.wrong_path,
+    places.misplaced,
     upstream.not_linear,
 )
 
@@ -48,10 +58,11 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
 def diagnose(subject: Subject, observation: Observation, measured: list[Measured], wrong: set[str]) -> list[Diagnosis]:
     """Say what the gradients named in `wrong` look like; the same cause in several tensors is stated for each."""
     found = []
+    replay = Replay(subject)
     for numbers in measured:
         if numbers.name not in wrong:
             continue
-        evidence = Evidence(subject, observation, numbers, measured)
+        evidence = Evidence(subject, observation, numbers, measured, replay)
         if not evidence.known.any():
             continue
         finding = next((finding for test in HYPOTHESES if (finding := test(evidence)) is not None), None)
@@ -61,5 +72,8 @@ def diagnose(subject: Subject, observation: Observation, measured: list[Measured
 
 
 def _stated(subject: Subject, tensor: str, finding: Finding) -> Diagnosis:
-    place = finding.place.replace("{gate}", subject.name).replace("{tensor}", tensor)
-    return Diagnosis(tensor, finding.cause, f"{subject.name}.{tensor}: {finding.formula}; {finding.meaning}", place)
+    def filled(text: str) -> str:
+        return text.replace("{gate}", subject.name).replace("{tensor}", tensor)
+
+    sentence = filled(f"{{gate}}.{{tensor}}: {finding.formula}; {finding.meaning}")
+    return Diagnosis(tensor, finding.cause, sentence, filled(finding.place))

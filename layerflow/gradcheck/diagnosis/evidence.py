@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.gradcheck.behaviour import Observation
+from layerflow.gradcheck.diagnosis.replay import Replay
 from layerflow.gradcheck.differences import columns
 from layerflow.gradcheck.subject import Subject, Tensor, element_line, flat, is_real
 from layerflow.gradcheck.verdicts import Measured
@@ -46,7 +47,10 @@ class Evidence:
         value: the tensor itself.
     """
 
-    def __init__(self, subject: Subject, observation: Observation, measured: Measured, others: list[Measured]) -> None:
+    def __init__(
+        self, subject: Subject, observation: Observation, measured: Measured, others: list[Measured], replay: Replay
+    ) -> None:
+        self.replay = replay
         self.subject = subject
         self.observation = observation
         self.others = others
@@ -136,9 +140,22 @@ class Evidence:
         """The numeric Jacobian (outputs, elements) of the tensor; None where it would be too large."""
         if self.output.size * self.value.size > LARGEST_JACOBIAN or not self.value.size or not self.output.size:
             return None
-        if not np.all(self.known):
-            return None
         return self.measure_jacobian()
+
+    @cached_property
+    def reached(self) -> Array:
+        """Where the Jacobian is not 0: which output each element reaches."""
+        jacobian = self.jacobian
+        assert jacobian is not None
+        return np.asarray(np.abs(jacobian) > 1e-9 * np.max(np.abs(jacobian), initial=1e-300))
+
+    @cached_property
+    def parts(self) -> Array | None:
+        """The contribution of every output to every element, in the shape (*output, elements)."""
+        jacobian = self.jacobian
+        if jacobian is None or self.output.ndim == 0 or not np.all(np.isfinite(jacobian)):
+            return None
+        return (self.upstream.reshape(-1, 1) * jacobian).reshape(*self.output.shape, -1)
 
     def measure_jacobian(self) -> Array:
         """The numeric Jacobian at the values that the subject's tensors have at the moment."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, number
-from layerflow.gradcheck.diagnosis.numbers import named_factor
+from layerflow.gradcheck.diagnosis.sizes import named_factor
 from layerflow.parameter import Array
 
 

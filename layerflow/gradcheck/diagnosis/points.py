@@ -23,7 +23,7 @@ def stale(evidence: Evidence) -> Finding | None:
     if fresh is None:
         return None
     right = np.abs(fresh - evidence.numeric) <= evidence.tolerance(evidence.numeric)
-    if not np.all(right[evidence.known]):
+    if not np.all(right[evidence.known]) or np.all(evidence.right[evidence.known]):
         return None
     formula = "analytic is right after the first forward of a new gate, and wrong after the second"
     return Finding(
@@ -32,6 +32,21 @@ def stale(evidence: Evidence) -> Finding | None:
         "backward uses values of an earlier forward",
         "what {gate}.forward keeps, and under which condition",
     )
+
+
+def other_extreme(evidence: Evidence) -> Finding | None:
+    """analytic = the gradient at -x: where a maximum is selected, that of the minimum."""
+    if evidence.kind != "input" or evidence.count < 3 or evidence.jacobian is None:
+        return None
+    gradient = evidence.numeric_at(-evidence.value)
+    if gradient is None or not evidence.fits(gradient):
+        return None
+    if np.all(np.count_nonzero(evidence.reached, axis=1) == 1):
+        formula = "analytic is where the smallest element of each window is, numeric where the largest is"
+        meaning = "the gradient belongs to the element that forward selected"
+        return Finding("minimum for maximum", formula, meaning, "argmin, argmax and comparisons in {gate}.backward")
+    formula = "analytic = the gradient at -{tensor}"
+    return Finding("evaluated at -x", formula, "a sign is wrong inside the formula", "the formula in {gate}.backward")
 
 
 def output_for_input(evidence: Evidence) -> Finding | None:

@@ -1,6 +1,10 @@
-"""What a wrong factor is: the batch size, another length, the upstream gradient, an argument of the constructor."""
+"""What a wrong factor is: the batch size, another length, a window, the upstream gradient, an argument."""
 
+import math
+from collections import defaultdict
 from collections.abc import Iterator
+
+import numpy as np
 
 from layerflow.gradcheck.diagnosis.evidence import Evidence, number
 
@@ -19,7 +23,7 @@ def named_factor(evidence: Evidence, factor: float) -> tuple[str, str] | None:
             )
         if _close(factor, upstream):
             return "upstream gradient twice", f"{number(factor)} is the upstream gradient: it is multiplied in twice"
-    names = [*_sizes(evidence, size), *_arguments(evidence, size)]
+    names = [*_of_lengths(evidence, size), *_of_arguments(evidence, size)]
     if _close(size, 2.0):
         names.append(("factor 2", "a 2 too many, as if 1/2 (or the mean over two) had been forgotten"))
     if _close(size, 0.5):
@@ -31,31 +35,71 @@ def named_factor(evidence: Evidence, factor: float) -> tuple[str, str] | None:
     return first[0], "; or ".join([first[1], *rest])
 
 
-def _sizes(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
-    x = evidence.subject.inputs[0] if evidence.subject.inputs else evidence.value
-    sizes: dict[int, str] = {}
+def inner_factor(evidence: Evidence, factor: float) -> float | None:
+    """The number with a meaning that a factor, known to 1e-5, is equal to: 0, -1, 2, a length, the root of one."""
+    if abs(factor) < 1e-5:
+        return 0.0
+    sizes = {1.0, 2.0, *map(float, lengths(evidence))}
+    forms = {form for n in sizes for form in (n, 1.0 / n, math.sqrt(n), 1.0 / math.sqrt(n), n / (n - 1) if n > 1 else n)}
+    near = [form for form in forms if abs(abs(factor) - form) < 1e-5 * form]
+    return math.copysign(min(near), factor) if near else None
+
+
+def lengths(evidence: Evidence) -> dict[int, list[str]]:
+    """The lengths that a gradient can be divided or multiplied by, each with everything that has it."""
+    found: dict[int, list[str]] = defaultdict(list)
+    subject, output = evidence.subject, evidence.output
+    x = subject.inputs[0] if subject.inputs else evidence.value
+    name = subject.input_names[0] if subject.inputs else evidence.name
     for axis, length in enumerate(x.shape):
-        what = "the batch size" if axis == 0 else f"the length of axis {axis} of {evidence.subject.input_names[0]}"
-        sizes.setdefault(length, what)
-    sizes.setdefault(
-        x.size,
-        f"the number of elements of {evidence.subject.input_names[0] if evidence.subject.inputs else evidence.name}",
-    )
-    for axis, length in enumerate(evidence.output.shape):
-        sizes.setdefault(length, f"the length of axis {axis} of the output")
-    sizes.setdefault(evidence.output.size, "the number of output elements")
-    for length, what in sizes.items():
-        over = "the batch" if what == "the batch size" else "it"
-        if length > 1 and _close(size, float(length)):
-            yield "factor N", f"{length} is {what}: the mean over {over} was taken twice or not at all"
-        if length > 1 and _close(size, 1.0 / length):
-            yield (
-                "factor 1/N",
-                f"{length} is {what}: the mean over {over} was taken once too often, or instead of the sum",
-            )
+        found[length].append("the batch size" if axis == 0 else f"the length of axis {axis} of {name}")
+    for axis, length in enumerate(output.shape):
+        if axis >= x.ndim or length != x.shape[axis]:
+            found[length].append(f"the length of axis {axis} of the output")
+    for axis, length in enumerate(evidence.value.shape) if evidence.kind == "parameter" else ():
+        if length not in found:
+            found[length].append(f"the length of axis {axis} of {evidence.name}")
+    if output.ndim > 2:
+        whole = output.shape
+        for count, what in (
+            (math.prod(whole[2:]), "positions"),
+            (math.prod(whole[1:-1]), "positions"),
+            (math.prod(whole[2:]) * whole[0], "samples times positions"),
+            (math.prod(whole[:-1]), "samples times positions"),
+        ):
+            if f"the number of {what}" not in found[count]:
+                found[count].append(f"the number of {what}")
+    for count, what in ((x.size, f"the number of elements of {name}"), (output.size, "the number of output elements")):
+        if count not in found:
+            found[count].append(what)
+    if evidence.kind == "input" and evidence.jacobian is not None:
+        window = np.unique(np.count_nonzero(evidence.reached, axis=1))
+        if window.size == 1 and int(window[0]) not in found:
+            found[int(window[0])].append("the number of elements in a window")
+    return {length: names for length, names in found.items() if length > 1 and names}
 
 
-def _arguments(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
+def _of_lengths(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
+    for length, names in lengths(evidence).items():
+        is_length, is_inverse = _close(size, float(length)), _close(size, 1.0 / length)
+        if not is_length and not is_inverse:
+            root = next((f for f in (math.sqrt(length), 1.0 / math.sqrt(length)) if _close(size, f)), None)
+            if root:
+                form = f"sqrt({length})" if root > 1.0 else f"1/sqrt({length})"
+                yield "factor sqrt(d)", f"that is {form}, and {length} is {' and '.join(names)}: a scale is missing"
+            continue
+        over = "the batch" if names[0] == "the batch size" else "it"
+        apart = ""
+        if len(names) > 1:
+            over, apart = "one of them", "; change the batch size to see which" if "batch" in names[0] else ""
+        what = f"{length} is {' and '.join(names)}: the mean over {over} was taken"
+        if is_length:
+            yield "factor N", f"{what} twice or not at all{apart}"
+        else:
+            yield "factor 1/N", f"{what} once too often, or instead of the sum{apart}"
+
+
+def _of_arguments(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
     try:
         arguments = evidence.subject.gate.arguments
     except TypeError:

@@ -1,8 +1,11 @@
 """Gradients in which the upstream gradient was not multiplied in as the chain rule demands."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, besides
+from layerflow.gradcheck.diagnosis.factors import known_arrays
 from layerflow.parameter import Array
 
 PLACE = "where {gate}.backward uses grad"
@@ -125,3 +128,45 @@ def _as_value(evidence: Evidence) -> Array | None:
     if evidence.upstream.shape == evidence.value.shape:
         return evidence.upstream
     return np.full(evidence.value.shape, float(evidence.upstream)) if evidence.upstream.ndim == 0 else None
+
+
+def masked(evidence: Evidence) -> Finding | None:
+    """analytic has the slopes of numeric, chosen by the sign of the upstream gradient or of the output."""
+    if not evidence.is_elementwise or evidence.count < 4:
+        return None
+    slopes = evidence.numeric / evidence.upstream
+    low, high = float(np.min(slopes[evidence.known])), float(np.max(slopes[evidence.known]))
+    for chosen, other in ((high, low), (low, high)):
+        if evidence.fits(evidence.upstream * np.where(evidence.upstream > 0.0, chosen, other)):
+            formula = "analytic has its slopes by the sign of the upstream gradient"
+            meaning = "the mask must come from what forward saw, not from grad"
+            return Finding("mask of the upstream gradient", formula, meaning, "the comparison in {gate}.backward")
+    return None
+
+
+FORMS: dict[str, Callable[[Array], Array]] = {
+    "{}": lambda q: q,
+    "(1 - {})": lambda q: 1.0 - q,
+    "{}^2": lambda q: q**2,
+    "(1 - {}^2)": lambda q: 1.0 - q**2,
+    "{} (1 - {})": lambda q: q * (1.0 - q),
+    "1/{}": lambda q: 1.0 / q,
+    "(1 + {})": lambda q: 1.0 + q,
+    "sign of {}": np.sign,
+    "|{}|": np.abs,
+}
+
+
+def times_array(evidence: Evidence) -> Finding | None:
+    """analytic = upstream * a simple function of an array that the gate knows."""
+    if evidence.upstream.shape != evidence.value.shape or evidence.count < 4 or not evidence.is_elementwise:
+        return None
+    for name, q in known_arrays(evidence):
+        for form, function in FORMS.items():
+            with np.errstate(all="ignore"):
+                factor = evidence.fitting_factor(evidence.upstream * function(q))
+            if factor is not None:
+                formula = f"analytic = upstream * {form.replace('{}', name)}{besides(factor)}"
+                meaning = "that is not the derivative of this function"
+                return Finding("wrong local derivative", formula, meaning, "the formula in {gate}.backward")
+    return None

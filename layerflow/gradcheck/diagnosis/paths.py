@@ -1,0 +1,383 @@
+"""One operation of forward, differentiated wrongly: a path left out, a factor on it, another array in its derivative.
+
+The hypotheses know no gate. Each changes how one operation (or all calls of one line, in a loop over steps) responds to
+its operands, and takes differences of the forward so changed: that is what a backward with this mistake returns.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, number
+from layerflow.gradcheck.diagnosis.replay import Call, Edit, Replay
+from layerflow.gradcheck.diagnosis.sizes import inner_factor
+from layerflow.parameter import Array
+
+WORK = 250_000  # operations that are replayed for one tensor at most
+REDUCTIONS = {"sum", "mean", "var", "std", "add.reduce", "norm", "average"}
+BILINEAR = {"multiply", "matmul", "dot", "einsum", "tensordot"}
+CANDIDATES = 40  # arrays that are tried in the place of one
+
+
+@dataclass
+class Hypothesis:
+    """A change of some operations, and how it is told."""
+
+    edits: dict[int, Edit]
+    tell: Callable[[float], Finding]
+    has_factor: bool = False  # whether the path may have any factor, or is as the edits say
+    data: list[Array] = field(default_factory=list)
+
+
+def wrong_path(evidence: Evidence) -> Finding | None:
+    """analytic = the gradient of a forward in which one operation responds differently to its operands."""
+    replay = evidence.replay
+    if not replay.calls or evidence.count < 1 or not np.all(np.isfinite(evidence.analytic)):
+        return None
+    probe = Probe(evidence, replay)
+    groups = _groups(replay.calls)
+    for family in (_edges, _reductions, _chains, _partners):
+        for hypothesis in family(replay.calls, groups):
+            if probe.work > WORK:
+                return None
+            factor = probe.factor(hypothesis)
+            if factor is not None:
+                return hypothesis.tell(factor)
+    return None
+
+
+class Probe:
+    """Tests hypotheses: first along two random directions, then element by element."""
+
+    def __init__(self, evidence: Evidence, replay: Replay) -> None:
+        self.evidence, self.replay, self.work = evidence, replay, 0
+        rng = np.random.default_rng(0)
+        self.directions = [np.where(evidence.known, rng.normal(size=evidence.value.shape), 0.0) for _ in range(2)]
+        self.weights = evidence.upstream.reshape(-1)
+        self.analytic = [float(np.sum(evidence.analytic * v)) for v in self.directions]
+        self.numeric = [float(np.sum(evidence.numeric * v)) for v in self.directions]
+        size = np.maximum(np.abs(evidence.analytic), np.abs(evidence.numeric))
+        self.close = [1e-6 * float(np.sqrt(np.sum((size * v) ** 2))) for v in self.directions]
+
+    def factor(self, hypothesis: Hypothesis) -> float | None:
+        """The factor on the path with which the hypothesis explains the gradient (0: it is missing); or None."""
+        first = self.along(hypothesis, 0)
+        step, off = self.numeric[0] - first, self.analytic[0] - first
+        if abs(step) <= self.close[0]:
+            return None
+        factor = off / step if hypothesis.has_factor else 0.0
+        if abs(off - factor * step) > self.close[0] or abs(factor - 1.0) < 1e-6:
+            return None
+        second = self.along(hypothesis, 1)
+        if abs(self.analytic[1] - second - factor * (self.numeric[1] - second)) > self.close[1] * (1 + abs(factor)):
+            return None
+        simple = inner_factor(self.evidence, factor)
+        if simple is None and self.evidence.count < 6:
+            return None
+        factor = factor if simple is None else simple
+        gradient = self.gradient(hypothesis)
+        if gradient is None or not self.evidence.fits(gradient + factor * (self.evidence.numeric - gradient)):
+            return None
+        return factor
+
+    def along(self, hypothesis: Hypothesis, which: int) -> float:
+        found = self._slopes(hypothesis, [self.directions[which]], (2.0**-13,))
+        return float(found[0]) if found is not None else np.nan
+
+    def gradient(self, hypothesis: Hypothesis) -> Array | None:
+        moves = []
+        for position in np.flatnonzero(self.evidence.known):
+            move = np.zeros(self.evidence.value.shape)
+            move.flat[position] = 1.0
+            moves.append(move)
+        found = self._slopes(hypothesis, moves, (2.0**-11, 2.0**-12))
+        if found is None:
+            return None
+        gradient = np.zeros(self.evidence.value.shape)
+        gradient[self.evidence.known] = found
+        return gradient
+
+    def _slopes(self, hypothesis: Hypothesis, moves: list[Array], steps: tuple[float, ...]) -> Array | None:
+        evidence = self.evidence
+        self.work += 2 * len(steps) * len(moves) * len(self.replay.calls)
+        largest = float(np.max(np.abs(evidence.value), initial=0.0))
+        scale = 2.0 ** np.round(np.log2(largest)) if largest > 0 else 1.0
+        lines = [lambda t, move=move: evidence.moved(evidence.tensor, evidence.value + t * move) for move in moves]
+        try:
+            return self.replay.slopes(hypothesis.edits, lines, [scale * h for h in steps]) @ self.weights
+        except Exception:  # the changed forward may not run: then it explains nothing
+            return None
+
+
+def _groups(calls: list[Call]) -> list[list[Call]]:
+    """The calls by their place in the source: in a loop one place is called many times."""
+    groups: dict[tuple[object, ...], list[Call]] = defaultdict(list)
+    for call in calls:
+        groups[call.site, call.name].append(call)
+    return list(groups.values())
+
+
+# A path with a factor: left out, doubled, with the wrong sign -------------------------------------------------------
+
+
+def _edges(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+    for group in groups:
+        for position in range(len(group[0].operands)):
+            for which, chosen in _choices(group):
+                edits = {call.index: _held(position) for call in chosen}
+                tell = _tell_path(calls, group, position, which)
+                yield Hypothesis(edits, tell, has_factor=True)
+
+
+def _choices(group: list[Call]) -> Iterator[tuple[str, list[Call]]]:
+    yield "all", group
+    if len(group) > 1:
+        yield "all but the last", group[:-1]
+        yield "all but the first", group[1:]
+    if len(group) > 2:
+        yield "the last", group[-1:]
+        yield "the first", group[:1]
+
+
+def _held(position: int) -> Edit:
+    def edit(call: Call, now: tuple[Array, ...], result: Array) -> Array:
+        return np.asarray(call.apply(*(call.operands[i] if i == position else x for i, x in enumerate(now))))
+
+    return edit
+
+
+def _tell_path(calls: list[Call], group: list[Call], position: int, which: str) -> Callable[[float], Finding]:
+    call = group[0]
+
+    def tell(factor: float) -> Finding:
+        what = call.operand(position)
+        place = f"the path through {what} in {call.line}"
+        if factor != 0.0:
+            cause, named = _inner_name(factor)
+            formula = f"analytic = the gradient with the path through {what} in {call.line} multiplied by {named}"
+            return Finding(cause, formula, "the derivative of that path has a wrong factor", place)
+        if which != "all":
+            formula = f"analytic = the gradient with {what} in {call.line} held constant in {which} of {len(group)} steps"
+            meaning = "every step contributes to this gradient, and the contributions are added"
+            return Finding("some steps missing", formula, meaning, place)
+        formula = f"analytic = the gradient with {what} held constant in {call.line}"
+        cause, meaning = _path_name(calls, group, position)
+        return Finding(cause, formula, meaning, place)
+
+    return tell
+
+
+def _inner_name(factor: float) -> tuple[str, str]:
+    if factor == -1.0:
+        return "sign on a path", "-1"
+    for form, value in ((f"sqrt({round(factor**2)})", factor**2), (f"1/sqrt({round(factor**-2)})", factor**-2)):
+        if value > 1.5 and abs(value - round(value)) < 1e-6 * value and abs(factor - round(factor)) > 1e-3 * factor > 0:
+            return "factor sqrt(d)", form
+    return "factor on a path", number(factor)
+
+
+def _path_name(calls: list[Call], group: list[Call], position: int) -> tuple[str, str]:
+    by_index = {call.index: call for call in calls}
+    if len(group) > 1 and any(_comes_from(by_index, call, position, call.site) for call in group[1:]):
+        return "carry between steps missing", "what a step hands to the next one is part of the gradient, too"
+    source = group[0].sources[position]
+    route = []
+    while source is not None and len(route) < 6:
+        call = by_index[source]
+        route.append(call)
+        if call.name in REDUCTIONS:
+            break
+        source = next((each for each in call.sources if each is not None), None)
+    if not route or route[-1].name not in REDUCTIONS:
+        return "path missing", "that path from {tensor} to the output is left out"
+    reduced = route[-1]
+    inner = by_index.get(reduced.sources[0]) if reduced.sources and reduced.sources[0] is not None else None
+    if reduced.name in ("var", "std", "norm") or (inner and inner.name in ("square", "multiply", "power")):
+        return "variance term missing", "the variance (or mean square) depends on {tensor}, too; its term is missing"
+    if inner and inner.name == "exp":
+        return "normaliser held constant", "the sum of the exponentials depends on {tensor}, too; its term is missing"
+    return "mean term missing", "the mean (or sum) depends on {tensor}, too; its term is missing"
+
+
+def _comes_from(by_index: dict[int, Call], call: Call, position: int, site: object) -> bool:
+    """Whether an operand depends on an earlier call at the same place."""
+    todo, seen = [call.sources[position]], set()
+    while todo:
+        index = todo.pop()
+        if index is None or index in seen:
+            continue
+        seen.add(index)
+        if by_index[index].site == site:
+            return True
+        todo += by_index[index].sources
+    return False
+
+
+# All statistics at once ----------------------------------------------------------------------------------------------
+
+
+def _reductions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+    found = [call for call in calls if call.name in REDUCTIONS]
+    if len(found) > 1:
+        text = " and ".join(dict.fromkeys(f"`{call.expression or call.name}`" for call in found))
+
+        def tell(_: float) -> Finding:
+            return Finding(
+                "statistics terms missing",
+                f"analytic = the gradient with {text} held constant",
+                "the mean and the variance depend on {tensor}, too; their terms are missing",
+                "the derivation of d{tensor} in {gate}.backward",
+            )
+
+        yield Hypothesis({call.index: lambda call, now, result: call.result for call in found}, tell)
+
+
+# Another local derivative ------------------------------------------------------------------------------------------------
+
+SLOPES: dict[str, Callable[[Array, Array], Array]] = {
+    "1": lambda u, y: np.ones_like(y),
+    "y": lambda u, y: y,
+    "1 - y": lambda u, y: 1.0 - y,
+    "y (1 - y)": lambda u, y: y * (1.0 - y),
+    "1 - y^2": lambda u, y: 1.0 - y**2,
+    "y^2": lambda u, y: y**2,
+    "1 - u": lambda u, y: 1.0 - u,
+    "u": lambda u, y: u,
+    "u (1 - u)": lambda u, y: u * (1.0 - u),
+    "1 - u^2": lambda u, y: 1.0 - u**2,
+    "1/u": lambda u, y: 1.0 / u,
+    "[y > 0]": lambda u, y: (y > 0).astype(float),
+    "[u < 0]": lambda u, y: (u < 0).astype(float),
+}
+
+
+def _chains(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+    """Functions applied element by element: y = f(u), the derivative of which is taken for another function."""
+    by_index = {call.index: call for call in calls}
+    at = {call.index: group for group in groups for call in group}
+    for group in groups:
+        call, position = group[-1], _follows(group[-1])
+        heads = []
+        while position is not None:
+            heads.append((call, position))
+            source = call.sources[position]
+            call = by_index[source] if source is not None else call
+            position = _follows(call) if source is not None else None
+        for head, at_operand in dict.fromkeys([(head.index, p) for head, p in (heads[:1] + heads[-1:])]):
+            starts = at[head]
+            if len(starts) != len(group):
+                continue
+            for name, slope in SLOPES.items():
+                edits: dict[int, Edit] = {}
+                for start, end in zip(starts, group, strict=True):
+                    edits |= _replaced(start, at_operand, end, slope)
+                yield Hypothesis(edits, _tell_slope(group[0], starts[0], at_operand, name))
+
+
+def _follows(call: Call) -> int | None:
+    """The operand of which every element of the result is a function, given statistics of the operands."""
+    if not isinstance(getattr(np, call.name, None), np.ufunc) and call.name not in ("where", "clip"):
+        return None
+    same = [i for i, x in enumerate(call.operands) if x.shape == call.result.shape]
+    others = [x for x in call.operands if x.shape != call.result.shape]
+    return same[0] if len(same) == 1 and all(x.ndim in (0, call.result.ndim) for x in others) else None
+
+
+def _replaced(start: Call, operand: int, end: Call, slope: Callable[[Array, Array], Array]) -> dict[int, Edit]:
+    seen: list[Array] = []
+
+    def watch(call: Call, now: tuple[Array, ...], result: Array) -> Array:
+        seen[:] = [now[operand]]
+        return result
+
+    def edit(call: Call, now: tuple[Array, ...], result: Array) -> Array:
+        moved = now[operand] if start is end else seen[0]
+        at = start.operands[operand]
+        return np.asarray(call.result + slope(at, call.result) * (moved - at))
+
+    return {start.index: watch, end.index: edit}
+
+
+def _tell_slope(end: Call, start: Call, operand: int, name: str) -> Callable[[float], Finding]:
+    def tell(_: float) -> Finding:
+        u, y = start.operand(operand), f"`{end.expression or end.name}`"
+        formula = f"analytic = the gradient with dy/du = {name} for u = {u}, y = {y} in {end.line}"
+        if name == "1":
+            meaning = "the local derivative of this function is not multiplied in"
+            return Finding("local derivative missing", formula, meaning, "{gate}.backward, where it passes " + y)
+        if name == "y (1 - y)":
+            meaning = "the cross terms are missing: every output depends on all of u through the sum"
+            return Finding("diagonal only", formula, meaning, "{gate}.backward, where it passes " + y)
+        meaning = "that is not the derivative of this function"
+        return Finding("wrong local derivative", formula, meaning, "{gate}.backward, where it passes " + y)
+
+    return tell
+
+
+# Another factor in the derivative of a product --------------------------------------------------------------------------
+
+
+def _partners(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+    for group in groups:
+        if group[0].name not in BILINEAR or len(group[0].operands) != 2:
+            continue
+        for position in (0, 1):
+            for name, arrays in _candidates(group, 1 - position, groups):
+                edits = {
+                    call.index: _with_partner(position, array) for call, array in zip(group, arrays, strict=True)
+                }
+                yield Hypothesis(edits, _tell_partner(group[0], position, name))
+
+
+def _candidates(group: list[Call], partner: int, groups: list[list[Call]]) -> Iterator[tuple[str, list[Array]]]:
+    """What may stand in the place of the other factor: by name, one array per call."""
+    right = [call.operands[partner] for call in group]
+    shape, own = right[0].shape, group[0].operand(partner)
+    found: dict[bytes, tuple[str, list[Array]]] = {}
+
+    def offer(name: str, arrays: list[Array]) -> None:
+        if len(found) < CANDIDATES and arrays[0].shape == shape and not np.array_equal(arrays[0], right[0]):
+            found.setdefault(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays), (name, arrays))
+
+    if group[0].name == "multiply":
+        offer("1", [np.ones(shape) for _ in group])
+        offer(f"1 - {own}", [1.0 - array for array in right])
+    elif len(shape) == 2:
+        offer(f"the transpose of {own}", [array.T for array in right])
+    offer("1 or 0, where the other factor is not 0", [(array != 0).astype(float) for array in right])
+    for other in groups:
+        if len(other) == len(group):
+            offer(f"`{other[0].expression or other[0].name}`", [call.result for call in other])
+            for i, _ in enumerate(other[0].operands):
+                offer(other[0].operand(i), [call.operands[i] for call in other])
+    yield from found.values()
+
+
+def _with_partner(position: int, partner: Array) -> Edit:
+    def edit(call: Call, now: tuple[Array, ...], result: Array) -> Array:
+        held, step = list(now), [partner, partner]
+        held[position] = call.operands[position]
+        step[position] = now[position] - call.operands[position]
+        return np.asarray(call.apply(*held) + call.apply(*step))
+
+    return edit
+
+
+def _tell_partner(call: Call, position: int, name: str) -> Callable[[float], Finding]:
+    def tell(_: float) -> Finding:
+        what, right = call.operand(position), call.operand(1 - position)
+        expression = call.expression or call.name
+        if name == "1":
+            formula = f"analytic = the gradient without the factor {right} of {call.line}"
+            return Finding(
+                "factor array missing", formula, f"the derivative of `{expression}` by {what} is {right}",
+                "{gate}.backward, where it passes " + f"`{expression}`",
+            )  # fmt: skip
+        formula = f"analytic = the gradient with {name} in the place of {right} in the derivative of `{expression}` by {what}"
+        meaning = f"{right} is right, see {call.line}"
+        cause = "W for W.T" if name.startswith("the transpose") else "wrong local derivative"
+        return Finding(cause, formula, meaning, "{gate}.backward, where it passes " + f"`{expression}`")
+
+    return tell
