@@ -294,7 +294,7 @@ class SelfAttention(lf.Gate):
     normal(6, 4),
     upstream=("ReLU: masked by grad > 0", "mask of the upstream gradient"),
     times=("ReLU: grad * x", "wrong local derivative"),
-    output=("ReLU: grad * y", "wrong local derivative"),
+    output=("ReLU: grad * y", "wrong local derivative", "factor array too often"),
     weighted=("ReLU: a weight per class", "factor per column"),
     rows=("ReLU: a weight per sample", "factor per row"),
 )

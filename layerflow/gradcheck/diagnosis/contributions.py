@@ -129,21 +129,44 @@ def stride_forgotten(evidence: Evidence) -> Finding | None:
         return None
     output, value = evidence.output, evidence.value
     full = parts.reshape(output.shape + value.shape)
+    reached = evidence.reached.reshape(full.shape)
+    whole = np.count_nonzero(evidence.reached, axis=1).max()
     for count in (1, 2, 3):
         if output.ndim < count or value.ndim < count:
             break
         for stride in (2, 3, 4):
-            prediction = np.zeros(value.shape)
+            prediction, unseen = np.zeros(value.shape), np.zeros(value.shape, dtype=bool)
             for index in np.ndindex(*output.shape):
-                part = full[index]
-                for k in range(1, count + 1):
-                    part = _shifted(part, -(stride - 1) * index[-k], value.ndim - k)
-                prediction += part
-            if evidence.fits(prediction):
+                steps = [-(stride - 1) * index[-k] for k in range(1, count + 1)]
+                prediction += _moved(full[index], steps)
+                if np.count_nonzero(reached[index]) < whole:  # a window over padding, whose part there is not known
+                    unseen |= _cut_off(reached[index], count, steps)
+            clear = ~unseen & evidence.known
+            counts = clear & ~evidence.right & ~evidence.is_zero(prediction)
+            if np.sum(counts) >= 4 and evidence.fits(prediction, clear):
                 formula = f"analytic = the windows' parts put as close as with stride 1, where they are {stride} apart"
                 meaning = "forward steps by the stride, backward does not"
                 return Finding("stride forgotten", formula, meaning, "indices and slices in {gate}.backward")
     return None
+
+
+def _moved(array: Array, steps: list[int]) -> Array:
+    """An array moved along its last axes, the last one first."""
+    for k, by in enumerate(steps, start=1):
+        array = _shifted(array, by, array.ndim - k)
+    return array
+
+
+def _cut_off(reached: Array, axes: int, steps: list[int]) -> Array:
+    """Where the part of a window that lies beyond the edges would be moved to."""
+    room = [(0, 0)] * (reached.ndim - axes) + [(length, length) for length in reached.shape[-axes:]]
+    inside = tuple(slice(before, before + length) for (before, _), length in zip(room, reached.shape, strict=True))
+    window = np.pad(reached, room)
+    for axis in range(reached.ndim - axes, reached.ndim):
+        length = int(np.max(np.count_nonzero(window, axis=axis)))
+        window = np.logical_or.reduce([_shifted(window, by, axis) for by in range(-length, length + 1)])
+    window[inside] = False
+    return np.asarray(_moved(window, steps)[inside])
 
 
 def upstream_turned(evidence: Evidence) -> Finding | None:

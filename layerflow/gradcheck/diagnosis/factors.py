@@ -1,6 +1,7 @@
 """Gradients that are a multiple of the right one."""
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import numpy as np
 
@@ -82,40 +83,49 @@ def missing_factor(evidence: Evidence) -> Finding | None:
 
 
 def factor_along_axis(evidence: Evidence) -> Finding | None:
-    """analytic = numeric times a factor that is the same all along an axis."""
+    """analytic = numeric times a factor that is the same all along some axes."""
     analytic, numeric = evidence.analytic, evidence.numeric
-    if (
-        analytic.ndim != 2
-        or _different(evidence) < 6
-        or np.any(evidence.is_zero(numeric))
-        or not np.all(evidence.known)
-    ):
+    where = evidence.known & ~evidence.is_zero(numeric)
+    if analytic.ndim < 2 or _different(evidence) < 4 or not np.all(np.isfinite(analytic)):
         return None
-    ratio = analytic / numeric
-    for axis, what in ((0, "column"), (1, "row")):
-        factors = np.median(ratio, axis=axis, keepdims=True)
-        if analytic.shape[axis] < 3 or np.any(np.abs(factors) < 1e-6) or not evidence.fits(numeric * factors):
-            continue
-        x = evidence.value
-        known = {
-            "standard deviation": x.std(axis=axis),
-            "norm": np.sqrt((x**2).sum(axis=axis)),
-            "sum": x.sum(axis=axis),
-        }
-        named = next((name for name, array in known.items() if _proportional(factors, array)), None)
-        meaning = (
-            f"it is the {what}'s {named}, or its inverse"
-            if named
-            else f"a factor that depends on the {what} alone is missing or too much"
-        )
-        formula = f"analytic = numeric times one factor per {what}"
-        return Finding(f"factor per {what}", formula, meaning, "what {gate}.backward multiplies and divides by")
+    ratio = np.divide(analytic, numeric, out=np.zeros(analytic.shape), where=where)
+    for size in range(analytic.ndim - 1, 0, -1):
+        for axes in combinations(range(analytic.ndim), size):
+            counts = where.sum(axis=axes, keepdims=True)
+            factors = np.where(counts, ratio.sum(axis=axes, keepdims=True) / np.maximum(counts, 1), 1.0)
+            # Each factor takes one element to be found, only the others can speak against it.
+            if np.sum(counts) - factors.size < 4 or np.any(np.abs(factors) < 1e-6):
+                continue
+            if evidence.fits(numeric * factors):
+                return _along(evidence, factors, axes)
     return None
+
+
+def _along(evidence: Evidence, factors: Array, axes: tuple[int, ...]) -> Finding:
+    x = evidence.value
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    what = "column" if x.ndim == 2 and kept == [1] else "row" if x.ndim == 2 else f"index of axis {kept[0]}"
+    what = what if len(kept) == 1 else f"index of axes {' and '.join(map(str, kept))}"
+    known = {
+        "standard deviation": x.std(axis=axes),
+        "norm": np.sqrt((x**2).sum(axis=axes)),
+        "sum": x.sum(axis=axes),
+    }
+    named = next((name for name, array in known.items() if _proportional(factors, array)), None)
+    per = what if what in ("column", "row") else "index"
+    listed = ", ".join(f"{factor:.4g}" for factor in factors.reshape(-1)[:4]) + (", ..." if factors.size > 4 else "")
+    meaning = (
+        f"it is the {what}'s {named}, or its inverse"
+        if named
+        else f"a factor that depends on the {what} alone is missing or too much: {listed}"
+    )
+    formula = f"analytic = numeric times one factor per {what}"
+    return Finding(f"factor per {per}", formula, meaning, "what {gate}.backward multiplies and divides by")
 
 
 def _proportional(factors: Array, array: Array) -> bool:
     with np.errstate(all="ignore"):
-        for ratio in (factors.reshape(-1) / array, factors.reshape(-1) * array):
+        for ratio in (factors.reshape(-1) / array.reshape(-1), factors.reshape(-1) * array.reshape(-1)):
             if np.all(np.isfinite(ratio)) and np.ptp(ratio) <= 1e-4 * np.max(np.abs(ratio)):
                 return True
     return False

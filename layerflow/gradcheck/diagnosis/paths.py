@@ -6,12 +6,12 @@ its operands, and takes differences of the forward so changed: that is what a ba
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, number
-from layerflow.gradcheck.diagnosis.replay import Call, Edit, Replay
+from layerflow.gradcheck.diagnosis.replay import LARGEST, Call, Edit, Replay
 from layerflow.gradcheck.diagnosis.sizes import inner_factor
 from layerflow.parameter import Array
 
@@ -28,7 +28,7 @@ class Hypothesis:
     edits: dict[int, Edit]
     tell: Callable[[float], Finding]
     has_factor: bool = False  # whether the path may have any factor, or is as the edits say
-    data: list[Array] = field(default_factory=list)
+    rank: Callable[[float], int] = lambda factor: 0  # of several that say the same, the lowest is told
 
 
 def wrong_path(evidence: Evidence) -> Finding | None:
@@ -38,12 +38,20 @@ def wrong_path(evidence: Evidence) -> Finding | None:
         return None
     probe = Probe(evidence, replay)
     groups = _groups(replay.calls)
-    for family in (_edges, _reductions, _chains, _partners):
+    for hypothesis, factor in replay.explained:  # one mistake often spoils several gradients
+        if probe.screened(hypothesis) is not None and probe.explains(hypothesis, factor):
+            return hypothesis.tell(factor)
+    for family in (_edges, _reductions, _chains, _partners, _steps):
+        fitting = []
         for hypothesis in family(replay.calls, groups):
-            if probe.work > WORK:
-                return None
-            factor = probe.factor(hypothesis)
+            if replay.work > WORK:
+                break
+            factor = probe.screened(hypothesis)
             if factor is not None:
+                fitting.append((hypothesis, factor))
+        for hypothesis, factor in sorted(fitting, key=lambda item: item[0].rank(item[1])):
+            if probe.explains(hypothesis, factor):
+                replay.explained.append((hypothesis, factor))
                 return hypothesis.tell(factor)
     return None
 
@@ -52,7 +60,7 @@ class Probe:
     """Tests hypotheses: first along two random directions, then element by element."""
 
     def __init__(self, evidence: Evidence, replay: Replay) -> None:
-        self.evidence, self.replay, self.work = evidence, replay, 0
+        self.evidence, self.replay = evidence, replay
         rng = np.random.default_rng(0)
         self.directions = [np.where(evidence.known, rng.normal(size=evidence.value.shape), 0.0) for _ in range(2)]
         self.weights = evidence.upstream.reshape(-1)
@@ -61,8 +69,8 @@ class Probe:
         size = np.maximum(np.abs(evidence.analytic), np.abs(evidence.numeric))
         self.close = [1e-6 * float(np.sqrt(np.sum((size * v) ** 2))) for v in self.directions]
 
-    def factor(self, hypothesis: Hypothesis) -> float | None:
-        """The factor on the path with which the hypothesis explains the gradient (0: it is missing); or None."""
+    def screened(self, hypothesis: Hypothesis) -> float | None:
+        """The factor on the path with which the hypothesis explains both directions (0: it is missing); or None."""
         first = self.along(hypothesis, 0)
         step, off = self.numeric[0] - first, self.analytic[0] - first
         if abs(step) <= self.close[0]:
@@ -70,17 +78,18 @@ class Probe:
         factor = off / step if hypothesis.has_factor else 0.0
         if abs(off - factor * step) > self.close[0] or abs(factor - 1.0) < 1e-6:
             return None
-        second = self.along(hypothesis, 1)
-        if abs(self.analytic[1] - second - factor * (self.numeric[1] - second)) > self.close[1] * (1 + abs(factor)):
-            return None
         simple = inner_factor(self.evidence, factor)
         if simple is None and self.evidence.count < 6:
             return None
-        factor = factor if simple is None else simple
-        gradient = self.gradient(hypothesis)
-        if gradient is None or not self.evidence.fits(gradient + factor * (self.evidence.numeric - gradient)):
+        second = self.along(hypothesis, 1)
+        if abs(self.analytic[1] - second - factor * (self.numeric[1] - second)) > self.close[1] * (1 + abs(factor)):
             return None
-        return factor
+        return factor if simple is None else simple
+
+    def explains(self, hypothesis: Hypothesis, factor: float) -> bool:
+        """Whether it explains every element."""
+        gradient = self.gradient(hypothesis)
+        return gradient is not None and self.evidence.fits(gradient + factor * (self.evidence.numeric - gradient))
 
     def along(self, hypothesis: Hypothesis, which: int) -> float:
         found = self._slopes(hypothesis, [self.directions[which]], (2.0**-13,))
@@ -101,7 +110,6 @@ class Probe:
 
     def _slopes(self, hypothesis: Hypothesis, moves: list[Array], steps: tuple[float, ...]) -> Array | None:
         evidence = self.evidence
-        self.work += 2 * len(steps) * len(moves) * len(self.replay.calls)
         largest = float(np.max(np.abs(evidence.value), initial=0.0))
         scale = 2.0 ** np.round(np.log2(largest)) if largest > 0 else 1.0
         lines = [lambda t, move=move: evidence.moved(evidence.tensor, evidence.value + t * move) for move in moves]
@@ -115,7 +123,7 @@ def _groups(calls: list[Call]) -> list[list[Call]]:
     """The calls by their place in the source: in a loop one place is called many times."""
     groups: dict[tuple[object, ...], list[Call]] = defaultdict(list)
     for call in calls:
-        groups[call.site, call.name].append(call)
+        groups[call.place, call.name].append(call)
     return list(groups.values())
 
 
@@ -125,20 +133,31 @@ def _groups(calls: list[Call]) -> list[list[Call]]:
 def _edges(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
     for group in groups:
         for position in range(len(group[0].operands)):
-            for which, chosen in _choices(group):
-                edits = {call.index: _held(position) for call in chosen}
-                tell = _tell_path(calls, group, position, which)
-                yield Hypothesis(edits, tell, has_factor=True)
+            edits = {call.index: _held(position) for call in group}
+            tell = _tell_path(calls, group, position)
+            yield Hypothesis(edits, tell, has_factor=True, rank=_rank(group))
 
 
-def _choices(group: list[Call]) -> Iterator[tuple[str, list[Call]]]:
-    yield "all", group
-    if len(group) > 1:
-        yield "all but the last", group[:-1]
-        yield "all but the first", group[1:]
-    if len(group) > 2:
-        yield "the last", group[-1:]
-        yield "the first", group[:1]
+def _steps(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+    """In a loop: a path left out in some steps."""
+    for group in groups:
+        if len(group) > 1:
+            choices = {"all but the last": group[:-1], "all but the first": group[1:]}
+            choices |= {"the last": group[-1:], "the first": group[:1]} if len(group) > 2 else {}
+            for position in range(len(group[0].operands)):
+                for which, chosen in choices.items():
+                    edits = {call.index: _held(position) for call in chosen}
+                    yield Hypothesis(edits, _tell_steps(group, position, which), rank=lambda _, at=group[0].index: -at)
+
+
+def _rank(group: list[Call]) -> Callable[[float], int]:
+    """Of edges that carry the same part of the gradient, the last one is told: `std` in `x / std`, not what std is of.
+
+    A wrong factor is told where forward has one: in a product or quotient with a number.
+    """
+    call = group[0]
+    is_scaled = call.name in ("multiply", "divide") and len(call.operands) == 1
+    return lambda factor: -call.index - (LARGEST if factor and is_scaled else 0)
 
 
 def _held(position: int) -> Edit:
@@ -148,7 +167,7 @@ def _held(position: int) -> Edit:
     return edit
 
 
-def _tell_path(calls: list[Call], group: list[Call], position: int, which: str) -> Callable[[float], Finding]:
+def _tell_path(calls: list[Call], group: list[Call], position: int) -> Callable[[float], Finding]:
     call = group[0]
 
     def tell(factor: float) -> Finding:
@@ -157,14 +176,20 @@ def _tell_path(calls: list[Call], group: list[Call], position: int, which: str) 
         if factor != 0.0:
             cause, named = _inner_name(factor)
             formula = f"analytic = the gradient with the path through {what} in {call.line} multiplied by {named}"
-            return Finding(cause, formula, "the derivative of that path has a wrong factor", place)
-        if which != "all":
-            formula = f"analytic = the gradient with {what} in {call.line} held constant in {which} of {len(group)} steps"
-            meaning = "every step contributes to this gradient, and the contributions are added"
-            return Finding("some steps missing", formula, meaning, place)
+            return Finding(cause, formula, "the derivative along that path has a wrong factor", place)
         formula = f"analytic = the gradient with {what} held constant in {call.line}"
         cause, meaning = _path_name(calls, group, position)
         return Finding(cause, formula, meaning, place)
+
+    return tell
+
+
+def _tell_steps(group: list[Call], position: int, which: str) -> Callable[[float], Finding]:
+    def tell(_: float) -> Finding:
+        what, line = group[0].operand(position), group[0].line
+        formula = f"analytic = the gradient with {what} in {line} held constant in {which} of {len(group)} calls"
+        meaning = "every step contributes to this gradient, and the contributions are added"
+        return Finding("some steps missing", formula, meaning, f"the loop over steps in {{gate}}.backward, at {what}")
 
     return tell
 
@@ -173,14 +198,14 @@ def _inner_name(factor: float) -> tuple[str, str]:
     if factor == -1.0:
         return "sign on a path", "-1"
     for form, value in ((f"sqrt({round(factor**2)})", factor**2), (f"1/sqrt({round(factor**-2)})", factor**-2)):
-        if value > 1.5 and abs(value - round(value)) < 1e-6 * value and abs(factor - round(factor)) > 1e-3 * factor > 0:
+        if value > 1.5 and abs(value - round(value)) < 1e-6 * value and abs(value**0.5 - round(value**0.5)) > 1e-3:
             return "factor sqrt(d)", form
     return "factor on a path", number(factor)
 
 
 def _path_name(calls: list[Call], group: list[Call], position: int) -> tuple[str, str]:
     by_index = {call.index: call for call in calls}
-    if len(group) > 1 and any(_comes_from(by_index, call, position, call.site) for call in group[1:]):
+    if len(group) > 1 and any(_comes_from(by_index, call, position, call.place) for call in group[1:]):
         return "carry between steps missing", "what a step hands to the next one is part of the gradient, too"
     source = group[0].sources[position]
     route = []
@@ -201,7 +226,7 @@ def _path_name(calls: list[Call], group: list[Call], position: int) -> tuple[str
     return "mean term missing", "the mean (or sum) depends on {tensor}, too; its term is missing"
 
 
-def _comes_from(by_index: dict[int, Call], call: Call, position: int, site: object) -> bool:
+def _comes_from(by_index: dict[int, Call], call: Call, position: int, place: int) -> bool:
     """Whether an operand depends on an earlier call at the same place."""
     todo, seen = [call.sources[position]], set()
     while todo:
@@ -209,7 +234,7 @@ def _comes_from(by_index: dict[int, Call], call: Call, position: int, site: obje
         if index is None or index in seen:
             continue
         seen.add(index)
-        if by_index[index].site == site:
+        if by_index[index].place == place:
             return True
         todo += by_index[index].sources
     return False
@@ -265,7 +290,7 @@ def _chains(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]
             source = call.sources[position]
             call = by_index[source] if source is not None else call
             position = _follows(call) if source is not None else None
-        for head, at_operand in dict.fromkeys([(head.index, p) for head, p in (heads[:1] + heads[-1:])]):
+        for head, at_operand in [(head.index, p) for head, p in heads[:5]]:
             starts = at[head]
             if len(starts) != len(group):
                 continue

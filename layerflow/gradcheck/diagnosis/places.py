@@ -44,6 +44,8 @@ def shifted(evidence: Evidence) -> Finding | None:
                 for axis in axes:
                     moved, inside = np.roll(moved, by, axis), inside & _inside(numeric.shape, axis, by)
                 inside &= evidence.known
+                if 2 * np.sum(inside) < evidence.count:
+                    continue
                 counts = inside & ~evidence.is_zero(moved) & ~evidence.right
                 if np.sum(counts) < max(4, 0.2 * evidence.count) or not evidence.fits(moved, inside):
                     continue

@@ -35,6 +35,7 @@ class Call:
     Attributes:
         name: as in NumPy: "multiply", "matmul", "mean".
         site: file, first line, last line, first column, last column of the expression.
+        place: the same for it and all its callers: a helper that is called on two lines has two.
         operands, result: their values.
         sources: for every operand the call whose result it is (or is a view of), or None.
         apply: the operation as a function of its operands.
@@ -44,6 +45,7 @@ class Call:
     index: int
     name: str
     site: Site
+    place: int
     operands: tuple[Array, ...]
     result: Array
     sources: tuple[int | None, ...]
@@ -90,31 +92,36 @@ class Call:
 class Recorder:
     """What the `Traced` arrays report to: it records the calls, or edits them in a replay."""
 
-    def __init__(self, recorded: list[Call] | None = None, edits: dict[int, Edit] | None = None) -> None:
+    def __init__(self, recorded: dict[int, Call] | None = None, edits: dict[int, Edit] | None = None) -> None:
         self.recorded = recorded
         self.edits = edits or {}
         self.calls: list[Call] = []
+        self.last = max(self.edits, default=0)
         self.position = 0
+        self.work = 0
         self.alive: list[Array] = []  # keeps addresses from being used again
         self.made_by: dict[int, int] = {}
 
     def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One operation on plain arrays."""
-        operands: list[Array] = []
-        plain = _plain(args, operands)
-        options = {key: _plain(value, None) for key, value in kwargs.items()}
         index, self.position = self.position, self.position + 1
-        if self.recorded is None:
+        self.work += 1
+        operands: list[Array] | None = [] if self.recorded is None or index in self.edits else None
+        plain = _plain(args, operands)
+        options = {key: _plain(value, None) for key, value in kwargs.items()} if kwargs else kwargs
+        if self.recorded is None and operands is not None:
             before = tuple(np.array(x) for x in operands)  # operands may be written into by out=
             result = function(*plain, **options)
             if index < LARGEST and _is_float(result):
                 self._note(index, name, before, operands, result, function, plain, options)
             return _traced(result)
+        if index > self.last:  # nothing further is edited, so nothing further need be watched
+            return function(*plain, **options)
         edit = self.edits.get(index)
-        if edit is None:
+        if edit is None or operands is None:
             return _traced(function(*plain, **options))
         now = tuple(np.array(x) for x in operands)
-        call = next(call for call in self.recorded if call.index == index)
+        call = self.recorded[index]
         result = function(*plain, **options)
         if call.name != name:
             raise RuntimeError("forward took another way")
@@ -139,9 +146,9 @@ class Recorder:
         def apply(*values: Array) -> Any:
             return function(*_filled(plain, iter(values)), **options)
 
-        site = _site()
-        occurrence = sum(call.site == site and call.name == name for call in self.calls)
-        self.calls.append(Call(index, name, site, before, np.array(result), sources, apply, occurrence))
+        site, place = _site()
+        occurrence = sum(call.place == place and call.name == name for call in self.calls)
+        self.calls.append(Call(index, name, site, place, before, np.array(result), sources, apply, occurrence))
 
 
 class Traced(np.ndarray[Any, np.dtype[Any]]):
@@ -175,10 +182,13 @@ class Replay:
 
     Attributes:
         calls: its operations in order; empty if it could not be recorded.
+        work: how many operations were replayed so far.
+        explained: the hypotheses that explained a gradient, and the factors they had.
     """
 
     def __init__(self, subject: Subject) -> None:
-        self.subject = subject
+        self.subject, self.work = subject, 0
+        self.explained: list[tuple[Any, float]] = []
         recorder = Recorder()
         try:
             with traced(subject, recorder) as forward:
@@ -190,7 +200,7 @@ class Replay:
     def slopes(self, edits: dict[int, Edit], moves: Sequence[Move], steps: Sequence[float]) -> Array:
         """The derivative of every output along each line, by central differences, extrapolated if there are two steps."""
         found = []
-        recorder = Recorder(self.calls, edits)
+        recorder = Recorder({call.index: call for call in self.calls}, edits)
         with traced(self.subject, recorder) as forward:
 
             def at(move: Move, t: float) -> Array:
@@ -200,6 +210,7 @@ class Replay:
 
             for move in moves:
                 central = [(at(move, h) - at(move, -h)) / (2.0 * h) for h in steps]
+                self.work, recorder.work = self.work + recorder.work, 0
                 found.append(central[0] if len(steps) == 1 else (4.0 * central[1] - central[0]) / 3.0)
         return np.array(found)
 
@@ -227,7 +238,7 @@ def traced(subject: Subject, recorder: Recorder) -> Iterator[Callable[[], Array]
 
 
 def _plain(value: Any, operands: list[Array] | None) -> Any:
-    """The same without `Traced`; appends the arrays of floating-point numbers in it to `operands`."""
+    """The same without `Traced`; appends the arrays of floating-point numbers in it to `operands`, if that is a list."""
     if isinstance(value, np.ndarray):
         array = value.view(np.ndarray) if isinstance(value, Traced) else value
         if operands is not None and _is_float(array):
@@ -261,13 +272,19 @@ def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _site() -> Site:
-    """Where the author's code is: the innermost frame outside NumPy and this file."""
+def _site() -> tuple[Site, int]:
+    """Where the author's code is (the innermost frame outside NumPy and this file), and by which calls it got there."""
+    site: Site | None = None
+    way = []
     for depth in count(2):
         frame = sys._getframe(depth)
         file = frame.f_code.co_filename
+        if site is not None and file == __file__:
+            return site, hash(tuple(way))
         if file != __file__ and "/numpy/" not in file.replace("\\", "/"):
-            positions = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None))
-            line, last, start, end = (part or 0 for part in positions)
-            return file, line, last, start, end
+            way.append((frame.f_code, frame.f_lasti))
+            if site is None:
+                positions = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None))
+                line, last, start, end = (part or 0 for part in positions)
+                site = file, line, last, start, end
     raise AssertionError
