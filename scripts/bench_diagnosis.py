@@ -21,10 +21,16 @@ from layerflow.gradcheck import Report, check_gradients
 
 sys.path.insert(0, str(Path(__file__).parent / "faulty_gates"))
 import behaviour  # noqa: F401
+import composites  # noqa: F401
 import elementwise  # noqa: F401
 import layers  # noqa: F401
 import losses  # noqa: F401
 from registry import FAULTY, Faulty
+
+OPEN = tuple(FAULTY)
+import kept_apart  # noqa: E402, F401
+
+KEPT_APART = tuple(FAULTY[len(OPEN) :])
 
 
 def judge(faulty: Faulty, seed: int) -> tuple[str, str]:

@@ -72,9 +72,9 @@ def averaged(evidence: Evidence) -> Finding | None:
     if evidence.parts is None or evidence.count < 4:
         return None
     counts = np.count_nonzero(evidence.reached, axis=0).reshape(evidence.value.shape)
-    if np.ptp(counts) == 0 or counts.min() < 1:
+    if np.ptp(counts) == 0:
         return None
-    if evidence.fits(evidence.numeric / counts):
+    if evidence.fits(evidence.numeric / np.maximum(counts, 1)):
         formula = "analytic = numeric / number of outputs that the element reaches"
         return Finding(
             "mean for sum", formula, "the contributions are averaged, not added", "sums and means in {gate}.backward"

@@ -182,6 +182,21 @@ class Evidence:
         finally:
             tensor.value[...] = before
 
+    def is_plausible(self) -> bool:
+        """Whether the slope along one random direction, at the present values, is what backward returned."""
+        move = np.where(self.known, np.random.default_rng(0).normal(size=self.value.shape), 0.0)
+        step, value = 2.0**-13, self.value.copy()
+        try:
+            with np.errstate(all="ignore"), self.moved(self.tensor, value + step * move):
+                above = self.subject.run()
+            with np.errstate(all="ignore"), self.moved(self.tensor, value - step * move):
+                below = self.subject.run()
+        except Exception:  # the gate may refuse that point
+            return False
+        slope = float(self.upstream.reshape(-1) @ (above - below)) / (2.0 * step)
+        size = float(np.sqrt(np.sum((self.analytic * move) ** 2)))
+        return abs(slope - float(np.sum(self.analytic * move))) <= 1e-5 * size
+
     def numeric_at(self, value: Array) -> Array | None:
         """The gradient from differences where the tensor has another value; None where that cannot be measured."""
         if (

@@ -9,6 +9,8 @@ from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, number
 from layerflow.gradcheck.diagnosis.sizes import named_factor
 from layerflow.parameter import Array
 
+INTERMEDIATES = 60  # of forward's operations, whose results may be a factor
+
 
 def not_finite(evidence: Evidence) -> Finding | None:
     """analytic = nan or inf."""
@@ -152,27 +154,25 @@ def sign_lost(evidence: Evidence) -> Finding | None:
     return None
 
 
-def own_value_added(evidence: Evidence) -> Finding | None:
-    """analytic = numeric + c * value."""
+def term_added(evidence: Evidence) -> Finding | None:
+    """analytic = numeric + c * an array that the gate knows, or + c."""
     difference = evidence.analytic - evidence.numeric
-    if evidence.kind != "parameter" or _different(evidence) < 4 or not np.all(np.isfinite(difference)):
+    if _different(evidence) < 4 or not np.all(np.isfinite(difference)):
         return None
-    value, known = evidence.value, evidence.known
-    size = float(np.sum(value[known] ** 2))
-    if size == 0.0:
-        return None
-    c = float(np.sum(difference[known] * value[known])) / size
-    if abs(c) < 1e-9 or not evidence.fits(evidence.numeric + c * value):
-        return None
-    meaning = "a regularisation of {tensor} is added in this gate, though its loss is not part of forward".replace(
-        "{tensor}", evidence.name
-    )
-    return Finding(
-        "own value added",
-        f"analytic - numeric = {number(c)} x {evidence.name}",
-        meaning,
-        "what is added to the gradient in {gate}.backward",
-    )
+    known = evidence.known
+    arrays = [(evidence.name, evidence.value), *known_arrays(evidence), ("", np.ones(evidence.value.shape))]
+    for name, q in arrays:
+        size = float(np.sum(q[known] ** 2))
+        c = float(np.sum(difference[known] * q[known])) / size if size else 0.0
+        if abs(c) < 1e-9 or not evidence.fits(evidence.numeric + c * q):
+            continue
+        formula = f"analytic - numeric = {number(c)}{' x ' + name if name else ' everywhere'}"
+        place = "what is added to the gradient in {gate}.backward"
+        if evidence.kind == "parameter" and name == evidence.name:
+            meaning = "a regularisation of {tensor} is added in this gate, though its loss is not part of forward"
+            return Finding("own value added", formula, meaning, place)
+        return Finding("term added", formula, "that term does not belong to the gradient of this forward", place)
+    return None
 
 
 def _different(evidence: Evidence) -> int:
@@ -202,10 +202,12 @@ def _simplest(factor: float) -> float | None:
 
 
 def known_arrays(evidence: Evidence) -> Iterator[tuple[str, Array]]:
-    """The gate's arrays that can be multiplied with the gradient: inputs, parameters, output."""
+    """The arrays that can be multiplied with the gradient: inputs, parameters, output, and what forward computes."""
     arrays = dict(evidence.real_inputs)
     arrays |= {name: parameter.value for name, parameter in evidence.subject.gate.named_parameters().items()}
     arrays["the output"] = evidence.output
+    for call in evidence.replay.calls[:INTERMEDIATES]:
+        arrays.setdefault(f"`{call.expression or call.name}`", call.result)
     for name, array in arrays.items():
         shapes = [array.shape]
         if array.ndim == 1 and evidence.value.ndim == 2 and evidence.value.shape[0] == array.size:

@@ -5,7 +5,7 @@ For y = w * (x - mean) / std + b the gradient, with g = w * upstream and means o
 is p * (g - sum(g * p)). A single missing term is found by `paths`; here are mistakes that touch both terms.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 
 import numpy as np
@@ -34,10 +34,10 @@ def softmax_axis(evidence: Evidence) -> Finding | None:
     p, g = evidence.output, evidence.upstream
     if evidence.kind != "input" or p.shape != evidence.value.shape or p.ndim < 2:
         return None
-    for axes in _axes(p.ndim):
-        prediction = p * (g - np.sum(g * p, axis=axes, keepdims=True))
+    for what, total in _other_sums(p.ndim):
+        prediction = p * (g - total(g * p))
         if evidence.fits(prediction):
-            formula = f"analytic = p * (g - sum(g p)) with the sum over axis {_listed(axes)}"
+            formula = f"analytic = p * (g - sum(g p)) with the sum {what}"
             return Finding("sum over the wrong axis", formula, "forward sums over another axis", "axis= in {gate}.backward")
     return None
 
@@ -64,16 +64,17 @@ def _normalised(
 def _terms(
     evidence: Evidence, axes: tuple[int, ...], g: Array, xhat: Array, slope: Array, variance: Array
 ) -> Finding | None:
-    def mean(array: Array, over: tuple[int, ...] = axes) -> Array:
-        return np.asarray(array.mean(axis=over, keepdims=True))
+    def mean(array: Array) -> Array:
+        return np.asarray(array.mean(axis=axes, keepdims=True))
 
     first, second = mean(g), xhat * mean(g * xhat)
-    for over in _axes(g.ndim):
-        prediction = slope * (g - mean(g, over) - xhat * mean(g * xhat, over))
-        if over != axes and evidence.fits(prediction):
-            formula = f"analytic = (g - mean(g) - xhat mean(g xhat)) / std with means over axis {_listed(over)}"
+    for what, total in _other_sums(g.ndim):
+        count = total(np.ones(g.shape))
+        prediction = slope * (g - total(g) / count - xhat * total(g * xhat) / count)
+        if evidence.fits(prediction):
+            formula = f"analytic = (g - mean(g) - xhat mean(g xhat)) / std with means {what}"
             meaning = f"forward takes its mean and variance over axis {_listed(axes)}"
-            return Finding("sum over the wrong axis", formula, meaning, "axis= in {gate}.backward")
+            return Finding("sum over the wrong axis", formula, meaning, "axis= and keepdims= in {gate}.backward")
     known = evidence.known
     terms = np.stack([(slope * np.broadcast_to(t, g.shape))[known] for t in (g, first, second)], axis=1)
     if np.sum(known) > 5:
@@ -116,6 +117,22 @@ def _other_deviation(
 def _axes(ndim: int) -> Iterator[tuple[int, ...]]:
     for size in range(1, ndim + 1):
         yield from combinations(range(ndim), size)
+
+
+def _other_sums(ndim: int) -> Iterator[tuple[str, Callable[[Array], Array]]]:
+    """Sums as they may be taken by mistake: over any axes, and without keepdims, which puts them along other axes."""
+    for axes in _axes(ndim):
+        yield f"over axis {_listed(axes)}", lambda a, axes=axes: a.sum(axis=axes, keepdims=True)  # type: ignore[misc]
+    for axis in range(ndim if ndim > 1 else 0):
+        yield f"over axis {axis} and without keepdims", lambda a, axis=axis: _spread_sum(a, axis)  # type: ignore[misc]
+
+
+def _spread_sum(array: Array, axis: int) -> Array:
+    total = array.sum(axis=axis)
+    try:
+        return np.broadcast_to(total, array.shape)
+    except ValueError:
+        return np.full(array.shape, np.nan)
 
 
 def _affine(evidence: Evidence) -> Iterator[tuple[Array, Array]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, number
+from layerflow.gradcheck.diagnosis.factors import known_arrays
 from layerflow.gradcheck.diagnosis.replay import LARGEST, Call, Edit, Replay
 from layerflow.gradcheck.diagnosis.sizes import inner_factor
 from layerflow.parameter import Array
@@ -53,7 +54,7 @@ def wrong_path(evidence: Evidence) -> Finding | None:
             if probe.explains(hypothesis, factor):
                 replay.explained.append((hypothesis, factor))
                 return hypothesis.tell(factor)
-    return None
+    return _factor_array(evidence, probe, groups)
 
 
 class Probe:
@@ -240,6 +241,30 @@ def _comes_from(by_index: dict[int, Call], call: Call, position: int, place: int
     return False
 
 
+def _factor_array(evidence: Evidence, probe: Probe, groups: list[list[Call]]) -> Finding | None:
+    """A path with a factor that is no single number: a power of a known array, or one number per row or column."""
+    size = evidence.count * 4 * len(probe.replay.calls)
+    for group in groups:
+        for position in range(len(group[0].operands)):
+            if probe.replay.work + size > WORK or evidence.count < 6:
+                return None
+            held = Hypothesis({call.index: _held(position) for call in group}, _tell_path([], group, position))
+            if abs(probe.along(held, 0) - probe.numeric[0]) <= probe.close[0]:
+                continue
+            without = probe.gradient(held)
+            if without is None:
+                continue
+            through = evidence.numeric - without
+            what = f"the path through {group[0].operand(position)} in {group[0].line}"
+            for name, q in known_arrays(evidence):
+                for form, factor in ((name, q), (f"1/{name}", 1.0 / q), (f"{name}^2", q**2), (f"1/{name}^2", q**-2)):
+                    if evidence.fits(without + factor * through):
+                        formula = f"analytic = the gradient with {what} multiplied by {form}"
+                        meaning = f"that path has a factor {form} too many"
+                        return Finding("factor on a path", formula, meaning, what)
+    return None
+
+
 # All statistics at once ----------------------------------------------------------------------------------------------
 
 
@@ -372,6 +397,10 @@ def _candidates(group: list[Call], partner: int, groups: list[list[Call]]) -> It
     elif len(shape) == 2:
         offer(f"the transpose of {own}", [array.T for array in right])
     offer("1 or 0, where the other factor is not 0", [(array != 0).astype(float) for array in right])
+    if len(right) > 1:
+        nothing = [np.zeros(shape)]
+        offer(f"{own} of the next step", [*right[1:], *nothing])
+        offer(f"{own} of the step before", [*nothing, *right[:-1]])
     for other in groups:
         if len(other) == len(group):
             offer(f"`{other[0].expression or other[0].name}`", [call.result for call in other])

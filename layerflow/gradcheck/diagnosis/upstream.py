@@ -38,6 +38,16 @@ def added(evidence: Evidence) -> Finding | None:
     return None
 
 
+def constant_term(evidence: Evidence) -> Finding | None:
+    """backward of an upstream gradient of 0 is not 0."""
+    grads = _backward(evidence, 0.0)
+    if grads is None or not np.any(np.abs(grads[evidence.known]) > 1e-9 * evidence.scale):
+        return None
+    formula = "the gradient for an upstream gradient of 0 is not 0"
+    meaning = "a term in it is not multiplied by the upstream gradient"
+    return Finding("upstream gradient ignored", formula, meaning, PLACE)
+
+
 def skip_missing(evidence: Evidence) -> Finding | None:
     """analytic = numeric - upstream."""
     if evidence.upstream.shape != evidence.value.shape or not evidence.fits(evidence.numeric - evidence.upstream):
@@ -97,13 +107,8 @@ def squared(evidence: Evidence) -> Finding | None:
 
 def not_linear(evidence: Evidence) -> Finding | None:
     """A small upstream gradient gives the right gradient, this one does not."""
-    subject, small = evidence.subject, 2.0**-20
-    try:
-        subject.forward()
-        grads = subject.backward([small * g for g in evidence.observation.upstream])
-    except Exception:
-        return None
-    scaled = grads.get(evidence.name)
+    small = 2.0**-20
+    scaled = _backward(evidence, small)
     if scaled is None:
         return None
     with np.errstate(all="ignore"):
@@ -114,6 +119,16 @@ def not_linear(evidence: Evidence) -> Finding | None:
     return Finding(
         "not linear in the upstream gradient", formula, "backward clips or bends it; it must be linear in grad", PLACE
     )
+
+
+def _backward(evidence: Evidence, scale: float) -> Array | None:
+    """What backward returns for a multiple of the upstream gradient."""
+    try:
+        evidence.subject.forward()
+        grads = evidence.subject.backward([np.asarray(scale * g) for g in evidence.observation.upstream])
+    except Exception:  # it may refuse such a gradient
+        return None
+    return grads.get(evidence.name)
 
 
 def _local(evidence: Evidence) -> Array | None:
