@@ -83,7 +83,7 @@ class Conv2d(lf.Gate):
     overlap=("max pooling, 3 by 2: written for added", "overwritten instead of added"),
     minimum=("max pooling: the place of the minimum", "minimum for maximum"),
     all=("max pooling: the whole window receives it", "mask missing", "mask too wide", "local derivative missing"),
-    mean=("max pooling: shared among the window", "wrong local derivative", "local derivative missing"),
+    mean=("max pooling: shared among the window", "mask missing", "wrong local derivative", "local derivative missing"),
 )
 class MaxPool(lf.Gate):
     flaw = ""
@@ -264,7 +264,7 @@ class RNN(lf.Gate):
 @flaws(
     lambda rng: (rng.normal(size=(3, 4)), rng.normal(size=(3, 4))),
     update=("GRU cell: z for 1 - z in dh", "wrong local derivative"),
-    reset=("GRU cell: the path through the reset gate forgotten", "path missing"),
+    reset=("GRU cell: the path through the reset gate forgotten", "path missing", "always zero"),
     candidate=("GRU cell: 1 - c for 1 - c^2", "wrong local derivative"),
     sigmoid=("GRU cell: derivative of z is z", "wrong local derivative", "local derivative missing"),
     skip=("GRU cell: z * h not derived by h", "path missing", "skip path missing"),

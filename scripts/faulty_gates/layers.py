@@ -342,7 +342,7 @@ class NormNoInput(BatchNorm):
         return grad.sum(axis=0)
 
 
-@fault("batch normalisation: not divided by the deviation", "factor per column", inputs=normal(6, 4))
+@fault("batch normalisation: not divided by the deviation", "factor array too often", inputs=normal(6, 4))
 class NormNoDeviation(BatchNorm):
     def dx(self, g, xhat, std):
         return super().dx(g, xhat, 1.0)

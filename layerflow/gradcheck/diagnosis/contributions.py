@@ -44,9 +44,16 @@ def one_position(evidence: Evidence) -> Finding | None:
 
 def overwritten(evidence: Evidence) -> Finding | None:
     """analytic = for each element, the contribution that is written last."""
-    parts, reached = evidence.parts, evidence.reached
+    parts = evidence.parts
     if parts is None or evidence.count < 3:
         return None
+    finding = _overwritten(evidence, parts, evidence.reached)
+    if finding is None and evidence.selects:
+        finding = _overwritten(evidence, parts, evidence.window)
+    return finding
+
+
+def _overwritten(evidence: Evidence, parts: Array, reached: Array) -> Finding | None:
     shape = evidence.output.shape
     for axes in _subsets(evidence):
         others = tuple(axis for axis in range(len(shape)) if axis not in axes)
@@ -64,6 +71,20 @@ def overwritten(evidence: Evidence) -> Finding | None:
                 meaning = "contributions to the same element overwrite each other instead of being added"
                 place = "assignments by index in {gate}.backward: use += , and np.add.at for repeated indices"
                 return Finding("overwritten instead of added", formula, meaning, place)
+    return None
+
+
+def whole_window(evidence: Evidence) -> Finding | None:
+    """analytic = the upstream gradient for all elements of a window of which forward selects one."""
+    if evidence.parts is None or evidence.count < 4 or not evidence.selects:
+        return None
+    window = evidence.window.astype(float)
+    shares = {"whole": window, "shared among": window / np.maximum(window.sum(axis=1, keepdims=True), 1.0)}
+    for how, share in shares.items():
+        if evidence.fits((evidence.upstream.reshape(-1) @ share).reshape(evidence.value.shape)):
+            formula = f"analytic = the upstream gradient {'for' if how == 'whole' else 'shared among'} all of a window"
+            meaning = "forward selects one element of each window, and only that one receives the gradient"
+            return Finding("mask missing", formula, meaning, "the mask (the comparison) in {gate}.backward")
     return None
 
 

@@ -150,6 +150,26 @@ class Evidence:
         return np.asarray(np.abs(jacobian) > 1e-9 * np.max(np.abs(jacobian), initial=1e-300))
 
     @cached_property
+    def selects(self) -> bool:
+        """Whether every output is one element of the input, as in max pooling."""
+        return self.kind == "input" and bool(np.all(np.count_nonzero(self.reached, axis=1) == 1))
+
+    @cached_property
+    def window(self) -> Array:
+        """Which output each element can reach at all: those that change when it becomes very large or very small."""
+        base, found = self.subject.run(), self.reached.copy()
+        far = 1e3 * max(float(np.max(np.abs(self.value), initial=0.0)), 1.0)
+        for position in range(self.value.size):
+            line = element_line(self.subject, self.tensor, position)
+            for step in (far, -far):
+                try:
+                    with np.errstate(all="ignore"):
+                        found[:, position] |= line.at(step) != base
+                except Exception:  # the gate may refuse that point
+                    continue
+        return found
+
+    @cached_property
     def parts(self) -> Array | None:
         """The contribution of every output to every element, in the shape (*output, elements)."""
         jacobian = self.jacobian
@@ -182,9 +202,14 @@ class Evidence:
         finally:
             tensor.value[...] = before
 
+    def direction(self, which: int) -> Array:
+        """A random direction; not from seed 0, with which people draw their inputs: it would be one of them."""
+        move = np.random.default_rng((77141, which)).normal(size=self.value.shape)
+        return np.where(self.known, move, 0.0)
+
     def is_plausible(self) -> bool:
         """Whether the slope along one random direction, at the present values, is what backward returned."""
-        move = np.where(self.known, np.random.default_rng(0).normal(size=self.value.shape), 0.0)
+        move = self.direction(0)
         step, value = 2.0**-13, self.value.copy()
         try:
             with np.errstate(all="ignore"), self.moved(self.tensor, value + step * move):

@@ -201,12 +201,12 @@ def _simplest(factor: float) -> float | None:
     return None
 
 
-def known_arrays(evidence: Evidence) -> Iterator[tuple[str, Array]]:
+def known_arrays(evidence: Evidence, intermediates: bool = True) -> Iterator[tuple[str, Array]]:
     """The arrays that can be multiplied with the gradient: inputs, parameters, output, and what forward computes."""
     arrays = dict(evidence.real_inputs)
     arrays |= {name: parameter.value for name, parameter in evidence.subject.gate.named_parameters().items()}
     arrays["the output"] = evidence.output
-    for call in evidence.replay.calls[:INTERMEDIATES]:
+    for call in evidence.replay.calls[:INTERMEDIATES] if intermediates else ():
         arrays.setdefault(f"`{call.expression or call.name}`", call.result)
     for name, array in arrays.items():
         shapes = [array.shape]

@@ -62,8 +62,7 @@ class Probe:
 
     def __init__(self, evidence: Evidence, replay: Replay) -> None:
         self.evidence, self.replay = evidence, replay
-        rng = np.random.default_rng(0)
-        self.directions = [np.where(evidence.known, rng.normal(size=evidence.value.shape), 0.0) for _ in range(2)]
+        self.directions = [evidence.direction(which) for which in (0, 1)]
         self.weights = evidence.upstream.reshape(-1)
         self.analytic = [float(np.sum(evidence.analytic * v)) for v in self.directions]
         self.numeric = [float(np.sum(evidence.numeric * v)) for v in self.directions]
@@ -357,6 +356,9 @@ def _tell_slope(end: Call, start: Call, operand: int, name: str) -> Callable[[fl
         if name == "1":
             meaning = "the local derivative of this function is not multiplied in"
             return Finding("local derivative missing", formula, meaning, "{gate}.backward, where it passes " + y)
+        if name == "y" and len(end.operands) == 2:
+            meaning = "the sum depends on u, too; its term is missing"
+            return Finding("normaliser held constant", formula, meaning, "{gate}.backward, where it passes " + y)
         if name == "y (1 - y)":
             meaning = "the cross terms are missing: every output depends on all of u through the sum"
             return Finding("diagonal only", formula, meaning, "{gate}.backward, where it passes " + y)
@@ -374,6 +376,8 @@ def _partners(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesi
         if group[0].name not in BILINEAR or len(group[0].operands) != 2:
             continue
         for position in (0, 1):
+            if group[0].result.ndim > 1 and group[0].result.shape[-1] == group[0].result.shape[-2]:
+                yield Hypothesis({call.index: _turned(position) for call in group}, _tell_turned(group[0], position))
             for name, arrays in _candidates(group, 1 - position, groups):
                 edits = {
                     call.index: _with_partner(position, array) for call, array in zip(group, arrays, strict=True)
@@ -417,6 +421,24 @@ def _with_partner(position: int, partner: Array) -> Edit:
         return np.asarray(call.apply(*held) + call.apply(*step))
 
     return edit
+
+
+def _turned(position: int) -> Edit:
+    def edit(call: Call, now: tuple[Array, ...], result: Array) -> Array:
+        held = call.apply(*(call.operands[i] if i == position else x for i, x in enumerate(now)))
+        return np.asarray(held + np.swapaxes(result - held, -1, -2))
+
+    return edit
+
+
+def _tell_turned(call: Call, position: int) -> Callable[[float], Finding]:
+    def tell(_: float) -> Finding:
+        expression = call.expression or call.name
+        formula = f"analytic = the gradient with the upstream gradient of `{expression}` transposed for {call.operand(position)}"
+        meaning = f"the product is transposed, see {call.line}"
+        return Finding("transposed", formula, meaning, "the order of the factors and .T in {gate}.backward")
+
+    return tell
 
 
 def _tell_partner(call: Call, position: int, name: str) -> Callable[[float], Finding]:

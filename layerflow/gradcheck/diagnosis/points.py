@@ -44,7 +44,7 @@ def other_extreme(evidence: Evidence) -> Finding | None:
         gradient = evidence.numeric_at(evidence.value) if evidence.is_plausible() else None
     if gradient is None or not evidence.fits(gradient):
         return None
-    if np.all(np.count_nonzero(evidence.reached, axis=1) == 1):
+    if evidence.selects:
         formula = "analytic is where the smallest element of each window is, numeric where the largest is"
         meaning = "the gradient belongs to the element that forward selected"
         return Finding("minimum for maximum", formula, meaning, "argmin, argmax and comparisons in {gate}.backward")

@@ -176,7 +176,7 @@ def times_array(evidence: Evidence) -> Finding | None:
     """analytic = upstream * a simple function of an array that the gate knows."""
     if evidence.upstream.shape != evidence.value.shape or evidence.count < 4 or not evidence.is_elementwise:
         return None
-    for name, q in known_arrays(evidence):
+    for name, q in known_arrays(evidence, intermediates=False):
         for form, function in FORMS.items():
             with np.errstate(all="ignore"):
                 factor = evidence.fitting_factor(evidence.upstream * function(q))
