@@ -17,6 +17,8 @@ from layerflow.gradcheck.diagnosis.sizes import inner_factor
 from layerflow.parameter import Array
 
 WORK = 250_000  # operations that are replayed for one tensor at most
+LONGEST = 5  # operations in a row that are taken for one function
+SELECTIONS = {"where", "maximum", "minimum", "fmax", "fmin"}
 REDUCTIONS = {"sum", "mean", "var", "std", "add.reduce", "norm", "average"}
 BILINEAR = {"multiply", "matmul", "dot", "einsum", "tensordot"}
 CANDIDATES = 40  # arrays that are tried in the place of one
@@ -42,7 +44,7 @@ def wrong_path(evidence: Evidence) -> Finding | None:
     for hypothesis, factor in replay.explained:  # one mistake often spoils several gradients
         if probe.screened(hypothesis) is not None and probe.explains(hypothesis, factor):
             return hypothesis.tell(factor)
-    for family in (_edges, _reductions, _chains, _partners, _steps):
+    for family in (_edges, _reductions, _chains, _selections, _partners, _steps):
         fitting = []
         for hypothesis in family(replay.calls, groups):
             if replay.work > WORK:
@@ -308,21 +310,34 @@ def _chains(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]
     at = {call.index: group for group in groups for call in group}
     for group in groups:
         call, position = group[-1], _follows(group[-1])
-        heads = []
-        while position is not None:
-            heads.append((call, position))
+        links: list[tuple[Call, int]] = []
+        while position is not None and len(links) < LONGEST:
+            links.insert(0, (call, position))
+            starts = at[call.index]
+            if len(starts) == len(group):
+                for name, slope in (SLOPES | _own_slopes(links)).items():
+                    edits: dict[int, Edit] = {}
+                    for start, end in zip(starts, group, strict=True):
+                        edits |= _replaced(start, position, end, slope)
+                    yield Hypothesis(edits, _tell_slope(group[0], starts[0], position, name))
             source = call.sources[position]
             call = by_index[source] if source is not None else call
             position = _follows(call) if source is not None else None
-        for head, at_operand in [(head.index, p) for head, p in heads[:5]]:
-            starts = at[head]
-            if len(starts) != len(group):
-                continue
-            for name, slope in SLOPES.items():
-                edits: dict[int, Edit] = {}
-                for start, end in zip(starts, group, strict=True):
-                    edits |= _replaced(start, at_operand, end, slope)
-                yield Hypothesis(edits, _tell_slope(group[0], starts[0], at_operand, name))
+
+
+def _own_slopes(links: list[tuple[Call, int]]) -> dict[str, Callable[[Array, Array], Array]]:
+    """The function's own derivative f', at the wrong point or twice."""
+
+    def derivative(at: Array) -> Array:
+        above, below = at + 1e-5, at - 1e-5
+        for call, position in links:
+            above, below = (
+                np.asarray(call.apply(*(value if i == position else x for i, x in enumerate(call.operands))))
+                for value in (above, below)
+            )
+        return np.asarray((above - below) / 2e-5)
+
+    return {"f'(y)": lambda u, y: derivative(y), "f'(u)^2": lambda u, y: derivative(u) ** 2}
 
 
 def _follows(call: Call) -> int | None:
@@ -356,6 +371,12 @@ def _tell_slope(end: Call, start: Call, operand: int, name: str) -> Callable[[fl
         if name == "1":
             meaning = "the local derivative of this function is not multiplied in"
             return Finding("local derivative missing", formula, meaning, "{gate}.backward, where it passes " + y)
+        if name == "f'(y)":
+            meaning = "a formula in u was given y"
+            return Finding("evaluated at the output", formula, meaning, "{gate}.backward, where it passes " + y)
+        if name == "f'(u)^2":
+            meaning = "the local derivative is multiplied in twice"
+            return Finding("local derivative twice", formula, meaning, "{gate}.backward, where it passes " + y)
         if name == "y" and len(end.operands) == 2:
             meaning = "the sum depends on u, too; its term is missing"
             return Finding("normaliser held constant", formula, meaning, "{gate}.backward, where it passes " + y)
@@ -364,6 +385,26 @@ def _tell_slope(end: Call, start: Call, operand: int, name: str) -> Callable[[fl
             return Finding("diagonal only", formula, meaning, "{gate}.backward, where it passes " + y)
         meaning = "that is not the derivative of this function"
         return Finding("wrong local derivative", formula, meaning, "{gate}.backward, where it passes " + y)
+
+    return tell
+
+
+def _selections(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+    """One of two is selected, and both receive the gradient."""
+    for group in groups:
+        if group[0].name in SELECTIONS and len(group[0].operands) == 2:
+            yield Hypothesis(dict.fromkeys((call.index for call in group), _both), _tell_both(group[0]))
+
+
+def _both(call: Call, now: tuple[Array, ...], result: Array) -> Array:
+    return np.asarray(call.result + sum(new - old for new, old in zip(now, call.operands, strict=True)))
+
+
+def _tell_both(call: Call) -> Callable[[float], Finding]:
+    def tell(_: float) -> Finding:
+        formula = f"analytic = the gradient that passes to both operands of `{call.expression or call.name}`"
+        meaning = f"only the one that forward selects receives it, see {call.line}"
+        return Finding("mask missing", formula, meaning, "the mask (the comparison) in {gate}.backward")
 
     return tell
 

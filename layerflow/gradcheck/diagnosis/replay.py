@@ -6,8 +6,10 @@ gradient of a backward with exactly that mistake. No derivative of an operation 
 """
 
 import ast
+import functools
 import linecache
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from layerflow.gradcheck.subject import Subject, flat, is_real
 from layerflow.parameter import Array
 
 LARGEST = 2000  # operations; a longer forward is not replayed
+CREATORS = ("zeros", "ones", "empty", "full")  # of arrays that forward fills element by element
 METHODS = ("sum", "mean", "var", "std", "max", "min", "prod", "cumsum", "dot")
 
 Site = tuple[str, int, int, int, int]
@@ -217,7 +220,7 @@ class Replay:
 
 @contextmanager
 def traced(subject: Subject, recorder: Recorder) -> Iterator[Callable[[], Array]]:
-    """Let the subject's inputs and parameters report to `recorder`; gives its forward."""
+    """Let the subject's inputs and parameters, and arrays that forward makes, report to `recorder`; gives its forward."""
     before, Traced.recorder = Traced.recorder, recorder
     parameters = subject.gate.parameters()
     for parameter in parameters:
@@ -228,13 +231,30 @@ def traced(subject: Subject, recorder: Recorder) -> Iterator[Callable[[], Array]
         inputs = [x.view(Traced) if is_real(x) else x for x in subject.inputs]
         return flat(_plain(subject.gate.bare_forward(*inputs), None))
 
+    makers = {name: getattr(np, name) for name in CREATORS}
+    for name, make in makers.items():
+        setattr(np, name, _reporting(make))
     try:
         with np.errstate(all="ignore"):
             yield forward
     finally:
         Traced.recorder = before
+        for name, make in makers.items():
+            setattr(np, name, make)
         for parameter in parameters:
             parameter.place(parameter.value.view(np.ndarray))
+
+
+def _reporting(make: Callable[..., Array]) -> Callable[..., Array]:
+    """A function that makes arrays, which report what is done with them; those of other threads do not."""
+    mine = threading.get_ident()
+
+    @functools.wraps(make)
+    def made(*args: Any, **kwargs: Any) -> Array:
+        array = make(*(_plain(value, None) for value in args), **kwargs)
+        return array.view(Traced) if threading.get_ident() == mine and _is_float(array) else array
+
+    return made
 
 
 def _plain(value: Any, operands: list[Array] | None) -> Any:
