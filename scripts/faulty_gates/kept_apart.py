@@ -161,11 +161,11 @@ class BatchNorm(lf.Gate):
         sqrtvar = np.sqrt(var + self.eps)
         ivar = 1.0 / sqrtvar
         xhat = xmu * ivar
-        self.save(x, xhat, xmu, ivar, sqrtvar, var)
+        self.save(x, xhat, xmu, ivar, var)
         return self.gamma.value * xhat + self.beta.value
 
     def backward(self, grad):
-        x, xhat, xmu, ivar, sqrtvar, var = self.saved
+        x, xhat, xmu, ivar, var = self.saved
         g = grad if self.flaw == "gamma" else grad * self.gamma.value
         if self.flaw == "rows":
             dx = ivar * (g - g.mean(axis=1, keepdims=True) - xhat * (g * xhat).mean(axis=1, keepdims=True))
@@ -306,7 +306,12 @@ class GRUCell(lf.Gate):
     cross=("attention of q, k, v: softmax p (1 - p)", "diagonal only"),
     nosum=("attention of q, k, v: softmax without its sum", "path missing", "normaliser held constant"),
     swapped=("attention of q, k, v: dk and dv exchanged", "gradient of another"),
-    turned=("attention of q, k, v: dk from dS, not dS.T", "transposed", "transposed Jacobian", "wrong local derivative"),
+    turned=(
+        "attention of q, k, v: dk from dS, not dS.T",
+        "transposed",
+        "transposed Jacobian",
+        "wrong local derivative",
+    ),
     values=("attention of q, k, v: dv from P, not P.T", "transposed Jacobian", "W for W.T"),
 )
 class Attention(lf.Gate):

@@ -160,7 +160,12 @@ class LogSoftmax(lf.Gate):
 
 @flaws(
     lambda rng: (rng.normal(size=(5, 4)), rng.normal(size=(5, 4))),
-    norm=("cosine similarity: norms held constant", "path missing", "variance term missing", "statistics terms missing"),
+    norm=(
+        "cosine similarity: norms held constant",
+        "path missing",
+        "variance term missing",
+        "statistics terms missing",
+    ),
     swapped=("cosine similarity: da and db exchanged", "gradient of another"),
     scale=("cosine similarity: one norm not divided by", "factor array too often", "factor per row"),
 )

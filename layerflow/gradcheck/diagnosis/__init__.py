@@ -5,7 +5,17 @@ element that can be compared. Where none fits, nothing is said: a wrong diagnosi
 """
 
 from layerflow.gradcheck.behaviour import Observation
-from layerflow.gradcheck.diagnosis import contributions, factors, masks, normalisation, paths, places, points, upstream
+from layerflow.gradcheck.diagnosis import (
+    contributions,
+    factors,
+    masks,
+    normalisation,
+    operation_search,
+    places,
+    points,
+    unexplained,
+    upstream,
+)
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, Hypothesis
 from layerflow.gradcheck.diagnosis.replay import Replay
 from layerflow.gradcheck.subject import Subject
@@ -50,7 +60,7 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     contributions.stride_forgotten,
     factors.term_added,
     upstream.constant_term,
-    paths.wrong_path,
+    operation_search.wrong_operation,
     normalisation.statistics_terms,
     factors.factor_along_axis,
     places.misplaced,
@@ -58,9 +68,16 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
 )
 
 
-def diagnose(subject: Subject, observation: Observation, measured: list[Measured], wrong: set[str]) -> list[Diagnosis]:
-    """Say what the gradients named in `wrong` look like; the same cause in several tensors is stated for each."""
-    found = []
+def diagnose(
+    subject: Subject, observation: Observation, measured: list[Measured], wrong: set[str]
+) -> tuple[list[Diagnosis], list[str]]:
+    """Say what the gradients named in `wrong` look like; the same cause in several tensors is stated for each.
+
+    Returns:
+        The diagnoses, and a note on each gradient that none explains.
+    """
+    found: list[Diagnosis] = []
+    notes: list[str] = []
     replay = Replay(subject)
     for numbers in measured:
         if numbers.name not in wrong:
@@ -71,7 +88,9 @@ def diagnose(subject: Subject, observation: Observation, measured: list[Measured
         finding = next((finding for test in HYPOTHESES if (finding := test(evidence)) is not None), None)
         if finding is not None:
             found.append(_stated(subject, numbers.name, finding))
-    return found
+        else:
+            notes.append(unexplained.pattern(evidence))
+    return found, notes
 
 
 def _stated(subject: Subject, tensor: str, finding: Finding) -> Diagnosis:

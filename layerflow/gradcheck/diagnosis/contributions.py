@@ -58,7 +58,7 @@ def _overwritten(evidence: Evidence, parts: Array, reached: Array) -> Finding | 
     for axes in _subsets(evidence):
         others = tuple(axis for axis in range(len(shape)) if axis not in axes)
         sums = parts.sum(axis=others)
-        reach = reached.reshape(parts.shape).any(axis=others)
+        reach = np.asarray(reached.reshape(parts.shape).any(axis=others))
         if not np.any(reach.sum(axis=tuple(range(len(axes)))) > 1):
             continue
         for order in product((1, -1), repeat=len(axes)):
@@ -195,10 +195,11 @@ def upstream_turned(evidence: Evidence) -> Finding | None:
     jacobian, upstream = evidence.jacobian, evidence.upstream
     if jacobian is None or evidence.count < 3 or upstream.size < 3:
         return None
-    turns: list[tuple[str, Array]] = []
-    for size in range(1, upstream.ndim + 1):
-        for axes in combinations(range(upstream.ndim), size):
-            turns.append((f"flipped along axis {_listed(axes)}", np.flip(upstream, axes)))
+    turns: list[tuple[str, Array]] = [
+        (f"flipped along axis {_listed(axes)}", np.flip(upstream, axes))
+        for size in range(1, upstream.ndim + 1)
+        for axes in combinations(range(upstream.ndim), size)
+    ]
     if upstream.ndim > 1 and upstream.shape[-1] == upstream.shape[-2]:
         turns.append(("transposed", np.swapaxes(upstream, -1, -2)))
     for how, turned in turns:
@@ -217,12 +218,16 @@ def _subsets(evidence: Evidence) -> Iterator[tuple[int, ...]]:
 
 
 def _same(shape: tuple[int, ...], a: int, b: int) -> Array:
-    rows, columns = (np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]) for axis in (a, b))
+    rows, columns = (
+        np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]) for axis in (a, b)
+    )
     return np.asarray(rows == columns)
 
 
 def _is_causal(full: Array, a: int, b: int) -> bool:
-    rows, columns = (np.arange(full.shape[axis]).reshape([-1 if i == axis else 1 for i in range(full.ndim)]) for axis in (a, b))
+    rows, columns = (
+        np.arange(full.shape[axis]).reshape([-1 if i == axis else 1 for i in range(full.ndim)]) for axis in (a, b)
+    )
     early = np.abs(np.where(rows < columns, full, 0.0))
     return bool(np.max(early) <= 1e-9 * np.max(np.abs(full)))
 

@@ -38,7 +38,9 @@ def softmax_axis(evidence: Evidence) -> Finding | None:
         prediction = p * (g - total(g * p))
         if evidence.fits(prediction):
             formula = f"analytic = p * (g - sum(g p)) with the sum {what}"
-            return Finding("sum over the wrong axis", formula, "forward sums over another axis", "axis= in {gate}.backward")
+            return Finding(
+                "sum over the wrong axis", formula, "forward sums over another axis", "axis= in {gate}.backward"
+            )
     return None
 
 
@@ -58,7 +60,9 @@ def _normalised(
     xhat, g = slope * centred, weight * evidence.upstream
     right = slope * (g - g.mean(axis=axes, keepdims=True) - xhat * (g * xhat).mean(axis=axes, keepdims=True))
     # Where the normalisation has no eps, or one inside the root, the second term is exact up to it.
-    return (xhat, slope, variance) if np.allclose(right, evidence.numeric, rtol=1e-2, atol=1e-2 * evidence.scale) else None
+    return (
+        (xhat, slope, variance) if np.allclose(right, evidence.numeric, rtol=1e-2, atol=1e-2 * evidence.scale) else None
+    )
 
 
 def _terms(

@@ -22,7 +22,12 @@ def turned(evidence: Evidence) -> Finding | None:
         if factor is not None:
             how = "transposed" if numeric.ndim == 2 else f"with its axes in the order {order}"
             formula = f"analytic = numeric {how}{besides(factor)}"
-            return Finding("transposed", formula, "the gradient is transposed", "the order of the factors and .T in {gate}.backward")
+            return Finding(
+                "transposed",
+                formula,
+                "the gradient is transposed",
+                "the order of the factors and .T in {gate}.backward",
+            )
     for size in range(1, numeric.ndim + 1):
         for axes in combinations(range(numeric.ndim), size):
             factor = evidence.fitting_factor(np.flip(numeric, axes))
@@ -68,7 +73,12 @@ def blocks_swapped(evidence: Evidence) -> Finding | None:
             for arranged in permutations(range(blocks)):
                 if evidence.fits(np.concatenate([pieces[i] for i in arranged], axis)):
                     formula = f"analytic = numeric with its {blocks} blocks along axis {axis} in the order {arranged}"
-                    return Finding("blocks swapped", formula, "the parts (gates) of the tensor are exchanged", "the order of the parts in {gate}.backward")
+                    return Finding(
+                        "blocks swapped",
+                        formula,
+                        "the parts (gates) of the tensor are exchanged",
+                        "the order of the parts in {gate}.backward",
+                    )
     return None
 
 

@@ -83,7 +83,9 @@ def other_turned(evidence: Evidence) -> Finding | None:
             if gradient is not None and evidence.fits(gradient):
                 formula = f"analytic = the gradient for {tensor.name} {how}"
                 cause = "kernel not flipped" if "flipped" in how else "W for W.T" if how == "transposed" else "shifted"
-                meaning = f"{tensor.name} must be turned round, or must not" if cause != "shifted" else "indices are off"
+                meaning = (
+                    f"{tensor.name} must be turned round, or must not" if cause != "shifted" else "indices are off"
+                )
                 return Finding(cause, formula, meaning, "how {gate}.backward uses " + tensor.name)
     return None
 

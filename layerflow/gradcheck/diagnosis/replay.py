@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import PurePath
+from types import CodeType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -124,7 +125,7 @@ class Recorder:
         if edit is None or operands is None:
             return _traced(function(*plain, **options))
         now = tuple(np.array(x) for x in operands)
-        call = self.recorded[index]
+        call = (self.recorded or {})[index]
         result = function(*plain, **options)
         if call.name != name:
             raise RuntimeError("forward took another way")
@@ -201,7 +202,7 @@ class Replay:
             self.calls = []
 
     def slopes(self, edits: dict[int, Edit], moves: Sequence[Move], steps: Sequence[float]) -> Array:
-        """The derivative of every output along each line, by central differences, extrapolated if there are two steps."""
+        """The derivative of every output along each line: central differences, extrapolated if there are two steps."""
         found = []
         recorder = Recorder({call.index: call for call in self.calls}, edits)
         with traced(self.subject, recorder) as forward:
@@ -220,7 +221,7 @@ class Replay:
 
 @contextmanager
 def traced(subject: Subject, recorder: Recorder) -> Iterator[Callable[[], Array]]:
-    """Let the subject's inputs and parameters, and arrays that forward makes, report to `recorder`; gives its forward."""
+    """Let the subject's inputs and parameters, and arrays that it makes, report to `recorder`; gives its forward."""
     before, Traced.recorder = Traced.recorder, recorder
     parameters = subject.gate.parameters()
     for parameter in parameters:
@@ -258,7 +259,7 @@ def _reporting(make: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _plain(value: Any, operands: list[Array] | None) -> Any:
-    """The same without `Traced`; appends the arrays of floating-point numbers in it to `operands`, if that is a list."""
+    """The same without `Traced`; appends the floating-point arrays in it to `operands`, if that is a list."""
     if isinstance(value, np.ndarray):
         array = value.view(np.ndarray) if isinstance(value, Traced) else value
         if operands is not None and _is_float(array):
@@ -295,7 +296,7 @@ def _address(array: Array) -> int:
 def _site() -> tuple[Site, int]:
     """Where the author's code is (the innermost frame outside NumPy and this file), and by which calls it got there."""
     site: Site | None = None
-    way = []
+    way: list[tuple[CodeType, int]] = []
     for depth in count(2):
         frame = sys._getframe(depth)
         file = frame.f_code.co_filename

@@ -40,7 +40,9 @@ def inner_factor(evidence: Evidence, factor: float) -> float | None:
     if abs(factor) < 1e-5:
         return 0.0
     sizes = {1.0, 2.0, *map(float, lengths(evidence))}
-    forms = {form for n in sizes for form in (n, 1.0 / n, math.sqrt(n), 1.0 / math.sqrt(n), n / (n - 1) if n > 1 else n)}
+    forms = {
+        form for n in sizes for form in (n, 1.0 / n, math.sqrt(n), 1.0 / math.sqrt(n), n / (n - 1) if n > 1 else n)
+    }
     near = [form for form in forms if abs(abs(factor) - form) < 1e-5 * form]
     return math.copysign(min(near), factor) if near else None
 
