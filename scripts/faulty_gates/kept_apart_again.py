@@ -73,7 +73,11 @@ class LSTMInArrays(lf.Gate):
 
 @flaws(
     normal(2, 3, 5),
-    overlap=("transposed convolution: dw of the last position", "sum over positions missing"),
+    overlap=(
+        "transposed convolution: dw of the last position",
+        "sum over positions missing",
+        "overwritten instead of added",
+    ),
     flipped=("transposed convolution: kernel turned in dx", "kernel not flipped"),
     stride=("transposed convolution: stride forgotten in dx", "stride forgotten", "wrong local derivative"),
     channels=("transposed convolution: channels of dw exchanged", "transposed"),
@@ -190,7 +194,7 @@ class Cosine(lf.Gate):
 
 @flaws(
     normal(6, 4),
-    gate=("gated linear unit: path through the gate missing", "path missing"),
+    gate=("gated linear unit: path through the gate missing", "path missing", "part not reached"),
     slope=("gated linear unit: sigmoid derived as s", "wrong local derivative"),
     exchanged=("gated linear unit: halves exchanged", "blocks swapped"),
     open=("gated linear unit: gate not multiplied in", "factor array missing", "local derivative missing"),

@@ -156,19 +156,37 @@ def stride_forgotten(evidence: Evidence) -> Finding | None:
         if output.ndim < count or value.ndim < count:
             break
         for stride in (2, 3, 4):
-            prediction, unseen = np.zeros(value.shape), np.zeros(value.shape, dtype=bool)
-            for index in np.ndindex(*output.shape):
-                steps = [-(stride - 1) * index[-k] for k in range(1, count + 1)]
-                prediction += _moved(full[index], steps)
-                if np.count_nonzero(reached[index]) < whole:  # a window over padding, whose part there is not known
-                    unseen |= _cut_off(reached[index], count, steps)
-            clear = ~unseen & evidence.known
-            counts = clear & ~evidence.right & ~evidence.is_zero(prediction)
-            if np.sum(counts) >= 4 and evidence.fits(prediction, clear):
-                formula = f"analytic = the windows' parts put as close as with stride 1, where they are {stride} apart"
-                meaning = "forward steps by the stride, backward does not"
-                return Finding("stride forgotten", formula, meaning, "indices and slices in {gate}.backward")
+            clear, prediction = _scattered(evidence, full, reached, count, stride, whole)
+            for where, candidate in ((clear, prediction), (evidence.known, _gathered(evidence, full, count, stride))):
+                counts = where & ~evidence.right & ~evidence.is_zero(candidate)
+                if np.sum(counts) >= 4 and evidence.fits(candidate, where):
+                    formula = f"analytic = the windows' parts as if they were 1 apart, where they are {stride} apart"
+                    meaning = "forward steps by the stride, backward does not"
+                    return Finding("stride forgotten", formula, meaning, "indices and slices in {gate}.backward")
     return None
+
+
+def _scattered(
+    evidence: Evidence, full: Array, reached: Array, count: int, stride: int, whole: int
+) -> tuple[Array, Array]:
+    """The contributions put where stride 1 would put them, and where that is all of them."""
+    prediction, unseen = np.zeros(evidence.value.shape), np.zeros(evidence.value.shape, dtype=bool)
+    for index in np.ndindex(*evidence.output.shape):
+        steps = [-(stride - 1) * index[-k] for k in range(1, count + 1)]
+        prediction += _moved(full[index], steps)
+        if np.count_nonzero(reached[index]) < whole:  # a window over padding, whose part there is not known
+            unseen |= _cut_off(reached[index], count, steps)
+    return ~unseen & evidence.known, prediction
+
+
+def _gathered(evidence: Evidence, full: Array, count: int, stride: int) -> Array:
+    """The gradient in which every element takes the upstream gradient from where stride 1 would put its outputs."""
+    upstream, prediction = evidence.upstream, np.zeros(evidence.value.shape)
+    local = full / upstream.reshape(upstream.shape + (1,) * evidence.value.ndim)
+    for index in np.ndindex(*evidence.value.shape):
+        steps = [(stride - 1) * index[-k] for k in range(1, count + 1)]
+        prediction[index] = np.sum(_moved(upstream, steps) * local[(..., *index)])
+    return prediction
 
 
 def _moved(array: Array, steps: list[int]) -> Array:

@@ -24,13 +24,14 @@ def statistics_terms(evidence: Evidence) -> Finding | None:
     for axes in _axes(x.ndim):
         for weight, offset in _affine(evidence):
             found = _normalised(evidence, axes, weight, offset)
-            if found is not None:
-                return _terms(evidence, axes, weight * evidence.upstream, *found)
+            finding = _terms(evidence, axes, weight * evidence.upstream, *found) if found else None
+            if finding is not None:
+                return finding
     return None
 
 
 def softmax_axis(evidence: Evidence) -> Finding | None:
-    """analytic = p * (g - sum(g * p)) with the sum over another axis."""
+    """analytic = p * (g - sum(g * p)), or g - exp(y) * sum(g) of a log-softmax, with the sum over another axis."""
     p, g = evidence.output, evidence.upstream
     if evidence.kind != "input" or p.shape != evidence.value.shape or p.ndim < 2:
         return None
@@ -38,6 +39,11 @@ def softmax_axis(evidence: Evidence) -> Finding | None:
         prediction = p * (g - total(g * p))
         if evidence.fits(prediction):
             formula = f"analytic = p * (g - sum(g p)) with the sum {what}"
+            return Finding(
+                "sum over the wrong axis", formula, "forward sums over another axis", "axis= in {gate}.backward"
+            )
+        if evidence.fits(g - np.exp(p) * total(g)):
+            formula = f"analytic = g - exp(y) sum(g) with the sum {what}"
             return Finding(
                 "sum over the wrong axis", formula, "forward sums over another axis", "axis= in {gate}.backward"
             )

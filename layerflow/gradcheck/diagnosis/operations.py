@@ -46,10 +46,17 @@ def functions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesi
                     edits: dict[int, Edit] = {}
                     for start, end in zip(starts, group, strict=True):
                         edits |= _replaced(start, position, end, slope)
-                    yield Hypothesis(edits, _tell_slope(group[0], starts[0], position, name))
+                    # Of a function and a part of it, the whole function is told.
+                    tell = _tell_slope(group[0], starts[0], position, name)
+                    yield Hypothesis(edits, tell, rank=_longer_first(links))
             source = call.sources[position]
             call = by_index[source] if source is not None else call
             position = _follows(call) if source is not None else None
+
+
+def _longer_first(links: list[tuple[Call, int]]) -> Callable[[float], int]:
+    length = len(links)
+    return lambda _: -length
 
 
 def _own_slopes(links: list[tuple[Call, int]]) -> dict[str, Callable[[Array, Array], Array]]:

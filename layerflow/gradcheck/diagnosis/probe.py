@@ -50,13 +50,14 @@ class Probe:
         factor = off / step if hypothesis.has_factor else 0.0
         if abs(off - factor * step) > self.close[0] or abs(factor - 1.0) < 1e-6:
             return None
-        simple = inner_factor(self.evidence, factor)
+        simple = inner_factor(self.evidence, factor, min(max(1e-5, self.close[0] / abs(step)), 1e-3))
+        factor = factor if simple is None else simple
         if simple is None and self.evidence.count < 6:
             return None
         second = self.along(hypothesis, 1)
         if abs(self.analytic[1] - second - factor * (self.numeric[1] - second)) > self.close[1] * (1 + abs(factor)):
             return None
-        return factor if simple is None else simple
+        return factor
 
     def explains(self, hypothesis: Hypothesis, factor: float) -> bool:
         """Whether it explains every element."""

@@ -280,6 +280,8 @@ def _filled(value: Any, operands: Iterator[Array]) -> Any:
 
 
 def _traced(result: Any) -> Any:
+    if type(result) in (list, tuple):
+        return type(result)(map(_traced, result))
     return np.asarray(result).view(Traced) if _is_float(result) else result
 
 

@@ -35,16 +35,16 @@ def named_factor(evidence: Evidence, factor: float) -> tuple[str, str] | None:
     return first[0], "; or ".join([first[1], *rest])
 
 
-def inner_factor(evidence: Evidence, factor: float) -> float | None:
-    """The number with a meaning that a factor, known to 1e-5, is equal to: 0, -1, 2, a length, the root of one."""
-    if abs(factor) < 1e-5:
+def inner_factor(evidence: Evidence, factor: float, error: float) -> float | None:
+    """The number with a meaning that a factor, known to `error`, is equal to: 0, -1, 2, a length, the root of one."""
+    if abs(factor) < error:
         return 0.0
     sizes = {1.0, 2.0, *map(float, lengths(evidence))}
     forms = {
         form for n in sizes for form in (n, 1.0 / n, math.sqrt(n), 1.0 / math.sqrt(n), n / (n - 1) if n > 1 else n)
     }
-    near = [form for form in forms if abs(abs(factor) - form) < 1e-5 * form]
-    return math.copysign(min(near), factor) if near else None
+    near = [form for form in forms if abs(abs(factor) - form) < error * form]
+    return math.copysign(min(near, key=lambda form: abs(abs(factor) - form)), factor) if near else None
 
 
 def lengths(evidence: Evidence) -> dict[int, list[str]]:
