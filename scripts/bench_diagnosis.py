@@ -36,6 +36,9 @@ HALVES["kept apart"] = tuple(FAULTY[len(HALVES["written for"]) :])
 import kept_apart_again  # noqa: E402, F401
 
 HALVES["kept apart again"] = tuple(FAULTY[sum(map(len, HALVES.values())) :])
+import kept_apart_last  # noqa: E402, F401
+
+HALVES["kept apart last"] = tuple(FAULTY[sum(map(len, HALVES.values())) :])
 
 
 def judge(faulty: Faulty, seed: int) -> tuple[str, str]:

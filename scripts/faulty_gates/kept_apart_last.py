@@ -52,8 +52,8 @@ class BatchNorm2d(lf.Gate):
 
 @flaws(
     normal(3, 5, 2),
-    carry=("Elman network, last state: truncated to one step", "carry between steps missing"),
-    u=("Elman network, last state: dU of the last step", "some steps missing"),
+    carry=("Elman network, last state: truncated to one step", "carry between steps missing", "part not reached"),
+    u=("Elman network, last state: dU of the last step", "some steps missing", "carry between steps missing"),
     after=("Elman network, last state: dU with h after", "wrong local derivative"),
     mean=("Elman network, last state: mean over the steps", "factor 1/N"),
     slope=("Elman network, last state: tanh not derived", "local derivative missing"),

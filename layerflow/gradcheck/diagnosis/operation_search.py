@@ -16,6 +16,7 @@ FAMILIES = (
     paths.reductions,
     operations.functions,
     operations.selections,
+    operations.stretches,
     operations.products,
     paths.steps,
 )

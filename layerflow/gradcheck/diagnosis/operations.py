@@ -54,6 +54,26 @@ def functions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesi
             position = _follows(call) if source is not None else None
 
 
+def stretches(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+    """Several operations together, from u to y, passed as if dy/du were 1."""
+    by_index = {call.index: call for call in calls}
+    for group in groups:
+        if len(group) > 1:
+            continue
+        end, todo, seen = group[0], list(group[0].sources), set[int]()
+        while todo and len(seen) < LONGEST:
+            source = todo.pop(0)
+            if source is None or source in seen:
+                continue
+            seen.add(source)
+            start = by_index[source]
+            todo += start.sources
+            for position, operand in enumerate(start.operands):
+                if operand.shape == end.result.shape:
+                    edits = _replaced(start, position, end, SLOPES["1"])
+                    yield Hypothesis(edits, _tell_slope(end, start, position, "1"))
+
+
 def _longer_first(links: list[tuple[Call, int]]) -> Callable[[float], int]:
     length = len(links)
     return lambda _: -length
