@@ -16,8 +16,8 @@ FAMILIES = (
     paths.reductions,
     operations.functions,
     operations.selections,
-    operations.stretches,
     operations.products,
+    operations.stretches,
     paths.steps,
 )
 

@@ -11,6 +11,7 @@ from layerflow.gradcheck.diagnosis.replay import LARGEST, Call, Edit
 from layerflow.parameter import Array
 
 REDUCTIONS = {"sum", "mean", "var", "std", "add.reduce", "norm", "average"}
+PRODUCTS = {"matmul", "dot", "einsum", "tensordot"}
 
 
 def edges(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
@@ -95,18 +96,24 @@ def _path_name(calls: list[Call], group: list[Call], position: int) -> tuple[str
     while source is not None and len(route) < 6:
         call = by_index[source]
         route.append(call)
-        if call.name in REDUCTIONS:
+        if call.name in REDUCTIONS or call.name in PRODUCTS:
             break
         source = next((each for each in call.sources if each is not None), None)
     if not route or route[-1].name not in REDUCTIONS:
         return "path missing", "that path from {tensor} to the output is left out"
     reduced = route[-1]
     inner = by_index.get(reduced.sources[0]) if reduced.sources and reduced.sources[0] is not None else None
-    if reduced.name in ("var", "std", "norm") or (inner and inner.name in ("square", "multiply", "power")):
+    is_square = inner is not None and (
+        inner.name in ("square", "power")
+        or (len(inner.operands) == 2 and np.array_equal(inner.operands[0], inner.operands[1]))
+    )
+    if reduced.name in ("var", "std", "norm") or is_square:
         return "variance term missing", "the variance (or mean square) depends on {tensor}, too; its term is missing"
     if inner and inner.name == "exp":
         return "normaliser held constant", "the sum of the exponentials depends on {tensor}, too; its term is missing"
-    return "mean term missing", "the mean (or sum) depends on {tensor}, too; its term is missing"
+    if reduced.name in ("mean", "average"):
+        return "mean term missing", "the mean depends on {tensor}, too; its term is missing"
+    return "path missing", "that sum depends on {tensor}, too; its path is left out"
 
 
 def _comes_from(by_index: dict[int, Call], call: Call, position: int, place: int) -> bool:

@@ -43,6 +43,8 @@ def constant_term(evidence: Evidence) -> Finding | None:
     grads = _backward(evidence, 0.0)
     if grads is None or not np.any(np.abs(grads[evidence.known]) > 1e-9 * evidence.scale):
         return None
+    if np.all(np.abs(evidence.analytic - grads - evidence.numeric)[evidence.known] <= 1e-7 * evidence.scale):
+        return None  # nothing is missing: something is added, and nobody knows what
     formula = "the gradient for an upstream gradient of 0 is not 0"
     meaning = "a term in it is not multiplied by the upstream gradient"
     return Finding("upstream gradient ignored", formula, meaning, PLACE)
