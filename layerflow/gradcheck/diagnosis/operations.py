@@ -98,8 +98,11 @@ def _follows(call: Call) -> int | None:
     """The operand of which every element of the result is a function, given statistics of the operands."""
     if not isinstance(getattr(np, call.name, None), np.ufunc) and call.name not in ("where", "clip"):
         return None
-    same = [i for i, x in enumerate(call.operands) if x.shape == call.result.shape]
-    others = [x for x in call.operands if x.shape != call.result.shape]
+    masks = [x for x in call.operands if x.dtype.kind == "b"]
+    if masks and call.name != "where":
+        return None
+    same = [i for i, x in enumerate(call.operands) if x.shape == call.result.shape and x.dtype.kind == "f"]
+    others = [x for x in call.operands if x.shape != call.result.shape and x.dtype.kind == "f"]
     return same[0] if len(same) == 1 and all(x.ndim in (0, call.result.ndim) for x in others) else None
 
 
@@ -146,12 +149,13 @@ def _tell_slope(end: Call, start: Call, operand: int, name: str) -> Callable[[fl
 def selections(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
     """One of two is selected, and both receive the gradient."""
     for group in groups:
-        if group[0].name in SELECTIONS and len(group[0].operands) == 2:
+        if group[0].name in SELECTIONS and sum(x.dtype.kind == "f" for x in group[0].operands) == 2:
             yield Hypothesis(dict.fromkeys((call.index for call in group), _both), _tell_both(group[0]))
 
 
 def _both(call: Call, now: tuple[Array, ...], result: Array) -> Array:
-    return np.asarray(call.result + sum(new - old for new, old in zip(now, call.operands, strict=True)))
+    moved = [new - old for new, old in zip(now, call.operands, strict=True) if old.dtype.kind == "f"]
+    return np.asarray(call.result + sum(moved))
 
 
 def _tell_both(call: Call) -> Callable[[float], Finding]:

@@ -25,6 +25,7 @@ from layerflow.parameter import Array
 
 LARGEST = 2000  # operations; a longer forward is not replayed
 CREATORS = ("zeros", "ones", "empty", "full")  # of arrays that forward fills element by element
+MODULES = ("np", "numpy", "np.linalg", "numpy.linalg")
 METHODS = ("sum", "mean", "var", "std", "max", "min", "prod", "cumsum", "dot")
 
 Site = tuple[str, int, int, int, int]
@@ -40,7 +41,8 @@ class Call:
         name: as in NumPy: "multiply", "matmul", "mean".
         site: file, first line, last line, first column, last column of the expression.
         place: the same for it and all its callers: a helper that is called on two lines has two.
-        operands, result: their values.
+        operands, result: their values; operands are the floating-point arrays and masks among the arguments.
+        positions: of every operand, which argument it is, and which part of it if that is a list.
         sources: for every operand the call whose result it is (or is a view of), or None.
         apply: the operation as a function of its operands.
         occurrence: how many calls at the same site came before.
@@ -51,6 +53,7 @@ class Call:
     site: Site
     place: int
     operands: tuple[Array, ...]
+    positions: tuple[tuple[int, int], ...]
     result: Array
     sources: tuple[int | None, ...]
     apply: Callable[..., Any]
@@ -79,18 +82,18 @@ class Call:
             return f"operand {position + 1} of {self.name}"
         if isinstance(node, ast.BinOp):
             parts = [node.left, node.right]
+        elif isinstance(node, ast.UnaryOp):
+            parts = [node.operand]
         elif isinstance(node, ast.Call):
-            receiver = [node.func.value] if isinstance(node.func, ast.Attribute) else []
-            module = [part for part in receiver if isinstance(part, ast.Name) and part.id in ("np", "numpy")]
-            parts = [*(receiver if not module else []), *node.args]
-            parts = parts[0].elts if parts and isinstance(parts[0], ast.List | ast.Tuple) else parts
+            is_method = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) not in MODULES
+            parts = [*([node.func.value] if is_method and isinstance(node.func, ast.Attribute) else []), *node.args]
         else:
-            parts = [node]
-        if len(parts) != len(self.operands):
-            parts = [part for part in parts if not isinstance(part, ast.Constant)]
-        if len(parts) != len(self.operands):
-            return f"operand {position + 1} of `{self.expression}`"
-        return f"`{ast.unparse(parts[position])}`"
+            parts = []
+        argument, nth = self.positions[position]
+        part = parts[argument] if argument < len(parts) else None
+        if isinstance(part, ast.List | ast.Tuple):
+            part = part.elts[nth] if nth < len(part.elts) else None
+        return f"`{ast.unparse(part)}`" if part else f"operand {position + 1} of `{self.expression or self.name}`"
 
 
 class Recorder:
@@ -111,7 +114,7 @@ class Recorder:
         index, self.position = self.position, self.position + 1
         self.work += 1
         operands: list[Array] | None = [] if self.recorded is None or index in self.edits else None
-        plain = _plain(args, operands)
+        plain = tuple(_plain(value, operands) for value in args)
         options = {key: _plain(value, None) for key, value in kwargs.items()} if kwargs else kwargs
         if self.recorded is None and operands is not None:
             before = tuple(np.array(x) for x in operands)  # operands may be written into by out=
@@ -152,7 +155,9 @@ class Recorder:
 
         site, place = _site()
         occurrence = sum(call.place == place and call.name == name for call in self.calls)
-        self.calls.append(Call(index, name, site, place, before, np.array(result), sources, apply, occurrence))
+        self.calls.append(
+            Call(index, name, site, place, before, _positions(plain), np.array(result), sources, apply, occurrence)
+        )
 
 
 class Traced(np.ndarray[Any, np.dtype[Any]]):
@@ -262,7 +267,7 @@ def _plain(value: Any, operands: list[Array] | None) -> Any:
     """The same without `Traced`; appends the floating-point arrays in it to `operands`, if that is a list."""
     if isinstance(value, np.ndarray):
         array = value.view(np.ndarray) if isinstance(value, Traced) else value
-        if operands is not None and _is_float(array):
+        if operands is not None and array.dtype.kind in "fb":
             operands.append(array)
         return array
     if isinstance(value, list | tuple):
@@ -270,10 +275,20 @@ def _plain(value: Any, operands: list[Array] | None) -> Any:
     return value
 
 
+def _positions(arguments: tuple[Any, ...]) -> tuple[tuple[int, int], ...]:
+    """Which argument each operand is, and which part of it."""
+    found: list[tuple[int, int]] = []
+    for index, argument in enumerate(arguments):
+        operands: list[Array] = []
+        _plain(argument, operands)
+        found += [(index, nth) for nth in range(len(operands))]
+    return tuple(found)
+
+
 def _filled(value: Any, operands: Iterator[Array]) -> Any:
     """The arguments with other operands."""
     if isinstance(value, np.ndarray):
-        return next(operands) if _is_float(value) else value
+        return next(operands) if value.dtype.kind in "fb" else value
     if isinstance(value, list | tuple):
         return type(value)(_filled(item, operands) for item in value)
     return value
