@@ -15,7 +15,7 @@ from layerflow.gradcheck.subject import Subject, Tensor, element_line, flat, is_
 from layerflow.gradcheck.verdicts import Measured
 from layerflow.parameter import Array
 
-CLOSE = 1e-6  # relative difference up to which a prediction counts as what backward returned
+CLOSE = 1e-7  # relative difference up to which a prediction counts as what backward returned
 LARGEST_JACOBIAN = 400_000  # elements; a larger one is not measured
 
 

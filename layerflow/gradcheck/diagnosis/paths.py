@@ -31,7 +31,13 @@ def steps(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
             for position in range(len(group[0].operands)):
                 for which, chosen in choices.items():
                     edits = {call.index: held(position) for call in chosen}
-                    yield Hypothesis(edits, _tell_steps(group, position, which), rank=_rank(group))
+                    yield Hypothesis(edits, _tell_steps(group, position, which), rank=_tensor_first(group, position))
+
+
+def _tensor_first(group: list[Call], position: int) -> Callable[[float], int]:
+    """The parameter or input itself is told, not what is computed with it."""
+    place = -group[0].index + (0 if group[0].sources[position] is None else LARGEST)
+    return lambda _: place
 
 
 def _rank(group: list[Call]) -> Callable[[float], int]:
