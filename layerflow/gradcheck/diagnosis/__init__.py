@@ -4,6 +4,8 @@ A hypothesis is a function that predicts the analytic gradient and returns a `Fi
 element that can be compared. Where none fits, nothing is said: a wrong diagnosis is worse than none.
 """
 
+import numpy as np
+
 from layerflow.gradcheck.behaviour import Observation
 from layerflow.gradcheck.diagnosis import (
     contributions,
@@ -51,8 +53,6 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     places.transposed_jacobian,
     places.wrong_axis,
     factors.sign_lost,
-    upstream.squared,
-    points.output_for_input,
     points.input_for_output,
     upstream.times_array,
     points.other_extreme,
@@ -85,7 +85,8 @@ def diagnose(
         evidence = Evidence(subject, observation, numbers, measured, replay)
         if not evidence.known.any():
             continue
-        finding = next((finding for test in HYPOTHESES if (finding := test(evidence)) is not None), None)
+        with np.errstate(all="ignore"):  # a hypothesis that overflows does not agree with anything
+            finding = next((finding for test in HYPOTHESES if (finding := test(evidence)) is not None), None)
         if finding is not None:
             found.append(_stated(subject, numbers.name, finding))
         else:

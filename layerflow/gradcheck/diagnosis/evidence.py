@@ -152,7 +152,8 @@ class Evidence:
     @cached_property
     def selects(self) -> bool:
         """Whether every output is one element of the input, as in max pooling."""
-        return self.kind == "input" and bool(np.all(np.count_nonzero(self.reached, axis=1) == 1))
+        is_one = bool(np.all(np.count_nonzero(self.reached, axis=1) == 1))
+        return is_one and self.kind == "input" and not self.is_elementwise
 
     @cached_property
     def window(self) -> Array:

@@ -52,22 +52,6 @@ def other_extreme(evidence: Evidence) -> Finding | None:
     return Finding("evaluated at -x", formula, "a sign is wrong inside the formula", "the formula in {gate}.backward")
 
 
-def output_for_input(evidence: Evidence) -> Finding | None:
-    """analytic = upstream * f'(y), y being the output."""
-    if not evidence.is_elementwise or evidence.count < 3:
-        return None
-    local = evidence.numeric_at(evidence.output)
-    if local is None or not evidence.fits(local):
-        return None
-    formula = "analytic = the derivative at the output y, not at the input x"
-    return Finding(
-        "evaluated at the output",
-        formula,
-        "a formula in x was given y",
-        "what {gate}.forward saves, and the formula in backward",
-    )
-
-
 def other_turned(evidence: Evidence) -> Finding | None:
     """analytic = the gradient for another input or parameter that is flipped, transposed or moved by one."""
     if evidence.count < 4:

@@ -86,27 +86,6 @@ def _summed_back(evidence: Evidence) -> Array | None:
     return np.asarray((evidence.upstream.reshape(-1) @ reached).reshape(evidence.value.shape))
 
 
-def squared(evidence: Evidence) -> Finding | None:
-    """analytic = (local derivative)^2 * upstream, element by element."""
-    jacobian = evidence.jacobian
-    if jacobian is None or evidence.count < 3:
-        return None
-    if evidence.is_elementwise:
-        local = np.diag(jacobian).reshape(evidence.value.shape)
-    elif evidence.output.ndim == 0:
-        local = jacobian.reshape(evidence.value.shape)
-    else:
-        return None
-    if not evidence.fits(local * evidence.numeric):
-        return None
-    return Finding(
-        "local derivative twice",
-        "analytic = (local derivative)^2 * upstream",
-        "the local derivative is multiplied in twice",
-        PLACE,
-    )
-
-
 def not_linear(evidence: Evidence) -> Finding | None:
     """A small upstream gradient gives the right gradient, this one does not."""
     small = 2.0**-20
