@@ -52,7 +52,7 @@ def constant_factor(evidence: Evidence) -> Finding | None:
     if named is None and (_different(evidence) < 3 or abs(factor) > 1e6 or abs(factor) < 1e-6):
         return None
     cause, meaning = named or ("constant factor", "a constant was forgotten, or multiplied in once too often")
-    sign = "" if factor > 0 or cause == "sign" else "; the sign is turned round, too"
+    sign = "" if factor > 0 or cause == "sign" else "; the sign is wrong, too"
     formula = (
         "analytic = -numeric everywhere" if factor == -1.0 else f"analytic = {number(factor)} x numeric everywhere"
     )

@@ -46,7 +46,7 @@ def functions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesi
                     edits: dict[int, Edit] = {}
                     for start, end in zip(starts, group, strict=True):
                         edits |= _replaced(start, position, end, slope)
-                    # Of a function and a part of it, the whole function is told.
+                    # Of a function and a part of it, the whole function is named.
                     tell = _tell_slope(group[0], starts[0], position, name)
                     yield Hypothesis(edits, tell, rank=_longer_first(links))
             source = call.sources[position]

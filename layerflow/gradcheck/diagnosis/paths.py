@@ -35,15 +35,15 @@ def steps(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
 
 
 def _tensor_first(group: list[Call], position: int) -> Callable[[float], int]:
-    """The parameter or input itself is told, not what is computed with it."""
+    """The parameter or input itself is named, not what is computed with it."""
     place = -group[0].index + (0 if group[0].sources[position] is None else LARGEST)
     return lambda _: place
 
 
 def _rank(group: list[Call]) -> Callable[[float], int]:
-    """Of edges that carry the same part of the gradient, the last one is told: `std` in `x / std`, not what std is of.
+    """Of edges that carry the same part of the gradient, the last one is named: `std` in `x / std`, not what std is of.
 
-    A wrong factor is told where forward has one: in a product or quotient with a number.
+    A wrong factor is named where forward has one: in a product or quotient with a number.
     """
     call = group[0]
     is_scaled = call.name in ("multiply", "divide") and len(call.operands) == 1

@@ -33,7 +33,7 @@ def turned(evidence: Evidence) -> Finding | None:
             factor = evidence.fitting_factor(np.flip(numeric, axes))
             if factor is not None and evidence.count > 2:
                 formula = f"analytic = numeric flipped along axis {' and '.join(map(str, axes))}{besides(factor)}"
-                return Finding("flipped", formula, "the gradient must be turned round", place)
+                return Finding("flipped", formula, "the gradient must be flipped", place)
     return None
 
 

@@ -67,9 +67,11 @@ def other_turned(evidence: Evidence) -> Finding | None:
             if gradient is not None and evidence.fits(gradient):
                 formula = f"analytic = the gradient for {tensor.name} {how}"
                 cause = "kernel not flipped" if "flipped" in how else "W for W.T" if how == "transposed" else "shifted"
-                meaning = (
-                    f"{tensor.name} must be turned round, or must not" if cause != "shifted" else "indices are off"
-                )
+                meaning = {
+                    "kernel not flipped": f"{tensor.name} must be flipped here, or must not be",
+                    "W for W.T": f"{tensor.name}.T stands where {tensor.name} should, or the other way round",
+                    "shifted": "indices are off",
+                }[cause]
                 return Finding(cause, formula, meaning, "how {gate}.backward uses " + tensor.name)
     return None
 

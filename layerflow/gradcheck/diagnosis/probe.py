@@ -17,12 +17,12 @@ ELEMENTS = 400  # elements of a tensor that are compared one by one at most
 
 @dataclass
 class Hypothesis:
-    """A change of some operations, and how it is told."""
+    """A change of some operations, and how it is described."""
 
     edits: dict[int, Edit]
     tell: Callable[[float], Finding]
     has_factor: bool = False  # whether the path may have any factor, or is as the edits say
-    rank: Callable[[float], int] = lambda factor: 0  # of several that say the same, the lowest is told
+    rank: Callable[[float], int] = lambda factor: 0  # of several that say the same, the lowest is stated
 
 
 class Probe:
