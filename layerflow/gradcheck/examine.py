@@ -41,7 +41,7 @@ def examine(
         measured += [numbers] if numbers else []
     wrong = {tensor.name for tensor in report.tensors if tensor.verdict == "wrong"}
     if wrong and not report.faults and not isinstance(subject.gate, Container):
-        report.diagnoses = diagnose(subject, observation, measured, wrong)
+        report.diagnoses, report.notes = diagnose(subject, observation, measured, wrong)
     return report
 
 
