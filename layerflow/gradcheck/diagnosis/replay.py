@@ -230,7 +230,7 @@ def traced(subject: Subject, recorder: Recorder) -> Iterator[Callable[[], Array]
     before, Traced.recorder = Traced.recorder, recorder
     parameters = subject.gate.parameters()
     for parameter in parameters:
-        parameter.place(parameter.value.view(Traced))
+        parameter._value = parameter.value.view(Traced)
 
     def forward() -> Array:
         subject.restore()
@@ -248,7 +248,7 @@ def traced(subject: Subject, recorder: Recorder) -> Iterator[Callable[[], Array]
         for name, make in makers.items():
             setattr(np, name, make)
         for parameter in parameters:
-            parameter.place(parameter.value.view(np.ndarray))
+            parameter._value = parameter.value.view(np.ndarray)
 
 
 def _reporting(make: Callable[..., Array]) -> Callable[..., Array]:
