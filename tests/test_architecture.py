@@ -112,11 +112,6 @@ def test_the_core_stays_small():
     assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in core) <= 2350
 
 
-def test_a_file_name_occurs_once():
-    names = [path.stem for path in FILES if not path.stem.startswith("__")]
-    assert sorted({name for name in names if names.count(name) > 1}) == []
-
-
 @pytest.mark.parametrize("path", [path for path in FILES if part_of(path) in NUMPY_ALONE], ids=name_of)
 def test_the_core_needs_numpy_alone(path):
     outside = {name.split(".")[0] for name in imports(path)} - {"layerflow", "numpy"}

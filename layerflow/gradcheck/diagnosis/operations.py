@@ -32,7 +32,7 @@ SLOPES: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def functions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
-    """Functions applied element by element: y = f(u), the derivative of which is taken for another function."""
+    """Functions applied element by element: y = f(u), with the derivative of another function."""
     by_index = {call.index: call for call in calls}
     at = {call.index: group for group in groups for call in group}
     for group in groups:
