@@ -16,15 +16,15 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from layerflow.data.dataset import Dataset, check_finite
-from layerflow.data.labels import Task, encode_target, listed
-from layerflow.data.paths import CHUNK, GZIP_LARGEST_RATIO, DataPath, check_file, checksum, read_exactly, set_name
+from layerflow.data.dataset import Dataset, Task, listed
 from layerflow.data.preprocessing import Preprocessing
-from layerflow.data.reader import Reader
+from layerflow.data.reader import CHUNK, GZIP_LARGEST_RATIO, DataPath, Reader, check_file, from_arrays, read_exactly
 from layerflow.errors import ConfigError, DataError, did_you_mean
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 """Shape, whether in Fortran order, and dtype."""
+
+VERSIONS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 MOST_DIMENSIONS = 32
 """The most dimensions that every supported NumPy can hold."""
@@ -55,10 +55,9 @@ class NPY(Reader):
         """Map the features and read the targets; see `Reader.read`."""
         if need_target and self.y is None:
             raise ConfigError("NPY: 'y' is missing: give the file with the targets")
-        x = _map_npy(self.x)
-        y = np.array(_map_npy(self.y)) if need_target and self.y is not None else None
-        files = [self.x] if y is None or self.y is None else [self.x, self.y]
-        return _dataset(x, y, self.x, str(self.y), self.task, like, set_name(self.x), checksum(*files))
+        files = [self.x, self.y] if need_target and self.y is not None else [self.x]
+        x, *y = map(_map_npy, files)
+        return from_arrays(x, np.array(y[0]) if y else None, (self.x, files[-1]), files, self.task, like)
 
 
 class NPZ(Reader):
@@ -83,8 +82,8 @@ class NPZ(Reader):
         with _open_archive(self.path) as archive:
             x = _read_member(archive, self.x, self.path)
             y = np.array(_read_member(archive, self.y, self.path)) if need_target else None
-        where_x, where_y = f"{self.path}: {self.x}", f"{self.path}: {self.y}"
-        return _dataset(x, y, where_x, where_y, self.task, like, set_name(self.path), checksum(self.path))
+        where = f"{self.path}: {self.x}", f"{self.path}: {self.y}"
+        return from_arrays(x, y, where, [self.path], self.task, like)
 
 
 def shapes(path: str) -> dict[str, tuple[int, ...]]:
@@ -108,29 +107,6 @@ def _open_archive(path: str) -> Iterator[zipfile.ZipFile]:
         raise DataError(f"{path}: truncated or corrupt NPZ file ({error}); create it again") from error
 
 
-def _dataset(
-    x: NDArray[Any],
-    target: NDArray[Any] | None,
-    where_x: str,
-    where_y: str,
-    task: Task | None,
-    like: Preprocessing | None,
-    name: str,
-    digest: str,
-) -> Dataset:
-    if x.dtype.kind not in "biuf":
-        raise DataError(f"{where_x}: expected real numbers as features, got dtype {x.dtype}")
-    if x.ndim < 2:
-        raise DataError(f"{where_x}: expected features of shape (samples, features), got shape {x.shape}")
-    check_finite(x, where_x)
-    if target is None:
-        return Dataset(x, None, None, like.classes if like else None, name, digest)
-    if len(target.shape) and len(target) != len(x):
-        raise DataError(f"{where_y}: {len(target)} targets for the {len(x)} samples of {where_x}; give one each")
-    y, classes = encode_target(target, where_y, like.task if like else task, like.classes if like else None)
-    return Dataset(x, y, None, classes, name, digest)
-
-
 def _map_npy(path: str) -> NDArray[Any]:
     with check_file(path).open("rb") as file:
         header = _read_header(file, path)
@@ -150,13 +126,10 @@ def _read_header(file: IO[bytes], where: str) -> Header:
     """Read the header of NumPy's format (NEP 1); refuse objects, which would have to be unpickled, and records."""
     try:
         version = npy.read_magic(file)
+        if version not in VERSIONS:
+            raise ValueError(f"format version {version}")
         with warnings.catch_warnings(action="ignore"):  # about headers that Python 2 wrote, and old names of dtypes
-            if version == (1, 0):
-                header: Header = npy.read_array_header_1_0(file)
-            elif version == (2, 0):
-                header = npy.read_array_header_2_0(file)
-            else:
-                raise ValueError(f"format version {version}")
+            header: Header = VERSIONS[version](file)
     except (ValueError, EOFError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
         is_legible = isinstance(error, ValueError) and "<" not in str(error)
         reason = str(error).splitlines()[0] if is_legible else "its header is damaged"

@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerflow.data.dataset import Dataset, check_finite
-from layerflow.data.labels import encode_target
-from layerflow.data.paths import (
+from layerflow.data.dataset import Dataset
+from layerflow.data.preprocessing import Preprocessing
+from layerflow.data.reader import (
     GZIP_LARGEST_RATIO,
     DataPath,
+    Reader,
     check_file,
     checksum,
+    from_arrays,
     is_gzip,
     open_data,
     read_exactly,
     set_name,
 )
-from layerflow.data.preprocessing import Preprocessing
-from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError, DataError
 
 IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -45,20 +45,12 @@ class IDX(Reader):
         """Read both files; see `Reader.read`."""
         if need_target and self.labels is None:
             raise ConfigError("IDX: 'labels' is missing: give the file with the labels")
-        x = _read_idx(self.images)
+        files = [self.images, self.labels] if need_target and self.labels is not None else [self.images]
+        x, *labels = map(_read_idx, files)
         if x.ndim < 2:
             raise DataError(f"{self.images}: expected images of shape (samples, height, width), got {x.shape}")
-        if x.ndim == 3:
-            x = x[:, np.newaxis]
-        check_finite(x, self.images)
-        classes = like.classes if like else None
-        if not need_target or self.labels is None:
-            return Dataset(x, None, None, classes, set_name(self.images), checksum(self.images))
-        labels = _read_idx(self.labels)
-        if len(labels) != len(x):
-            raise DataError(f"{self.labels}: {len(labels)} labels for {len(x)} images in {self.images}; give one each")
-        y, classes = encode_target(labels, self.labels, "classification", classes)
-        return Dataset(x, y, None, classes, set_name(self.images), checksum(self.images, self.labels))
+        x = x[:, np.newaxis] if x.ndim == 3 else x
+        return from_arrays(x, labels[0] if labels else None, (self.images, files[-1]), files, "classification", like)
 
 
 class CIFAR10(Reader):

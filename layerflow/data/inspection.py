@@ -12,12 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from layerflow.data.arrays import NPY, NPZ, shapes
-from layerflow.data.csv_reader import find_column, records
-from layerflow.data.dataset import Dataset
+from layerflow.data.dataset import Dataset, Task, as_number, guess_task
 from layerflow.data.images import CIFAR10, IDX
-from layerflow.data.labels import Task, as_number, guess_task
-from layerflow.data.paths import SUPPORTED, kind_by_name, open_data
-from layerflow.data.table import MISSING
+from layerflow.data.reader import SUPPORTED, kind_by_name, open_data
+from layerflow.data.table import find_column, missing_texts, records
 from layerflow.errors import ConfigError, DataError, did_you_mean
 
 Setting = tuple[str, Any, str]
@@ -274,15 +272,10 @@ def _width(line: str, delimiter: str) -> int:
 
 
 def _column(name: str, cells: list[str]) -> Column:
-    values = set(cells)
-    absent = {cell for cell in values if cell.lower() in MISSING}
-    present = values - absent
-    numbers = {as_number(cell) for cell in present}
-    if None in numbers:
-        absent &= {""}
-        present = values - absent
-    missing = sum(cell in absent for cell in cells)
-    return Column(name, cells, missing, _role(name, cells, present, None not in numbers))
+    absent = missing_texts(cells)
+    present = set(cells) - absent
+    are_numbers = all(as_number(cell) is not None for cell in present)
+    return Column(name, cells, sum(cell in absent for cell in cells), _role(name, cells, present, are_numbers))
 
 
 def _role(name: str, cells: list[str], present: set[str], are_numbers: bool) -> Role:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.data import Dataset
-from layerflow.data.rows import blocks
+from layerflow.data.batches import blocks
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, drawn, judge, listed, rms
 from layerflow.training.metrics import baseline

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from layerflow.data import NPY, NPZ, Batches, Preprocessing, Rows, Standard, split
-from layerflow.data import rows as rows_module
+from layerflow.data import batches as rows_module
 from layerflow.errors import ConfigError, DataError
 
 X = np.arange(24.0).reshape(8, 3)
