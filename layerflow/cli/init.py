@@ -43,16 +43,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 def config_text(found: Inspection, data: str, file: Path | None) -> str:
     """Return a configuration for what was found in a data file; `file` is where it will be written."""
-    test, validation = (0.2 if found.samples >= 20 else None), (0.1 if found.samples >= 50 else None)
-    training = int(found.samples * (1 - (test or 0)) * (1 - (validation or 0)))
-    batch = min(training, 32 if found.samples < 5000 else 64 if found.samples < 50000 else 128)
+    samples, classes = len(found.data), _class_sizes(found)
+    test, validation = (0.2 if samples >= 20 else None), (0.1 if samples >= 50 else None)
+    training = int(samples * (1 - (test or 0)) * (1 - (validation or 0)))
+    batch = min(training, 32 if samples < 5000 else 64 if samples < 50000 else 128)
     too_few = "too few samples to split"
     epochs = int(np.clip(4000 * batch // max(training, 1), 10, 200))
-    name = file.name if file else "this.yaml"
+    name = _printable(file.name if file else "this.yaml")
+    scale: Any = "Standard"
+    why_scale = f"mean 0 and standard deviation 1 in each {'channel' if found.data.x.ndim == 4 else 'column'}"
+    if found.data.x.dtype == np.uint8:
+        scale, why_scale = {"type": "Divide", "by": 255}, "scales bytes to the range 0 to 1"
     lines = [
-        f"# First configuration for {_printable(os.path.basename(data))}: {_task(found)}.",
-        f"# Check: layerflow check {_printable(name)}",
-        f"# Train: layerflow train {_printable(name)}",
+        f"# First configuration for {_printable(os.path.basename(data))}: {_task(found, classes)}.",
+        f"# Check: layerflow check {name}",
+        f"# Train: layerflow train {name}",
         "seed: 0",
         "data:",
         "  source:",
@@ -60,11 +65,11 @@ def config_text(found: Inspection, data: str, file: Path | None) -> str:
         f"  test: {inline_yaml(test)}" + _comment("fraction held out for the final test" if test else too_few),
         f"  validation: {inline_yaml(validation)}"
         + _comment("fraction of the rest, used to pick the best epoch" if validation else too_few),
-        f"  scale: {inline_yaml(found.scale[0])}{_comment(found.scale[1])}",
-        *_model(found),
-        *_loss(found),
+        f"  scale: {inline_yaml(scale)}{_comment(why_scale)}",
+        *_model(found, len(classes)),
+        _loss(classes),
         "# regularizer: {type: L2Regularizer, strength: 1.0e-4}  # against overfitting",
-        f"optimizer: {{type: Adam, lr: {0.003 if found.classes else 0.01}}}",
+        f"optimizer: {{type: Adam, lr: {0.003 if classes else 0.01}}}",
         "schedule: Cosine",
         "train:",
         f"  epochs: {epochs}",
@@ -72,31 +77,34 @@ def config_text(found: Inspection, data: str, file: Path | None) -> str:
     ]
     if validation:
         lines.append(f"  early_stopping: {{metric: val_loss, patience: {max(10, epochs // 4)}}}")
-    if found.classes:
+    if classes:
         lines.append("  metrics: [accuracy, f1]")
     return "\n".join(lines) + "\n"
 
 
-def _task(found: Inspection) -> str:
-    name = _printable(found.target)
-    if found.classes is None:
-        mean, deviation = found.spread
-        return f"regression of {name}, mean {mean:.4g}, standard deviation {deviation:.4g}; {found.samples:,} samples"
-    counts = [
-        f"{_printable(label)} ({count:,})" for label, count in sorted(found.classes.items(), key=lambda item: -item[1])
-    ]
+def _class_sizes(found: Inspection) -> dict[str, int]:
+    """Return the number of samples of each class; empty for regression."""
+    names = found.data.classes
+    return dict(zip(names, np.bincount(found.y, minlength=len(names)).tolist(), strict=True)) if names else {}
+
+
+def _task(found: Inspection, classes: dict[str, int]) -> str:
+    name, samples = _printable(found.target), f"{len(found.data):,} samples"
+    if not classes:
+        mean, deviation = found.y.mean(), found.y.std()
+        return f"regression of {name}, mean {mean:.4g}, standard deviation {deviation:.4g}; {samples}"
+    counts = [f"{_printable(label)} ({count:,})" for label, count in sorted(classes.items(), key=lambda item: -item[1])]
     more = f", ... ({len(counts)} in all)" if len(counts) > SHOWN else ""
-    return f"classification by {name}: {', '.join(counts[:SHOWN])}{more}; {found.samples:,} samples"
+    return f"classification by {name}: {', '.join(counts[:SHOWN])}{more}; {samples}"
 
 
-def _model(found: Inspection) -> list[str]:
-    width = 16 if found.samples < 200 else 32 if found.samples < 2000 else 64 if np.prod(found.shape) < 256 else 128
-    flatten = len(found.shape) > 1
-    mean, deviation = found.spread
-    if found.classes is not None or (abs(mean) <= 3 and 0.1 <= deviation <= 10):
-        ending = (
-            "one score per class" if found.classes is not None and len(found.classes) > 2 else "one value per sample"
-        )
+def _model(found: Inspection, classes: int) -> list[str]:
+    samples, (_, *shape) = len(found.data), found.data.x.shape
+    width = 16 if samples < 200 else 32 if samples < 2000 else 64 if np.prod(shape) < 256 else 128
+    flatten = len(shape) > 1
+    mean, deviation = found.y.mean(), found.y.std()
+    if classes or (abs(mean) <= 3 and 0.1 <= deviation <= 10):
+        ending = "one score per class" if classes > 2 else "one value per sample"
         return [
             "model:",
             *(["  - Flatten"] if flatten else []),
@@ -119,12 +127,12 @@ def _model(found: Inspection) -> list[str]:
     ]
 
 
-def _loss(found: Inspection) -> list[str]:
-    if found.classes is None:
-        return ["loss: SquaredError" + _comment("use Huber if there are outliers")]
-    rare, most = min(found.classes.values()), max(found.classes.values())
-    skewed = "unbalanced classes: compare f1, not only accuracy; consider class_weight" if 5 * rare < most else ""
-    return [f"loss: {'SigmoidCE' if len(found.classes) == 2 else 'SoftmaxCE'}{_comment(skewed)}"]
+def _loss(classes: dict[str, int]) -> str:
+    if not classes:
+        return "loss: SquaredError" + _comment("use Huber if there are outliers")
+    is_skewed = 5 * min(classes.values()) < max(classes.values())
+    skewed = "unbalanced classes: compare f1, not only accuracy; consider class_weight" if is_skewed else ""
+    return f"loss: {'SigmoidCE' if len(classes) == 2 else 'SoftmaxCE'}{_comment(skewed)}"
 
 
 def _comment(text: str) -> str:

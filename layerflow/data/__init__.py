@@ -9,16 +9,8 @@ from layerflow.data.preprocessing import SCALERS, Divide, MinMax, Preprocessing,
 from layerflow.data.reader import DataPath, Reader
 from layerflow.data.table import CSV
 
-READERS: dict[str, type[Reader]] = {
-    "CSV": CSV,
-    "NPZ": NPZ,
-    "NPY": NPY,
-    "IDX": IDX,
-    "CIFAR10": CIFAR10,
-    "Moons": Moons,
-    "Spiral": Spiral,
-    "Blobs": Blobs,
-}
+READERS: dict[str, type[Reader]] = {"CSV": CSV, "NPZ": NPZ, "NPY": NPY, "IDX": IDX, "CIFAR10": CIFAR10}
+READERS |= {"Moons": Moons, "Spiral": Spiral, "Blobs": Blobs}
 """The readers by their names in configurations."""
 
 __all__ = [

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +37,7 @@ DAMAGE = (
 """What reading a damaged archive can raise."""
 
 
+@dataclass
 class NPY(Reader):
     """Two `.npy` files, one array each. The features are memory-mapped and may exceed memory.
 
@@ -46,10 +48,9 @@ class NPY(Reader):
             classification, floats must be whole numbers: 1.0 is class '1'.
     """
 
-    def __init__(self, x: DataPath, y: DataPath | None = None, task: Task | None = None) -> None:
-        self.x = x
-        self.y = y
-        self.task = task
+    x: DataPath
+    y: DataPath | None = None
+    task: Task | None = None
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Map the features and read the targets; see `Reader.read`."""
@@ -60,6 +61,7 @@ class NPY(Reader):
         return from_arrays(x, np.array(y[0]) if y else None, (self.x, files[-1]), files, self.task, like)
 
 
+@dataclass
 class NPZ(Reader):
     """One `.npz` file with both arrays. Features saved by `np.savez` are memory-mapped, compressed ones are read.
 
@@ -71,11 +73,10 @@ class NPZ(Reader):
             classification, floats must be whole numbers: 1.0 is class '1'.
     """
 
-    def __init__(self, path: DataPath, x: str = "x", y: str = "y", task: Task | None = None) -> None:
-        self.path = path
-        self.x = x
-        self.y = y
-        self.task = task
+    path: DataPath
+    x: str = "x"
+    y: str = "y"
+    task: Task | None = None
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Map or read the arrays; see `Reader.read`."""

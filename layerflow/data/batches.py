@@ -4,6 +4,7 @@ Which samples go where is a pure function of seeds.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ def blocks(x: "NDArray[Any] | Rows") -> Iterator[tuple[int, NDArray[Any]]]:
         yield start, x[start : start + step]
 
 
+@dataclass(eq=False, repr=False)
 class Batches:
     """The samples in mini-batches, shuffled again in every epoch.
 
@@ -95,31 +97,25 @@ class Batches:
         DataError: x and y differ in length, there are no samples, or fewer than batch_size.
     """
 
-    def __init__(
-        self,
-        x: NDArray[Any] | Rows,
-        y: NDArray[Any],
-        batch_size: int,
-        seed: int,
-        shuffle: bool = True,
-        drop_last: bool = False,
-    ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-        if seed < 0:
-            raise ConfigError(f"the seed must not be negative, got {seed}")
-        if len(x) != len(y):
-            raise DataError(f"x has {len(x)} samples but y has {len(y)}; give one target per sample")
-        if batch_size > len(x):
+    x: NDArray[Any] | Rows
+    y: NDArray[Any]
+    batch_size: int
+    seed: int
+    shuffle: bool = True
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        samples = len(self.x)
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.seed < 0:
+            raise ConfigError(f"the seed must not be negative, got {self.seed}")
+        if samples != len(self.y):
+            raise DataError(f"x has {samples} samples but y has {len(self.y)}; give one target per sample")
+        if self.batch_size > samples:
             raise DataError(
-                f"batch_size is {batch_size}, but there are only {len(x)} samples; use a smaller batch_size"
+                f"batch_size is {self.batch_size}, but there are only {samples} samples; use a smaller batch_size"
             )
-        self.x = x
-        self.y = y
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.drop_last = drop_last
 
     def __len__(self) -> int:
         """Steps per epoch."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +21,25 @@ Floats = NDArray[np.float64]
 class Generated(Reader):
     """Base of the synthetic sets: class sizes differ by one at most."""
 
-    def __init__(self, samples: int, classes: int, noise: float, seed: int) -> None:
-        name = type(self).__name__
-        if classes < 2:
-            raise ConfigError(f"{name}: 'classes' must be at least 2, got {classes}")
-        if samples < classes:
-            raise ConfigError(f"{name}: 'samples' must be at least one per class ({classes}), got {samples}")
-        if samples > MOST_SAMPLES:
-            raise ConfigError(f"{name}: 'samples' must be at most {MOST_SAMPLES:,}, got {samples}")
-        if not np.isfinite(noise) or noise < 0:
-            raise ConfigError(f"{name}: 'noise' must be a finite number of at least 0, got {noise}")
-        if seed < 0:
-            raise ConfigError(f"{name}: 'seed' must not be negative, got {seed}")
-        self.samples = samples
-        self.classes = classes
-        self.noise = noise
-        self.seed = seed
+    samples: int
+    classes: int
+    features: int
+    noise: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        problems = {
+            f"'classes' must be at least 2, got {self.classes}": self.classes < 2,
+            f"'samples' must be at least one per class ({self.classes}), got {self.samples}": self.samples
+            < self.classes,
+            f"'samples' must be at most {MOST_SAMPLES:,}, got {self.samples}": self.samples > MOST_SAMPLES,
+            f"'features' must be at least 1, got {self.features}": self.features < 1,
+            f"'noise' must be a finite number of at least 0, got {self.noise}": not 0 <= self.noise < np.inf,
+            f"'seed' must not be negative, got {self.seed}": self.seed < 0,
+        }
+        for problem, exists in problems.items():
+            if exists:
+                raise ConfigError(f"{type(self).__name__}: {problem}")
 
     @abstractmethod
     def points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
@@ -53,6 +57,7 @@ class Generated(Reader):
         return Dataset(x, y if need_target else None, encoding, classes, type(self).__name__.lower(), checksum)
 
 
+@dataclass
 class Moons(Generated):
     """Two interleaving half circles in the plane, as in scikit-learn's `make_moons`.
 
@@ -64,8 +69,11 @@ class Moons(Generated):
         seed: Seed of the noise.
     """
 
-    def __init__(self, samples: int = 200, noise: float = 0.1, seed: int = 0) -> None:
-        super().__init__(samples, 2, noise, seed)
+    samples: int = 200
+    noise: float = 0.1
+    seed: int = 0
+    classes = 2
+    features = 2
 
     def points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
         """Return the formula of the class, plus the noise."""
@@ -74,6 +82,7 @@ class Moons(Generated):
         return x + self.noise * rng.standard_normal(x.shape)
 
 
+@dataclass
 class Spiral(Generated):
     """Spiral arms in the plane, one per class.
 
@@ -88,11 +97,12 @@ class Spiral(Generated):
         seed: Seed of the noise.
     """
 
-    def __init__(
-        self, samples: int = 300, classes: int = 3, noise: float = 0.2, turns: float = 0.64, seed: int = 0
-    ) -> None:
-        super().__init__(samples, classes, noise, seed)
-        self.turns = turns
+    samples: int = 300
+    classes: int = 3
+    noise: float = 0.2
+    turns: float = 0.64
+    seed: int = 0
+    features = 2
 
     def points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
         """Return radius and angle as coordinates."""
@@ -101,6 +111,7 @@ class Spiral(Generated):
         return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
 
 
+@dataclass
 class Blobs(Generated):
     """Gaussian clouds, one per class, around centers drawn uniformly from [-10, 10] in every feature.
 
@@ -112,13 +123,11 @@ class Blobs(Generated):
         seed: Seed of the centers and the noise.
     """
 
-    def __init__(
-        self, samples: int = 300, classes: int = 3, features: int = 2, noise: float = 1.0, seed: int = 0
-    ) -> None:
-        super().__init__(samples, classes, noise, seed)
-        if features < 1:
-            raise ConfigError(f"Blobs: 'features' must be at least 1, got {features}")
-        self.features = features
+    samples: int = 300
+    classes: int = 3
+    features: int = 2
+    noise: float = 1.0
+    seed: int = 0
 
     def points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
         """Return a center for each class, plus the noise."""

@@ -1,6 +1,7 @@
 """Readers for the formats of MNIST and CIFAR-10. Pixels stay bytes until preprocessing."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 CIFAR10_SHAPE = (3, 32, 32)
 
 
+@dataclass
 class IDX(Reader):
     """Images and labels in the IDX format of MNIST, gzipped or not; x is (samples, 1, height, width).
 
@@ -37,9 +39,8 @@ class IDX(Reader):
         labels: The file with the labels: train-labels-idx1-ubyte.gz; not needed for prediction.
     """
 
-    def __init__(self, images: DataPath, labels: DataPath | None = None) -> None:
-        self.images = images
-        self.labels = labels
+    images: DataPath
+    labels: DataPath | None = None
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Read both files; see `Reader.read`."""
@@ -53,6 +54,7 @@ class IDX(Reader):
         return from_arrays(x, labels[0] if labels else None, (self.images, files[-1]), files, "classification", like)
 
 
+@dataclass
 class CIFAR10(Reader):
     """CIFAR-10 in its binary version: records of a label byte and 3 x 32 x 32 pixels; x is (samples, 3, 32, 32).
 
@@ -62,10 +64,11 @@ class CIFAR10(Reader):
         paths: The files, read one after the other: [data_batch_1.bin, data_batch_2.bin].
     """
 
-    def __init__(self, paths: list[DataPath]) -> None:
-        if not paths:
+    paths: list[DataPath]
+
+    def __post_init__(self) -> None:
+        if not self.paths:
             raise ConfigError("CIFAR10: 'paths' is empty: give at least one file, such as data_batch_1.bin")
-        self.paths = paths
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Read all files; see `Reader.read`."""

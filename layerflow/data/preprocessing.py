@@ -198,13 +198,12 @@ class Preprocessing:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""
         encoding, scaler = self.encoding, self.scaler
+        categories = encoding.categories if encoding else {}
         return {
             "sample_shape": list(self.sample_shape),
             "classes": self.classes and list(self.classes),
             "columns": encoding and list(encoding.columns),
-            "categories": {}
-            if encoding is None
-            else {name: list(known) for name, known in encoding.categories.items()},
+            "categories": {column: list(known) for column, known in categories.items()},
             "fill": None if self.fill is None else self.fill.tolist(),
             "scaler": scaler
             and {"type": type(scaler).__name__, "shift": scaler.shift.tolist(), "scale": scaler.scale.tolist()},
@@ -233,7 +232,8 @@ class Preprocessing:
     def _check(self) -> None:
         """Raise ValueError unless the parts are consistent."""
         shape, scaler = self.sample_shape, self.scaler
-        arrays = [array for array in (self.fill, scaler and scaler.shift, scaler and scaler.scale) if array is not None]
+        arrays = [] if self.fill is None else [self.fill]
+        arrays += [] if scaler is None else [scaler.shift, scaler.scale]
         names = [*(self.features or ()), *(self.classes or ())]
         fits = all(type(length) is int for length in shape) and all(isinstance(name, str) for name in names)
         fits &= self.features is None or (len(self.features),) == shape

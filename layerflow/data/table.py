@@ -90,6 +90,7 @@ class Table:
         return hot
 
 
+@dataclass
 class CSV(Reader):
     """A table with a header line: `.csv` or `.csv.gz`, UTF-8.
 
@@ -106,35 +107,28 @@ class CSV(Reader):
         delimiter: The character between cells.
     """
 
-    def __init__(
-        self,
-        path: DataPath,
-        target: str | None = None,
-        features: list[str] | None = None,
-        categorical: list[str] | None = None,
-        task: Task | None = None,
-        missing: Literal["error", "drop", "mean"] = "error",
-        delimiter: str = ",",
-    ) -> None:
-        if len(delimiter) != 1 or delimiter in '"\r\n ':
-            raise ConfigError(f"CSV: 'delimiter' must be one character such as ',' or ';', got {delimiter!r}")
-        if features is not None:
-            if not features or len(set(features)) < len(features):
-                raise ConfigError(f"CSV: 'features' must name at least one column, each once, got {features}")
-            if target in features:
-                raise ConfigError(f"CSV: the target {target!r} cannot be one of the features")
-            for name in categorical or []:
-                if name not in features:
-                    raise ConfigError(f"CSV: {name!r} is categorical but no feature{did_you_mean(name, features)}")
-        if target is not None and target in (categorical or []):
-            raise ConfigError(f"CSV: the target {target!r} cannot be categorical; write `task: classification`")
-        self.path = path
-        self.target = target
-        self.features = features
-        self.categorical = categorical or []
-        self.task = task
-        self.missing = missing
-        self.delimiter = delimiter
+    path: DataPath
+    target: str | None = None
+    features: list[str] | None = None
+    categorical: list[str] | None = None
+    task: Task | None = None
+    missing: Literal["error", "drop", "mean"] = "error"
+    delimiter: str = ","
+
+    def __post_init__(self) -> None:
+        categorical = self.categorical or []
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n ':
+            raise ConfigError(f"CSV: 'delimiter' must be one character such as ',' or ';', got {self.delimiter!r}")
+        if (names := self.features) is not None:
+            if not names or len(set(names)) < len(names):
+                raise ConfigError(f"CSV: 'features' must name at least one column, each once, got {names}")
+            if self.target in names:
+                raise ConfigError(f"CSV: the target {self.target!r} cannot be one of the features")
+            for name in categorical:
+                if name not in names:
+                    raise ConfigError(f"CSV: {name!r} is categorical but no feature{did_you_mean(name, names)}")
+        if self.target in categorical:
+            raise ConfigError(f"CSV: the target {self.target!r} cannot be categorical; write `task: classification`")
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Read the table; see `Reader.read`."""
@@ -150,7 +144,7 @@ class CSV(Reader):
         rows = records(self.path, self.delimiter)
         _, header = next(rows)
         known = like.encoding if like else None
-        categorical = list(known.categories) if known else self.categorical
+        categorical = list(known.categories) if known else self.categorical or []
         target_at = find_column(str(self.target), header, self.path) if need_target else 0
         names = (known.columns if known else self.features) or [name for name in header if name != self.target]
         if not names:
@@ -200,7 +194,7 @@ class CSV(Reader):
         found = table.describe(missing, str(self.target))
         if self.missing == "drop" and table.target is not None:
             assert table.lines is not None
-            kept = ~missing.any(axis=1)
+            kept: NDArray[np.bool_] = np.asarray(~missing.any(axis=1))
             if not kept.any():
                 raise DataError(f"{self.path}: no rows are left after dropping those with {found}")
             note = f"{self.path}: dropped {(~kept).sum():,} of {len(kept):,} rows with {found}"
@@ -236,9 +230,10 @@ class CSV(Reader):
 
 
 def records(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, cells) of the records of a CSV file (RFC 4180, UTF-8 with or without BOM, .gz too), the header first.
+    """Yield (line, cells) of the records of a CSV file, the header first; lines are counted from 1.
 
-    Lines are counted from 1. Blank lines are skipped; every record must have as many cells as the header.
+    RFC 4180, UTF-8 with or without BOM, .gz too. Blank lines are skipped; every record must have as many cells as the
+    header.
 
     Raises:
         DataError: The file is missing, damaged, empty or not UTF-8; a row is ragged; a column has no name or the
