@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import fmean, median
+from itertools import chain, count
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -96,32 +97,35 @@ def measure(experiment: Experiment, seconds: float = SECONDS) -> Timing:
         times = _take_steps(trainer, seconds)
         memory = _memory(state)
         validation = 0.0
-        if (held := state.validation) is not None:
-            validation = median(_milliseconds(lambda: trainer.evaluate(*held)) for _ in range(3))
-    total = median(times.data) + median(times.step)
+        if state.validation is not None:
+            validation = median(_milliseconds(trainer.evaluate, *state.validation) for _ in range(3))
+    data, step, update, *by_gate = np.median(times, axis=0).tolist()
+    half = len(by_gate) // 2
     gates = [
         GateTime(
-            step.name,
-            repr(step.gate),
-            forward := median(times.forward[i]),
-            backward := median(times.backward[i]),
-            (forward + backward) / total,
-            np.shape(state.objective.values[step.writes[0]]),
-            sum(parameter.value.size for parameter in step.gate.parameters()),
-            memory[i],
+            timed.name,
+            repr(timed.gate),
+            forward,
+            backward,
+            (forward + backward) / (data + step),
+            np.shape(state.objective.values[timed.writes[0]]),
+            sum(parameter.value.size for parameter in timed.gate.parameters()),
+            size,
         )
-        for i, step in enumerate(state.objective.steps)
+        for timed, forward, backward, size in zip(
+            state.objective.steps, by_gate[:half], by_gate[half:], memory, strict=True
+        )
     ]
     return Timing(
-        rounds=len(times.step),
+        rounds=len(times),
         batch_size=state.batches.batch_size,
         steps=len(state.batches),
         epochs=trainer.epochs,
         gates=gates,
-        data=median(times.data),
-        optimizer=median(times.update),
-        step=median(times.step),
-        mean=fmean(times.data) + fmean(times.step),
+        data=data,
+        optimizer=update,
+        step=step,
+        mean=float(np.mean(times, axis=0)[:2].sum()),
         validation=validation,
         parameter_bytes=state.store.values.nbytes + state.store.grads.nbytes,
         optimizer_bytes=sum(a.nbytes for name, a in state.optimizer.state().items() if name.startswith("slot.")),
@@ -129,59 +133,39 @@ def measure(experiment: Experiment, seconds: float = SECONDS) -> Timing:
     )
 
 
-class _Times:
-    """Milliseconds of every step taken: loading the batch, the whole step, the update, and the gates one by one."""
+def _take_steps(trainer: Trainer, seconds: float) -> list[list[float]]:
+    """Take steps for about the given time, and return the milliseconds of each one after the warm-up.
 
-    def __init__(self, gates: int) -> None:
-        self.data: list[float] = []
-        self.step: list[float] = []
-        self.update: list[float] = []
-        self.forward: list[list[float]] = [[] for _ in range(gates)]
-        self.backward: list[list[float]] = [[] for _ in range(gates)]
-
-
-def _take_steps(trainer: Trainer, seconds: float) -> _Times:
-    """Take steps for about the given time, and return the times after the warm-up."""
+    They are those of loading the batch, the whole step, the update, the gates forward, and the gates backward.
+    """
     state = trainer.state
-    times = _Times(len(state.objective.steps))
+    batches = chain.from_iterable(map(state.batches.epoch, count()))
+    times: list[list[float]] = []
     start = time.perf_counter()
-    for number, (loading, x, y) in enumerate(_batches(state)):
-        if number == WARM_UP:
-            times = _Times(len(state.objective.steps))
-        if number - WARM_UP >= (MOST if time.perf_counter() - start < seconds else FEWEST):
-            break
-        times.data.append(loading)
-        times.step.append(_milliseconds(lambda x=x, y=y: trainer.train_step(x, y)))  # type: ignore[misc]
-        times.update.append(_milliseconds(lambda: state.optimizer.step(state.store)))
-        _sweep(state, x, y, times)
-    return times
-
-
-def _batches(state: State) -> Iterator[tuple[float, Array, Array]]:
-    """Yield batches endlessly, each with the milliseconds it took to load."""
-    epoch = 0
-    while True:
+    while len(times) - WARM_UP < (MOST if time.perf_counter() - start < seconds else FEWEST):
         begin = time.perf_counter()
-        for x, y in state.batches.epoch(epoch):
-            yield (time.perf_counter() - begin) * 1000, x, y
-            begin = time.perf_counter()
-        epoch += 1
+        x, y = next(batches)
+        loading = (time.perf_counter() - begin) * 1000
+        step = _milliseconds(trainer.train_step, x, y)
+        update = _milliseconds(state.optimizer.step, state.store)
+        times.append([loading, step, update, *_sweep(state, x, y)])
+    return times[WARM_UP:]
 
 
-def _sweep(state: State, x: Array, y: Array, times: _Times) -> None:
-    """Run both sweeps of the objective gate by gate, and record their times."""
+def _sweep(state: State, x: Array, y: Array) -> list[float]:
+    """Run both sweeps of the objective gate by gate; return the milliseconds of each gate forward, then backward."""
     objective = state.objective
     values, memories = objective.values, objective.memories
     for slot, value in zip(objective.input_slots, (x, y), strict=True):
         values[slot] = value
     for slot, parameter in objective.sources.items():
         values[slot] = parameter.value
-    for i, step in enumerate(objective.steps):
-        times.forward[i].append(_milliseconds(lambda step=step: forward_sweep((step,), values, memories, True)))  # type: ignore[misc]
+    forward = [_milliseconds(forward_sweep, (step,), values, memories, True) for step in objective.steps]
     grads: list[Any] = [None] * len(values)
     grads[objective.output_slots[0]] = np.ones_like(values[objective.output_slots[0]])
-    for i, step in reversed(list(enumerate(objective.steps))):
-        times.backward[i].append(_milliseconds(lambda step=step: backward_sweep((step,), values, memories, grads)))  # type: ignore[misc]
+    steps = reversed(objective.steps)
+    backward = [_milliseconds(backward_sweep, (step,), values, memories, grads) for step in steps]
+    return [*forward, *reversed(backward)]
 
 
 def _memory(state: State) -> list[int]:
@@ -215,7 +199,7 @@ def _owner(array: Array) -> Array:
     return array
 
 
-def _milliseconds(action: Callable[[], object]) -> float:
+def _milliseconds(action: Callable[..., object], *arguments: Any) -> float:
     begin = time.perf_counter()
-    action()
+    action(*arguments)
     return (time.perf_counter() - begin) * 1000
