@@ -2,6 +2,7 @@
 
 import lzma
 import math
+import os
 import struct
 import tokenize
 import warnings
@@ -110,12 +111,8 @@ def _open_archive(path: str) -> Iterator[zipfile.ZipFile]:
 
 def _map_npy(path: str) -> NDArray[Any]:
     with check_file(path).open("rb") as file:
-        header = _read_header(file, path)
-        offset = file.tell()
-    size = _content_size(header, path)
-    if (found := Path(path).stat().st_size - offset) != size:
-        raise DataError(f"{path}: the header declares {size} bytes of values, {found} found; create the file again")
-    return _map(path, header, offset)
+        header = _read_header(file, path, os.fstat(file.fileno()).st_size)
+        return _map(path, header, file.tell())
 
 
 def _map(path: str, header: Header, offset: int) -> NDArray[Any]:
@@ -123,8 +120,11 @@ def _map(path: str, header: Header, offset: int) -> NDArray[Any]:
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
 
 
-def _read_header(file: IO[bytes], where: str) -> Header:
-    """Read the header of NumPy's format (NEP 1); refuse objects, which would have to be unpickled, and records."""
+def _read_header(file: IO[bytes], where: str, end: int | None = None) -> Header:
+    """Read the header of NumPy's format (NEP 1), whose values must go on to `end`.
+
+    Objects, which would have to be unpickled, records and empty arrays are refused.
+    """
     try:
         version = npy.read_magic(file)
         if version not in VERSIONS:
@@ -142,14 +142,13 @@ def _read_header(file: IO[bytes], where: str) -> Header:
         raise DataError(f"{where}: holds pickled Python objects, which are never loaded; save plain numbers or text")
     if dtype.names or dtype.subdtype or any(type(length) is not int or length < 0 for length in shape):
         raise DataError(f"{where}: expected a plain array, got dtype {dtype} and shape {shape}")
+    if end is not None:
+        size, found = math.prod(shape) * dtype.itemsize, end - file.tell()
+        if not size:
+            raise DataError(f"{where}: the array is empty, shape {shape}; give at least one sample and feature")
+        if size != found:
+            raise DataError(f"{where}: shape {shape} needs {size} bytes, {found} found; create the file again")
     return header
-
-
-def _content_size(header: Header, where: str) -> int:
-    shape, _, dtype = header
-    if not (size := math.prod(shape) * dtype.itemsize):
-        raise DataError(f"{where}: the array is empty, shape {shape}; give at least one sample and feature")
-    return size
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> NDArray[Any]:
@@ -162,17 +161,13 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> NDArray[Any]
     if info.file_size > GZIP_LARGEST_RATIO * max(info.compress_size, 1):
         raise DataError(f"{where}: declares {info.file_size} bytes, more than its {info.compress_size} can hold")
     with archive.open(info) as file:
-        header = _read_header(file, where)
-        size, found = _content_size(header, where), info.file_size - file.tell()
-        if size != found:
-            raise DataError(f"{where}: shape {header[0]} needs {size} bytes, {found} found; create the file again")
+        header = shape, fortran, dtype = _read_header(file, where, info.file_size)
         if info.compress_type == zipfile.ZIP_STORED:
             offset = file.tell() + _start_of(info, path)
             while file.read(CHUNK):
                 pass
             return _map(path, header, offset)
-        shape, fortran, dtype = header
-        content = read_exactly(file, size, where)
+        content = read_exactly(file, info.file_size - file.tell(), where)
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 

@@ -22,25 +22,25 @@ class Rows:
     """`transform(source[rows])`, computed only for the rows that are requested.
 
     Args:
-        source: An array, usually memory-mapped, of shape (samples, ...).
+        source: An array, usually memory-mapped, or other rows, of shape (samples, ...).
         rows: The selected row numbers, in this order; None means all.
         transform: A function of the rows, applied after reading, which keeps the sample shape; None means none.
     """
 
     def __init__(
         self,
-        source: NDArray[Any],
+        source: "NDArray[Any] | Rows",
         rows: NDArray[np.int64] | None = None,
         transform: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
     ) -> None:
         self.source = source
-        self.rows = np.arange(len(source)) if rows is None else rows
+        self.rows = rows
         self.transform = transform
 
     @property
     def shape(self) -> tuple[int, ...]:
         """As of an array: (samples, ...)."""
-        return (len(self.rows), *self.source.shape[1:])
+        return (len(self), *self.source.shape[1:])
 
     @property
     def ndim(self) -> int:
@@ -53,19 +53,15 @@ class Rows:
         return self[:0].dtype
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.source if self.rows is None else self.rows)
 
     def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
-        values = np.asarray(self.source.take(self.rows[index], axis=0))
+        values = np.asarray(self.source[index if self.rows is None else self.rows[index]])
         return values if self.transform is None else self.transform(values)
 
     def take(self, indices: NDArray[np.int64], axis: int = 0) -> NDArray[Any]:
         """Return the rows `indices`, as `numpy.ndarray.take` does along axis 0."""
         return self[indices]
-
-    def chosen(self, indices: NDArray[np.int64]) -> "Rows":
-        """Return the rows `indices` of these rows, without reading them."""
-        return Rows(self.source, self.rows[indices], self.transform)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)

@@ -73,10 +73,7 @@ class Dataset:
     def take(self, indices: ArrayLike) -> "Dataset":
         """Return the samples `indices`, in this order; a memory-mapped x stays on disk."""
         rows = np.asarray(indices, dtype=np.int64)
-        if isinstance(self.x, Rows):
-            x: NDArray[Any] | Rows = self.x.chosen(rows)
-        else:
-            x = Rows(self.x, rows) if isinstance(self.x, np.memmap) else self.x.take(rows, axis=0)
+        x = Rows(self.x, rows) if isinstance(self.x, Rows | np.memmap) else self.x.take(rows, axis=0)
         y, lines = (None if array is None else array.take(rows, axis=0) for array in (self.y, self.lines))
         return replace(self, x=x, y=y, lines=lines)
 

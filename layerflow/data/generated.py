@@ -28,21 +28,20 @@ class Generated(Reader):
     seed: int
 
     def __post_init__(self) -> None:
-        problems = {
-            f"'classes' must be at least 2, got {self.classes}": self.classes < 2,
-            f"'samples' must be at least one per class ({self.classes}), got {self.samples}": self.samples
-            < self.classes,
-            f"'samples' must be at most {MOST_SAMPLES:,}, got {self.samples}": self.samples > MOST_SAMPLES,
-            f"'features' must be at least 1, got {self.features}": self.features < 1,
-            f"'noise' must be a finite number of at least 0, got {self.noise}": not 0 <= self.noise < np.inf,
-            f"'seed' must not be negative, got {self.seed}": self.seed < 0,
-        }
-        for problem, exists in problems.items():
-            if exists:
-                raise ConfigError(f"{type(self).__name__}: {problem}")
+        limits = (
+            ("classes", self.classes >= 2, "at least 2"),
+            ("samples", self.samples >= self.classes, f"at least one per class ({self.classes})"),
+            ("samples", self.samples <= MOST_SAMPLES, f"at most {MOST_SAMPLES:,}"),
+            ("features", self.features >= 1, "at least 1"),
+            ("noise", 0 <= self.noise < np.inf, "a finite number of at least 0"),
+            ("seed", self.seed >= 0, "at least 0"),
+        )
+        for name, holds, required in limits:
+            if not holds:
+                raise ConfigError(f"{type(self).__name__}: {name!r} must be {required}, got {getattr(self, name)}")
 
     @abstractmethod
-    def points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
+    def _points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
         """Return x, given each sample's class and its position in [0, 1] within the class."""
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
@@ -50,7 +49,7 @@ class Generated(Reader):
         sizes = [(self.samples + self.classes - 1 - label) // self.classes for label in range(self.classes)]
         y = np.repeat(np.arange(self.classes), sizes)
         position = np.concatenate([np.linspace(0, 1, size) for size in sizes])
-        x = self.points(y, position, np.random.default_rng(self.seed))
+        x = self._points(y, position, np.random.default_rng(self.seed))
         encoding = Encoding(tuple(f"x{number}" for number in range(x.shape[1])))
         classes = tuple(str(label) for label in range(self.classes))
         checksum = f"sha256:{hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()}"
@@ -75,8 +74,7 @@ class Moons(Generated):
     classes = 2
     features = 2
 
-    def points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
-        """Return the formula of the class, plus the noise."""
+    def _points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
         t = np.pi * position
         x = np.where(y == 0, [np.cos(t), np.sin(t)], [1 - np.cos(t), 0.5 - np.sin(t)]).T
         return x + self.noise * rng.standard_normal(x.shape)
@@ -104,8 +102,7 @@ class Spiral(Generated):
     seed: int = 0
     features = 2
 
-    def points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
-        """Return radius and angle as coordinates."""
+    def _points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
         radius = 0.1 + 0.9 * position
         angle = 2 * np.pi * (y / self.classes + self.turns * radius) + self.noise * rng.standard_normal(self.samples)
         return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
@@ -129,7 +126,6 @@ class Blobs(Generated):
     noise: float = 1.0
     seed: int = 0
 
-    def points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
-        """Return a center for each class, plus the noise."""
+    def _points(self, y: NDArray[np.int64], position: Floats, rng: np.random.Generator) -> Floats:
         centers = rng.uniform(-10, 10, (self.classes, self.features))
         return centers[y] + self.noise * rng.standard_normal((self.samples, self.features))

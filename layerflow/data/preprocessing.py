@@ -180,10 +180,8 @@ class Preprocessing:
                 f"samples have shape {x.shape[1:]}, but the model was trained on {self.sample_shape}; "
                 "give data with the same features"
             )
-        if isinstance(x, np.memmap):
-            x = Rows(x)
-        if isinstance(x, Rows):
-            return Rows(x.source, x.rows, lambda rows: self._in_memory(rows, dtype))
+        if isinstance(x, Rows | np.memmap):
+            return Rows(x, None, lambda rows: self._in_memory(rows, dtype))
         return self._in_memory(x, dtype)
 
     def _in_memory(self, x: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:

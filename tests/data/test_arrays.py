@@ -208,10 +208,10 @@ def test_a_directory_entry_that_declares_more_than_its_bytes_can_hold_is_refused
 
 
 NPY_BAD = {
-    "truncated": (lambda content: content[:-8], r"declares 192 bytes of values, 184 found"),
-    "too long": (lambda content: content + b"\0", r"declares 192 bytes of values, 193 found"),
+    "truncated": (lambda content: content[:-8], r"needs 192 bytes, 184 found"),
+    "too long": (lambda content: content + b"\0", r"needs 192 bytes, 193 found"),
     "not NumPy's": (lambda content: b"\x89PNG" + content, r"not a valid NPY array"),
-    "a lying header": (lambda content: header((10**9, 10**6)) + content[128:], r"declares 8000000000000000 bytes"),
+    "a lying header": (lambda content: header((10**9, 10**6)) + content[128:], r"needs 8000000000000000 bytes"),
     "empty": (lambda content: b"", r"the file is empty"),
 }
 
