@@ -58,8 +58,7 @@ class NPY(Reader):
         if need_target and self.y is None:
             raise ConfigError("NPY: 'y' is missing: give the file with the targets")
         files = [self.x, self.y] if need_target and self.y is not None else [self.x]
-        x, *y = map(_map_npy, files)
-        return from_arrays(x, np.array(y[0]) if y else None, (self.x, files[-1]), files, self.task, like)
+        return from_arrays([*map(_map_npy, files)], files, files, self.task, like)
 
 
 @dataclass
@@ -81,11 +80,10 @@ class NPZ(Reader):
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Map or read the arrays; see `Reader.read`."""
+        names = [self.x, self.y] if need_target else [self.x]
         with _open_archive(self.path) as archive:
-            x = _read_member(archive, self.x, self.path)
-            y = np.array(_read_member(archive, self.y, self.path)) if need_target else None
-        where = f"{self.path}: {self.x}", f"{self.path}: {self.y}"
-        return from_arrays(x, y, where, [self.path], self.task, like)
+            arrays = [_read_member(archive, name, self.path) for name in names]
+        return from_arrays(arrays, [f"{self.path}: {name}" for name in names], [self.path], self.task, like)
 
 
 def shapes(path: str) -> dict[str, tuple[int, ...]]:

@@ -37,13 +37,13 @@ def samples(x: Any, like: Preprocessing, fill_missing: bool) -> NDArray[Any] | R
         DataError: A column is missing or unknown, a value is missing or not what the column holds, or the samples are
             not numbers.
     """
-    columns = named_columns(x, like.encoding.categories if like.encoding else ())
+    columns = _named_columns(x, like.encoding.categories if like.encoding else ())
     if columns is not None:
         return _encoded(columns, like, fill_missing)
     if isinstance(x, Dataset):
         return x.x
     try:
-        array = x if isinstance(x, Rows | np.ndarray) else np.asarray(x)
+        array = x if isinstance(x, Rows) else np.asanyarray(x)
     except ValueError as error:
         raise DataError(f"{SOURCE}: the samples differ in length; give each the same features") from error
     if array.dtype.kind not in "biuf":
@@ -56,7 +56,7 @@ def samples(x: Any, like: Preprocessing, fill_missing: bool) -> NDArray[Any] | R
     return array
 
 
-def named_columns(x: Any, categorical: Container[str]) -> dict[Any, Any] | None:
+def _named_columns(x: Any, categorical: Container[str]) -> dict[Any, Any] | None:
     """Return the columns of a data frame, a structured array or a dict by name; None for anything else.
 
     Numeric columns of a frame become float64, with NaN where they are empty, unless they are categorical.

@@ -51,7 +51,7 @@ class IDX(Reader):
         if x.ndim < 2:
             raise DataError(f"{self.images}: expected images of shape (samples, height, width), got {x.shape}")
         x = x[:, np.newaxis] if x.ndim == 3 else x
-        return from_arrays(x, labels[0] if labels else None, (self.images, files[-1]), files, "classification", like)
+        return from_arrays([x, *labels], files, files, "classification", like)
 
 
 @dataclass
@@ -72,9 +72,9 @@ class CIFAR10(Reader):
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Read all files; see `Reader.read`."""
-        parts = [_read_cifar10(path) for path in self.paths]
-        x = np.concatenate([part[:, 1:] for part in parts]).reshape(-1, *CIFAR10_SHAPE)
-        y = np.concatenate([part[:, 0] for part in parts]).astype(np.int64) if need_target else None
+        records = np.concatenate([_read_cifar10(path) for path in self.paths])
+        x = records[:, 1:].reshape(-1, *CIFAR10_SHAPE)
+        y = records[:, 0].astype(np.int64) if need_target else None
         return Dataset(x, y, None, CIFAR10_CLASSES, set_name(self.paths[0]), checksum(*self.paths))
 
 
@@ -108,10 +108,8 @@ def _read_cifar10(path: str) -> NDArray[np.uint8]:
     with open_data(path) as file:
         content = file.read()
     if len(content) % record or not content:
-        raise DataError(
-            f"{path}: {len(content)} bytes are not a whole number of CIFAR-10 records of {record} bytes; "
-            "download it again"
-        )
+        size = f"{len(content)} bytes are not a whole number of CIFAR-10 records of {record} bytes"
+        raise DataError(f"{path}: {size}; download it again")
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
     if (beyond := np.flatnonzero(records[:, 0] > 9)).size:
         row = int(beyond[0])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any, BinaryIO, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from layerflow.data.dataset import Dataset, Task, check_finite, encode_target
@@ -53,21 +54,18 @@ class Reader(ABC):
 
 
 def from_arrays(
-    x: NDArray[Any],
-    target: NDArray[Any] | None,
-    where: tuple[str, str],
-    files: list[str],
-    task: Task | None,
-    like: Preprocessing | None,
+    arrays: list[NDArray[Any]], where: list[str], files: list[str], task: Task | None, like: Preprocessing | None
 ) -> Dataset:
-    """Return the data set of arrays of features and targets, which messages call `where`."""
+    """Return the data set of an array of features and, if it is there, one of targets; messages call them `where`."""
+    x, *targets = arrays
     if x.dtype.kind not in "biuf":
         raise DataError(f"{where[0]}: expected real numbers as features, got dtype {x.dtype}")
     if x.ndim < 2:
         raise DataError(f"{where[0]}: expected features of shape (samples, features), got shape {x.shape}")
     check_finite(x, where[0])
     y, classes = None, like.classes if like else None
-    if target is not None:
+    if targets:
+        target = np.array(targets[0])
         if target.ndim and len(target) != len(x):
             raise DataError(f"{where[1]}: {len(target)} targets for the {len(x)} samples of {where[0]}; give one each")
         y, classes = encode_target(target, where[1], like.task if like else task, classes)
