@@ -90,10 +90,8 @@ def _read_idx(path: str) -> NDArray[Any]:
         on_disk = check_file(path).stat().st_size
         possible = GZIP_LARGEST_RATIO * on_disk if is_gzip(path) else on_disk - header
         if size > possible:
-            raise DataError(
-                f"{path}: declares shape {shape}, {size} bytes, but the file holds at most {possible}; "
-                "download it again"
-            )
+            declared = f"declares shape {shape}, {size} bytes, but the file holds at most {possible}"
+            raise DataError(f"{path}: {declared}; download it again")
         if not size:
             raise DataError(f"{path}: is empty, shape {shape}; give at least one sample")
         content = read_exactly(file, size, path)

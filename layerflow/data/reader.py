@@ -19,7 +19,6 @@ from layerflow.errors import DataError, did_you_mean
 DataPath = Annotated[str, "path"]
 """The annotation of a reader's argument that is a file: relative paths in a configuration start at its folder."""
 
-GZIP_MAGIC = b"\x1f\x8b"
 GZIP_LARGEST_RATIO = 1032
 """No deflate stream grows by more than this factor when it is decompressed (RFC 1951; zlib's technical details)."""
 
@@ -107,7 +106,7 @@ def check_file(path: str) -> Path:
 def is_gzip(path: str) -> bool:
     """Return whether the file starts like gzip; raises DataError if its name ends in .gz and it does not."""
     with check_file(path).open("rb") as file:
-        compressed = file.read(2) == GZIP_MAGIC
+        compressed = file.read(2) == b"\x1f\x8b"
     if path.endswith(".gz") and not compressed:
         raise DataError(f"{path}: is named .gz but is no gzip file; download it again, or drop .gz from its name")
     return compressed

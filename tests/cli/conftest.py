@@ -104,7 +104,7 @@ import numpy as np
 
 import layerflow as lf
 from layerflow.data import DataPath, Dataset
-from layerflow.data import Reader
+from layerflow.data.reader import Reader
 
 
 class LearnedSwish(lf.Gate):

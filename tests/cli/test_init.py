@@ -195,6 +195,7 @@ NAMES = [f"name{row}" for row in range(40)]
     [
         ("size", ["1", "2.5", "-3e4"] * 10, "number", 0),
         ("size", ["1", "", "NA", "?"] * 10, "number", 30),
+        ("size", ["1", "inf", "-Infinity", "nan"] * 10, "number", 30),
         ("size", ["7"] * 30, "number", 0),
         ("colour", ["red", "green", ""] * 10, "category", 10),
         ("answer", ["yes", "no"], "identifier", 0),

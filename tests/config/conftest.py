@@ -36,7 +36,7 @@ import numpy as np
 from pydantic import Field
 
 import layerflow as lf
-from layerflow.data import Reader
+from layerflow.data.reader import Reader
 from layerflow.training.optimizers import Optimizer
 
 

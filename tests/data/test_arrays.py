@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from layerflow.data import NPY, NPZ, Batches, Preprocessing, Rows, Standard, split
-from layerflow.data import batches as rows_module
 from layerflow.errors import ConfigError, DataError
 
 X = np.arange(24.0).reshape(8, 3)
@@ -233,7 +232,7 @@ def test_training_on_a_file_larger_than_its_share_of_memory_never_loads_it(tmp_p
     x.flush()
     del x
     np.save(tmp_path / "y.npy", np.arange(40_000) % 2)
-    monkeypatch.setattr(rows_module, "BLOCK_VALUES", 1 << 16)
+    monkeypatch.setattr("layerflow.data.batches.BLOCK_VALUES", 1 << 16)
     tracemalloc.start()
     data = NPY(str(tmp_path / "x.npy"), str(tmp_path / "y.npy")).read()
     train = data.take(split(data.y, 0.2, seed=0)[0])

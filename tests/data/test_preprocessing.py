@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from layerflow.data import SCALERS, Dataset, Divide, Encoding, MinMax, Preprocessing, Scaler, Standard
-from layerflow.data import batches as rows_module
 from layerflow.errors import ConfigError, DataError
 
 X = np.random.default_rng(0).normal(3, [1, 10, 1e-3], (50, 3))
@@ -59,7 +58,7 @@ def test_what_is_held_back_does_not_change_the_scaling(kind):
 @pytest.mark.parametrize("kind", [Standard, MinMax])
 def test_a_pass_in_small_blocks_gives_the_same(kind, monkeypatch):
     whole = kind().fit(X)
-    monkeypatch.setattr(rows_module, "BLOCK_VALUES", 7)
+    monkeypatch.setattr("layerflow.data.batches.BLOCK_VALUES", 7)
     parts = kind().fit(X)
     np.testing.assert_allclose([parts.shift, parts.scale], [whole.shift, whole.scale], rtol=1e-12)
 
