@@ -116,9 +116,8 @@ def as_text(result: dict[str, Any]) -> str:
     text.append(as_table(rows))
     if "classes" in result:
         table = [["class", "samples", "precision", "recall", "F1"]]
-        measures = ("precision", "recall", "f1")
-        for row in result["classes"]:
-            table += [[row["class"], str(row["samples"]), *(f"{row[name]:.4f}" for name in measures)]]
+        for name, samples, *measures in map(dict.values, result["classes"]):
+            table.append([name, str(samples), *(f"{value:.4f}" for value in measures)])
         names = [row["class"] for row in result["classes"]]
         confusion = [("true \\ predicted", *names)]
         confusion += [(name, *map(str, counts)) for name, counts in zip(names, result["confusion"], strict=True)]

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(note, file=sys.stderr)
     predicted = rows(saved, data, arguments.probabilities)
     is_lines = (arguments.format or (arguments.output.suffix if arguments.output else "")).endswith("jsonl")
-    text = as_json_lines(predicted) if is_lines else as_csv(predicted)
+    text = "".join(f"{to_json(row)}\n" for row in predicted) if is_lines else as_csv(predicted)
     write_output(text, arguments.output, arguments.force, inputs, f"{len(data):,} predictions")
     return 0
 
@@ -79,8 +79,10 @@ def rows(saved: SavedModel, data: Dataset, all_probabilities: bool) -> Iterator[
         row: Row = {place: number}
         if saved.classes is not None:
             row["prediction"] = str(predicted[sample])
+        elif np.ndim(predicted[sample]) == 0:
+            row["prediction"] = plain(predicted[sample])
         else:
-            row |= _values(predicted[sample])
+            row |= {f"prediction_{index}": plain(value) for index, value in enumerate(np.ravel(predicted[sample]))}
         if probabilities is not None:
             row["probability"] = plain(probabilities[sample].max())
             if all_probabilities:
@@ -88,13 +90,6 @@ def rows(saved: SavedModel, data: Dataset, all_probabilities: bool) -> Iterator[
                 named = zip(saved.classes, probabilities[sample], strict=True)
                 row |= {f"probability_{name}": plain(value) for name, value in named}
         yield row
-
-
-def _values(predicted: Any) -> Row:
-    """Return the prediction of a regression, or its predictions by number."""
-    if np.ndim(predicted) == 0:
-        return {"prediction": plain(predicted)}
-    return {f"prediction_{index}": plain(value) for index, value in enumerate(np.ravel(predicted))}
 
 
 def plain(value: Any) -> float:
@@ -111,8 +106,3 @@ def as_csv(predicted: Iterator[Row]) -> str:
     writer.writerow(first)
     writer.writerows(predicted)
     return text.getvalue()
-
-
-def as_json_lines(predicted: Iterator[Row]) -> str:
-    """Return the rows as JSON lines."""
-    return "".join(f"{to_json(row)}\n" for row in predicted)

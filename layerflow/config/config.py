@@ -13,8 +13,7 @@ from layerflow.config.registry import Registry
 from layerflow.config.toplevel import DataSection, TopLevel, TrainSection
 from layerflow.config.vocabulary import shown
 from layerflow.config.yaml import Node, apply_override, dump_yaml, parse_document, read_document
-from layerflow.data.reader import Reader
-from layerflow.data.scaling import Scaler
+from layerflow.data import Reader, Scaler
 from layerflow.gate import Gate
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import Schedule

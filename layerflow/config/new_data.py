@@ -11,8 +11,7 @@ from layerflow.config.registry import Factory, Registry
 from layerflow.config.signatures import is_path, item_hint, members_of, signature_of
 from layerflow.config.yaml import parse_value
 from layerflow.data import READERS
-from layerflow.data.paths import SUPPORTED, kind_by_name
-from layerflow.data.reader import Reader
+from layerflow.data.reader import SUPPORTED, Reader, kind_by_name
 from layerflow.errors import ConfigError
 
 

@@ -19,9 +19,7 @@ from types import ModuleType
 from typing import Annotated, Any, Self
 
 from layerflow.config.signatures import MODEL, ElementKind, bare, metadata_of
-from layerflow.data import READERS
-from layerflow.data.reader import Reader
-from layerflow.data.scaling import SCALERS, Scaler
+from layerflow.data import READERS, SCALERS, Reader, Scaler
 from layerflow.errors import ConfigError
 from layerflow.gate import Gate
 from layerflow.gates import GATES, LOSSES, REGULARIZERS

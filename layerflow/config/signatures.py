@@ -123,7 +123,7 @@ def members_of(hint: Any) -> tuple[Any, ...]:
 
 
 def is_path(hint: Any) -> bool:
-    """Whether a hint is that of a file or folder (see `layerflow.data.paths.DataPath`)."""
+    """Whether a hint is that of a file or folder (see `layerflow.data.DataPath`)."""
     return PATH in metadata_of(hint)
 
 

@@ -1,20 +1,16 @@
 """Data: readers, preprocessing, splits and batches."""
 
 from layerflow.data.arrays import NPY, NPZ
-from layerflow.data.batches import Batches, split
-from layerflow.data.csv_reader import CSV
+from layerflow.data.batches import Batches, Rows, split
 from layerflow.data.dataset import Dataset, Encoding
 from layerflow.data.generated import Blobs, Moons, Spiral
 from layerflow.data.images import CIFAR10, IDX
-from layerflow.data.paths import DataPath
-from layerflow.data.preprocessing import Preprocessing
-from layerflow.data.reader import Reader
-from layerflow.data.rows import Rows
-from layerflow.data.scaling import SCALERS, Divide, MinMax, Scaler, Standard
+from layerflow.data.preprocessing import SCALERS, Divide, MinMax, Preprocessing, Scaler, Standard
+from layerflow.data.reader import DataPath, Reader
+from layerflow.data.table import CSV
 
-READERS: dict[str, type[Reader]] = {
-    reader.__name__: reader for reader in (CSV, NPZ, NPY, IDX, CIFAR10, Moons, Spiral, Blobs)
-}
+READERS: dict[str, type[Reader]] = {"CSV": CSV, "NPZ": NPZ, "NPY": NPY, "IDX": IDX, "CIFAR10": CIFAR10}
+READERS |= {"Moons": Moons, "Spiral": Spiral, "Blobs": Blobs}
 """The readers by their names in configurations."""
 
 __all__ = [

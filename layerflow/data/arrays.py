@@ -2,6 +2,7 @@
 
 import lzma
 import math
+import os
 import struct
 import tokenize
 import warnings
@@ -9,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,15 +18,15 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from layerflow.data.dataset import Dataset, check_finite
-from layerflow.data.labels import Task, encode_target, listed
-from layerflow.data.paths import CHUNK, GZIP_LARGEST_RATIO, DataPath, check_file, checksum, read_exactly, set_name
+from layerflow.data.dataset import Dataset, Task, listed
 from layerflow.data.preprocessing import Preprocessing
-from layerflow.data.reader import Reader
+from layerflow.data.reader import CHUNK, GZIP_LARGEST_RATIO, DataPath, Reader, check_file, from_arrays, read_exactly
 from layerflow.errors import ConfigError, DataError, did_you_mean
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 """Shape, whether in Fortran order, and dtype."""
+
+VERSIONS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 MOST_DIMENSIONS = 32
 """The most dimensions that every supported NumPy can hold."""
@@ -36,6 +38,7 @@ DAMAGE = (
 """What reading a damaged archive can raise."""
 
 
+@dataclass
 class NPY(Reader):
     """Two `.npy` files, one array each. The features are memory-mapped and may exceed memory.
 
@@ -46,21 +49,19 @@ class NPY(Reader):
             classification, floats must be whole numbers: 1.0 is class '1'.
     """
 
-    def __init__(self, x: DataPath, y: DataPath | None = None, task: Task | None = None) -> None:
-        self.x = x
-        self.y = y
-        self.task = task
+    x: DataPath
+    y: DataPath | None = None
+    task: Task | None = None
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Map the features and read the targets; see `Reader.read`."""
         if need_target and self.y is None:
             raise ConfigError("NPY: 'y' is missing: give the file with the targets")
-        x = _map_npy(self.x)
-        y = np.array(_map_npy(self.y)) if need_target and self.y is not None else None
-        files = [self.x] if y is None or self.y is None else [self.x, self.y]
-        return _dataset(x, y, self.x, str(self.y), self.task, like, set_name(self.x), checksum(*files))
+        files = [self.x, self.y] if need_target and self.y is not None else [self.x]
+        return from_arrays([*map(_map_npy, files)], files, files, self.task, like)
 
 
+@dataclass
 class NPZ(Reader):
     """One `.npz` file with both arrays. Features saved by `np.savez` are memory-mapped, compressed ones are read.
 
@@ -72,19 +73,17 @@ class NPZ(Reader):
             classification, floats must be whole numbers: 1.0 is class '1'.
     """
 
-    def __init__(self, path: DataPath, x: str = "x", y: str = "y", task: Task | None = None) -> None:
-        self.path = path
-        self.x = x
-        self.y = y
-        self.task = task
+    path: DataPath
+    x: str = "x"
+    y: str = "y"
+    task: Task | None = None
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Map or read the arrays; see `Reader.read`."""
+        names = [self.x, self.y] if need_target else [self.x]
         with _open_archive(self.path) as archive:
-            x = _read_member(archive, self.x, self.path)
-            y = np.array(_read_member(archive, self.y, self.path)) if need_target else None
-        where_x, where_y = f"{self.path}: {self.x}", f"{self.path}: {self.y}"
-        return _dataset(x, y, where_x, where_y, self.task, like, set_name(self.path), checksum(self.path))
+            arrays = [_read_member(archive, name, self.path) for name in names]
+        return from_arrays(arrays, [f"{self.path}: {name}" for name in names], [self.path], self.task, like)
 
 
 def shapes(path: str) -> dict[str, tuple[int, ...]]:
@@ -108,37 +107,10 @@ def _open_archive(path: str) -> Iterator[zipfile.ZipFile]:
         raise DataError(f"{path}: truncated or corrupt NPZ file ({error}); create it again") from error
 
 
-def _dataset(
-    x: NDArray[Any],
-    target: NDArray[Any] | None,
-    where_x: str,
-    where_y: str,
-    task: Task | None,
-    like: Preprocessing | None,
-    name: str,
-    digest: str,
-) -> Dataset:
-    if x.dtype.kind not in "biuf":
-        raise DataError(f"{where_x}: expected real numbers as features, got dtype {x.dtype}")
-    if x.ndim < 2:
-        raise DataError(f"{where_x}: expected features of shape (samples, features), got shape {x.shape}")
-    check_finite(x, where_x)
-    if target is None:
-        return Dataset(x, None, None, like.classes if like else None, name, digest)
-    if len(target.shape) and len(target) != len(x):
-        raise DataError(f"{where_y}: {len(target)} targets for the {len(x)} samples of {where_x}; give one each")
-    y, classes = encode_target(target, where_y, like.task if like else task, like.classes if like else None)
-    return Dataset(x, y, None, classes, name, digest)
-
-
 def _map_npy(path: str) -> NDArray[Any]:
     with check_file(path).open("rb") as file:
-        header = _read_header(file, path)
-        offset = file.tell()
-    size = _content_size(header, path)
-    if (found := Path(path).stat().st_size - offset) != size:
-        raise DataError(f"{path}: the header declares {size} bytes of values, {found} found; create the file again")
-    return _map(path, header, offset)
+        header = _read_header(file, path, os.fstat(file.fileno()).st_size)
+        return _map(path, header, file.tell())
 
 
 def _map(path: str, header: Header, offset: int) -> NDArray[Any]:
@@ -146,17 +118,17 @@ def _map(path: str, header: Header, offset: int) -> NDArray[Any]:
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
 
 
-def _read_header(file: IO[bytes], where: str) -> Header:
-    """Read the header of NumPy's format (NEP 1); refuse objects, which would have to be unpickled, and records."""
+def _read_header(file: IO[bytes], where: str, end: int | None = None) -> Header:
+    """Read the header of NumPy's format (NEP 1), whose values must go on to `end`.
+
+    Objects, which would have to be unpickled, records and empty arrays are refused.
+    """
     try:
         version = npy.read_magic(file)
+        if version not in VERSIONS:
+            raise ValueError(f"format version {version}")
         with warnings.catch_warnings(action="ignore"):  # about headers that Python 2 wrote, and old names of dtypes
-            if version == (1, 0):
-                header: Header = npy.read_array_header_1_0(file)
-            elif version == (2, 0):
-                header = npy.read_array_header_2_0(file)
-            else:
-                raise ValueError(f"format version {version}")
+            header: Header = VERSIONS[version](file)
     except (ValueError, EOFError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
         is_legible = isinstance(error, ValueError) and "<" not in str(error)
         reason = str(error).splitlines()[0] if is_legible else "its header is damaged"
@@ -168,14 +140,13 @@ def _read_header(file: IO[bytes], where: str) -> Header:
         raise DataError(f"{where}: holds pickled Python objects, which are never loaded; save plain numbers or text")
     if dtype.names or dtype.subdtype or any(type(length) is not int or length < 0 for length in shape):
         raise DataError(f"{where}: expected a plain array, got dtype {dtype} and shape {shape}")
+    if end is not None:
+        size, found = math.prod(shape) * dtype.itemsize, end - file.tell()
+        if not size:
+            raise DataError(f"{where}: the array is empty, shape {shape}; give at least one sample and feature")
+        if size != found:
+            raise DataError(f"{where}: shape {shape} needs {size} bytes, {found} found; create the file again")
     return header
-
-
-def _content_size(header: Header, where: str) -> int:
-    shape, _, dtype = header
-    if not (size := math.prod(shape) * dtype.itemsize):
-        raise DataError(f"{where}: the array is empty, shape {shape}; give at least one sample and feature")
-    return size
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> NDArray[Any]:
@@ -188,17 +159,13 @@ def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> NDArray[Any]
     if info.file_size > GZIP_LARGEST_RATIO * max(info.compress_size, 1):
         raise DataError(f"{where}: declares {info.file_size} bytes, more than its {info.compress_size} can hold")
     with archive.open(info) as file:
-        header = _read_header(file, where)
-        size, found = _content_size(header, where), info.file_size - file.tell()
-        if size != found:
-            raise DataError(f"{where}: shape {header[0]} needs {size} bytes, {found} found; create the file again")
+        header = shape, fortran, dtype = _read_header(file, where, info.file_size)
         if info.compress_type == zipfile.ZIP_STORED:
             offset = file.tell() + _start_of(info, path)
             while file.read(CHUNK):
                 pass
             return _map(path, header, offset)
-        shape, fortran, dtype = header
-        content = read_exactly(file, size, where)
+        content = read_exactly(file, info.file_size - file.tell(), where)
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 

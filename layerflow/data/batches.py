@@ -1,17 +1,80 @@
-"""Splits and mini-batches: which samples go where is a pure function of seeds."""
+"""Samples on demand: rows that stay on disk until they are read, mini-batches, and splits.
 
-from collections.abc import Iterator
+Which samples go where is a pure function of seeds.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerflow.data.rows import Rows
 from layerflow.errors import ConfigError, DataError
 
 Indices = NDArray[np.int64]
 
+BLOCK_VALUES = 1 << 21
+"""The number of values that a pass over an array holds at once (16 MiB as float64)."""
 
+
+class Rows:
+    """`transform(source[rows])`, computed only for the rows that are requested.
+
+    Args:
+        source: An array, usually memory-mapped, or other rows, of shape (samples, ...).
+        rows: The selected row numbers, in this order; None means all.
+        transform: A function of the rows, applied after reading, which keeps the sample shape; None means none.
+    """
+
+    def __init__(
+        self,
+        source: "NDArray[Any] | Rows",
+        rows: NDArray[np.int64] | None = None,
+        transform: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    ) -> None:
+        self.source = source
+        self.rows = rows
+        self.transform = transform
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of an array: (samples, ...)."""
+        return (len(self), *self.source.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        """As of an array."""
+        return self.source.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As of an array, after the transform."""
+        return self[:0].dtype
+
+    def __len__(self) -> int:
+        return len(self.source if self.rows is None else self.rows)
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
+        values = np.asarray(self.source[index if self.rows is None else self.rows[index]])
+        return values if self.transform is None else self.transform(values)
+
+    def take(self, indices: NDArray[np.int64], axis: int = 0) -> NDArray[Any]:
+        """Return the rows `indices`, as `numpy.ndarray.take` does along axis 0."""
+        return self[indices]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+
+def blocks(x: "NDArray[Any] | Rows") -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (number of the first row, rows) over all of `x`, a bounded number of values at a time."""
+    step = max(1, BLOCK_VALUES // max(1, int(np.prod(x.shape[1:]))))
+    for start in range(0, len(x), step):
+        yield start, x[start : start + step]
+
+
+@dataclass(eq=False, repr=False)
 class Batches:
     """The samples in mini-batches, shuffled again in every epoch.
 
@@ -30,31 +93,25 @@ class Batches:
         DataError: x and y differ in length, there are no samples, or fewer than batch_size.
     """
 
-    def __init__(
-        self,
-        x: NDArray[Any] | Rows,
-        y: NDArray[Any],
-        batch_size: int,
-        seed: int,
-        shuffle: bool = True,
-        drop_last: bool = False,
-    ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-        if seed < 0:
-            raise ConfigError(f"the seed must not be negative, got {seed}")
-        if len(x) != len(y):
-            raise DataError(f"x has {len(x)} samples but y has {len(y)}; give one target per sample")
-        if batch_size > len(x):
+    x: NDArray[Any] | Rows
+    y: NDArray[Any]
+    batch_size: int
+    seed: int
+    shuffle: bool = True
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        samples = len(self.x)
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.seed < 0:
+            raise ConfigError(f"the seed must not be negative, got {self.seed}")
+        if samples != len(self.y):
+            raise DataError(f"x has {samples} samples but y has {len(self.y)}; give one target per sample")
+        if self.batch_size > samples:
             raise DataError(
-                f"batch_size is {batch_size}, but there are only {len(x)} samples; use a smaller batch_size"
+                f"batch_size is {self.batch_size}, but there are only {samples} samples; use a smaller batch_size"
             )
-        self.x = x
-        self.y = y
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.drop_last = drop_last
 
     def __len__(self) -> int:
         """Steps per epoch."""

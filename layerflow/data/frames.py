@@ -3,17 +3,16 @@
 Columns are matched by name, never by position, and go through the preprocessing that was fitted in training.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerflow.data.dataset import Dataset, Encoding, check_finite
-from layerflow.data.labels import as_number, listed
+from layerflow.data.batches import Rows
+from layerflow.data.dataset import Dataset, Encoding, check_finite, listed
 from layerflow.data.preprocessing import Preprocessing
-from layerflow.data.rows import Rows
-from layerflow.data.table import Table, describe_missing, is_missing_number
+from layerflow.data.table import Table, number_or_nan
 from layerflow.errors import DataError, did_you_mean
 
 SOURCE = "data"
@@ -38,13 +37,13 @@ def samples(x: Any, like: Preprocessing, fill_missing: bool) -> NDArray[Any] | R
         DataError: A column is missing or unknown, a value is missing or not what the column holds, or the samples are
             not numbers.
     """
-    columns = named_columns(x, like.encoding.categories if like.encoding else ())
+    columns = _named_columns(x, like.encoding.categories if like.encoding else ())
     if columns is not None:
         return _encoded(columns, like, fill_missing)
     if isinstance(x, Dataset):
         return x.x
     try:
-        array = x if isinstance(x, Rows | np.ndarray) else np.asarray(x)
+        array = x if isinstance(x, Rows) else np.asanyarray(x)
     except ValueError as error:
         raise DataError(f"{SOURCE}: the samples differ in length; give each the same features") from error
     if array.dtype.kind not in "biuf":
@@ -57,7 +56,7 @@ def samples(x: Any, like: Preprocessing, fill_missing: bool) -> NDArray[Any] | R
     return array
 
 
-def named_columns(x: Any, categorical: Container[str]) -> dict[Any, Any] | None:
+def _named_columns(x: Any, categorical: Container[str]) -> dict[Any, Any] | None:
     """Return the columns of a data frame, a structured array or a dict by name; None for anything else.
 
     Numeric columns of a frame become float64, with NaN where they are empty, unless they are categorical.
@@ -86,24 +85,21 @@ def named_columns(x: Any, categorical: Container[str]) -> dict[Any, Any] | None:
 
 
 def _encoded(columns: dict[Any, Any], like: Preprocessing, fill_missing: bool) -> NDArray[np.float64]:
-    encoding = like.encoding or (None if like.features is None else Encoding(like.features))
+    encoding = like.encoding
     if encoding is None:
         raise DataError(
             f"{SOURCE}: the model was trained on arrays, whose features have no names; "
             f"give an array of shape (samples, {', '.join(map(str, like.sample_shape))})"
         )
     _check_names(columns, encoding)
-    cells = {name: _cells(name, columns[name]) for name in encoding.columns}
+    cells = {name: _column(name, columns[name], encoding.categories.get(name)) for name in encoding.columns}
     if len(lengths := {len(column) for column in cells.values()}) > 1:
         raise DataError(f"{SOURCE}: the columns differ in length ({listed(sorted(lengths))}); give one value per row")
     if lengths == {0}:
         raise DataError(f"{SOURCE}: no rows; give at least one sample")
-    numbers = {name: _numbers(name, column) for name, column in cells.items() if name not in encoding.categories}
-    texts = {name: [_text(cell, known) for cell in cells[name]] for name, known in encoding.categories.items()}
-    table = Table(SOURCE, encoding.columns, numbers, texts)
+    table = Table(SOURCE, cells)
     if (missing := table.missing()).any() and not fill_missing:
-        found = describe_missing(table, missing, encoding.columns)
-        raise DataError(f"{SOURCE}: {found}; fill them in, or train with `missing: mean`")
+        raise DataError(f"{SOURCE}: {table.describe(missing)}; fill them in, or train with `missing: mean`")
     return table.encoded(encoding)[0]
 
 
@@ -122,30 +118,31 @@ def _check_names(columns: dict[Any, Any], encoding: Encoding) -> None:
         )
 
 
-def _cells(name: str, column: Any) -> Sequence[Any]:
-    array = column if isinstance(column, list) else np.asarray(column)
-    if isinstance(array, np.ndarray):
-        if array.ndim != 1:
-            raise DataError(f"{SOURCE}: column {name!r} has shape {array.shape}; give one value per row")
-        return array if array.dtype.kind in "biuf" else array.tolist()  # type: ignore[return-value]
-    return array
-
-
-def _numbers(name: str, column: Sequence[Any]) -> NDArray[np.float64]:
-    if isinstance(column, np.ndarray):
-        return column.astype(np.float64)
-    return np.array([_number(cell, name, row) for row, cell in enumerate(column)], np.float64)
+def _column(name: str, column: Any, categories: Container[str] | None) -> NDArray[Any]:
+    """Return a column as `Table` takes it: numbers, or texts if it is categorical."""
+    cells = column if isinstance(column, list) else np.asarray(column)
+    if isinstance(cells, np.ndarray):
+        if cells.ndim != 1:
+            raise DataError(f"{SOURCE}: column {name!r} has shape {cells.shape}; give one value per row")
+        if categories is None and cells.dtype.kind in "biuf":
+            return cells.astype(np.float64)
+        cells = cells.tolist()
+    if categories is not None:
+        return np.array([_text(cell, categories) for cell in cells], object)
+    return np.array([_number(cell, name, row) for row, cell in enumerate(cells)], np.float64)
 
 
 def _number(cell: Any, name: str, row: int) -> float:
-    if _is_missing(cell) or (isinstance(cell, str) and is_missing_number(cell.strip())):
+    if _is_missing(cell):
         return float("nan")
-    value = as_number(str(cell)) if isinstance(cell, str | int | float | np.number) else None
-    if value is None and isinstance(cell, bool | np.bool_):
-        return float(cell)
-    if value is None and not isinstance(cell, float | np.floating):
+    value = None
+    if isinstance(cell, bool | np.bool_):
+        value = float(cell)
+    elif isinstance(cell, str | int | float | np.number):
+        value = number_or_nan(str(cell))
+    if value is None:
         raise DataError(f"{SOURCE}: row {row}: column {name!r}: {cell!r:.60} is not a number")
-    return float("nan") if value is None else value
+    return value
 
 
 def _text(cell: Any, known: Container[str]) -> str:

@@ -1,25 +1,26 @@
 """Readers for the formats of MNIST and CIFAR-10. Pixels stay bytes until preprocessing."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerflow.data.dataset import Dataset, check_finite
-from layerflow.data.labels import encode_target
-from layerflow.data.paths import (
+from layerflow.data.dataset import Dataset
+from layerflow.data.preprocessing import Preprocessing
+from layerflow.data.reader import (
     GZIP_LARGEST_RATIO,
     DataPath,
+    Reader,
     check_file,
     checksum,
+    from_arrays,
     is_gzip,
     open_data,
     read_exactly,
     set_name,
 )
-from layerflow.data.preprocessing import Preprocessing
-from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError, DataError
 
 IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -29,6 +30,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 CIFAR10_SHAPE = (3, 32, 32)
 
 
+@dataclass
 class IDX(Reader):
     """Images and labels in the IDX format of MNIST, gzipped or not; x is (samples, 1, height, width).
 
@@ -37,30 +39,22 @@ class IDX(Reader):
         labels: The file with the labels: train-labels-idx1-ubyte.gz; not needed for prediction.
     """
 
-    def __init__(self, images: DataPath, labels: DataPath | None = None) -> None:
-        self.images = images
-        self.labels = labels
+    images: DataPath
+    labels: DataPath | None = None
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Read both files; see `Reader.read`."""
         if need_target and self.labels is None:
             raise ConfigError("IDX: 'labels' is missing: give the file with the labels")
-        x = _read_idx(self.images)
+        files = [self.images, self.labels] if need_target and self.labels is not None else [self.images]
+        x, *labels = map(_read_idx, files)
         if x.ndim < 2:
             raise DataError(f"{self.images}: expected images of shape (samples, height, width), got {x.shape}")
-        if x.ndim == 3:
-            x = x[:, np.newaxis]
-        check_finite(x, self.images)
-        classes = like.classes if like else None
-        if not need_target or self.labels is None:
-            return Dataset(x, None, None, classes, set_name(self.images), checksum(self.images))
-        labels = _read_idx(self.labels)
-        if len(labels) != len(x):
-            raise DataError(f"{self.labels}: {len(labels)} labels for {len(x)} images in {self.images}; give one each")
-        y, classes = encode_target(labels, self.labels, "classification", classes)
-        return Dataset(x, y, None, classes, set_name(self.images), checksum(self.images, self.labels))
+        x = x[:, np.newaxis] if x.ndim == 3 else x
+        return from_arrays([x, *labels], files, files, "classification", like)
 
 
+@dataclass
 class CIFAR10(Reader):
     """CIFAR-10 in its binary version: records of a label byte and 3 x 32 x 32 pixels; x is (samples, 3, 32, 32).
 
@@ -70,16 +64,17 @@ class CIFAR10(Reader):
         paths: The files, read one after the other: [data_batch_1.bin, data_batch_2.bin].
     """
 
-    def __init__(self, paths: list[DataPath]) -> None:
-        if not paths:
+    paths: list[DataPath]
+
+    def __post_init__(self) -> None:
+        if not self.paths:
             raise ConfigError("CIFAR10: 'paths' is empty: give at least one file, such as data_batch_1.bin")
-        self.paths = paths
 
     def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
         """Read all files; see `Reader.read`."""
-        parts = [_read_cifar10(path) for path in self.paths]
-        x = np.concatenate([part[:, 1:] for part in parts]).reshape(-1, *CIFAR10_SHAPE)
-        y = np.concatenate([part[:, 0] for part in parts]).astype(np.int64) if need_target else None
+        records = np.concatenate([_read_cifar10(path) for path in self.paths])
+        x = records[:, 1:].reshape(-1, *CIFAR10_SHAPE)
+        y = records[:, 0].astype(np.int64) if need_target else None
         return Dataset(x, y, None, CIFAR10_CLASSES, set_name(self.paths[0]), checksum(*self.paths))
 
 
@@ -95,10 +90,8 @@ def _read_idx(path: str) -> NDArray[Any]:
         on_disk = check_file(path).stat().st_size
         possible = GZIP_LARGEST_RATIO * on_disk if is_gzip(path) else on_disk - header
         if size > possible:
-            raise DataError(
-                f"{path}: declares shape {shape}, {size} bytes, but the file holds at most {possible}; "
-                "download it again"
-            )
+            declared = f"declares shape {shape}, {size} bytes, but the file holds at most {possible}"
+            raise DataError(f"{path}: {declared}; download it again")
         if not size:
             raise DataError(f"{path}: is empty, shape {shape}; give at least one sample")
         content = read_exactly(file, size, path)
@@ -113,10 +106,8 @@ def _read_cifar10(path: str) -> NDArray[np.uint8]:
     with open_data(path) as file:
         content = file.read()
     if len(content) % record or not content:
-        raise DataError(
-            f"{path}: {len(content)} bytes are not a whole number of CIFAR-10 records of {record} bytes; "
-            "download it again"
-        )
+        size = f"{len(content)} bytes are not a whole number of CIFAR-10 records of {record} bytes"
+        raise DataError(f"{path}: {size}; download it again")
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
     if (beyond := np.flatnonzero(records[:, 0] > 9)).size:
         row = int(beyond[0])

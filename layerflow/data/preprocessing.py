@@ -1,18 +1,108 @@
-"""Preprocessing: fitted to the training data and applied before every prediction."""
+"""Preprocessing and scaling: fitted to the training part only, stored with the model, applied before every prediction.
 
+Every scaler computes `(x - shift) / scale`, per feature for tables and per channel for images.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from layerflow.data.dataset import Dataset, Encoding
-from layerflow.data.labels import Task
-from layerflow.data.rows import Rows, blocks
-from layerflow.data.scaling import Scaler
-from layerflow.errors import DataError
+from layerflow.data.batches import Rows, blocks
+from layerflow.data.dataset import Dataset, Encoding, Task
+from layerflow.errors import ConfigError, DataError
+
+Floats = NDArray[np.float64]
+
+
+class Scaler(ABC):
+    """Computes `(x - shift) / scale`; a subclass determines shift and scale in `fit`.
+
+    Attributes:
+        shift: Broadcasts against one sample: (features,), (channels, 1, 1) or ().
+        scale: Like shift; never zero.
+    """
+
+    shift: Floats
+    scale: Floats
+
+    @abstractmethod
+    def fit(self, x: NDArray[Any] | Rows) -> Self:
+        """Determine shift and scale from the training samples `x`, shape (samples, ...), and return self."""
+
+    def apply(self, x: NDArray[Any]) -> Floats:
+        """Return `(x - shift) / scale` as float64."""
+        return (x - self.shift) / self.scale
+
+
+class Standard(Scaler):
+    """Mean 0 and standard deviation 1 on the training part; a constant feature becomes 0."""
+
+    def fit(self, x: NDArray[Any] | Rows) -> Self:
+        """Compute the mean and the (population) standard deviation, in units of the range to avoid overflow."""
+        low, width = _range(x)
+        axes = _axes(x.ndim)
+        count = int(np.prod([x.shape[axis] for axis in axes]))
+        mean = sum(((block - low) / width).sum(axis=axes, keepdims=True) for _, block in blocks(x)) / count
+        square = sum((((block - low) / width - mean) ** 2).sum(axis=axes, keepdims=True) for _, block in blocks(x))
+        self.shift = (low + width * mean)[0]
+        self.scale = (width * _nonzero(np.sqrt(square / count)))[0]
+        return self
+
+
+class MinMax(Scaler):
+    """Minimum 0 and maximum 1 on the training part; a constant feature becomes 0."""
+
+    def fit(self, x: NDArray[Any] | Rows) -> Self:
+        """Compute the minimum and the range."""
+        low, width = _range(x)
+        self.shift, self.scale = low[0], width[0]
+        return self
+
+
+class Divide(Scaler):
+    """Every value divided by the same number.
+
+    Args:
+        by: The number; 255 scales pixels of bytes to [0, 1].
+    """
+
+    def __init__(self, by: float) -> None:
+        if not np.isfinite(by) or by == 0:
+            raise ConfigError(f"Divide: 'by' must be a finite number other than 0, got {by}")
+        self.shift, self.scale = np.zeros(()), np.asarray(by, dtype=np.float64)
+
+    def fit(self, x: NDArray[Any] | Rows) -> Self:
+        """Return self: the number is given."""
+        return self
+
+
+SCALERS: dict[str, type[Scaler]] = {"Standard": Standard, "MinMax": MinMax, "Divide": Divide}
+"""The scalers by their names in configurations."""
+
+
+def _axes(ndim: int) -> tuple[int, ...]:
+    """All but the feature axis, or for images (samples, channels, height, width) all but the channel axis."""
+    return (0, 2, 3) if ndim == 4 else (0,)
+
+
+def _range(x: NDArray[Any] | Rows) -> tuple[Floats, Floats]:
+    """Return the minima and the ranges (1 where constant), with axes kept."""
+    if not len(x):
+        raise DataError("cannot fit a scaler to an empty set; give it training samples")
+    axes = _axes(x.ndim)
+    lows = [block.min(axis=axes, keepdims=True) for _, block in blocks(x)]
+    highs = [block.max(axis=axes, keepdims=True) for _, block in blocks(x)]
+    low = np.min(lows, axis=0).astype(np.float64)
+    return low, _nonzero(np.max(highs, axis=0).astype(np.float64) - low)
+
+
+def _nonzero(scale: Floats) -> Floats:
+    return np.where(scale < np.finfo(np.float64).tiny, 1.0, scale)
 
 
 @dataclass(frozen=True)
@@ -33,20 +123,23 @@ class Preprocessing:
 
     Attributes:
         sample_shape: The shape of one sample.
-        features: The names of the columns of x, if they have names.
         classes: The name of each class by index; None for regression.
-        encoding: How the columns of a table are encoded in x; None if the data is not a table.
-        fill: (features,): the means of the columns of a table, which replace NaN; None if the data is not a table.
-            A reader returns NaN only with `missing: mean`.
+        encoding: How named columns are encoded in x; None if the features have no names.
+        fill: (features,): the means of the columns, which replace NaN; None if the features have no names. A reader
+            returns NaN only with `missing: mean`.
         scaler: The fitted scaler, or None.
     """
 
     sample_shape: tuple[int, ...]
-    features: tuple[str, ...] | None
     classes: tuple[str, ...] | None
     encoding: Encoding | None
-    fill: NDArray[np.float64] | None
-    scaler: Scaler | None
+    fill: NDArray[np.float64] | None = None
+    scaler: Scaler | None = None
+
+    @property
+    def features(self) -> tuple[str, ...] | None:
+        """The names of the columns of x, if they have names."""
+        return None if self.encoding is None else self.encoding.features
 
     @property
     def task(self) -> Task:
@@ -61,21 +154,20 @@ class Preprocessing:
         """
         if not len(train):
             raise DataError(f"{train.name}: the training part is empty")
-        fill = None
+        fitted = cls(train.x.shape[1:], train.classes, train.encoding)
+        x = train.x
         if train.encoding is not None:
-            table = np.asarray(train.x)
-            missing = np.isnan(table)
+            missing = np.isnan(x := np.asarray(x))
             if (empty := np.flatnonzero(missing.all(axis=0))).size:
                 name = train.encoding.features[int(empty[0])]
                 raise DataError(f"{train.name}: column {name!r} has no value in the training part; leave it out")
             with _overflow_as_data_error("their mean"):
-                fill = np.nanmean(table, axis=0) if missing.any() else table.mean(axis=0)
-        fitted = cls(train.x.shape[1:], train.features, train.classes, train.encoding, fill, None)
-        if scaler is not None:
-            filled = train.x if fill is None else fitted.apply(train.x)
-            with _overflow_as_data_error("their range"):
-                scaler = scaler.fit(filled)
-        return cls(train.x.shape[1:], train.features, train.classes, train.encoding, fill, scaler)
+                fitted = replace(fitted, fill=np.nanmean(x, axis=0) if missing.any() else x.mean(axis=0))
+            x = fitted.apply(x)
+        if scaler is None:
+            return fitted
+        with _overflow_as_data_error("their range"):
+            return replace(fitted, scaler=scaler.fit(x))
 
     def apply(self, x: NDArray[Any] | Rows, dtype: DTypeLike = np.float64) -> NDArray[Any] | Rows:
         """Return the samples as the model takes them, in the floating-point `dtype`.
@@ -88,9 +180,7 @@ class Preprocessing:
                 f"samples have shape {x.shape[1:]}, but the model was trained on {self.sample_shape}; "
                 "give data with the same features"
             )
-        if isinstance(x, Rows):
-            return Rows(x.source, x.rows, lambda rows: self._in_memory(rows, dtype))
-        if isinstance(x, np.memmap):
+        if isinstance(x, Rows | np.memmap):
             return Rows(x, None, lambda rows: self._in_memory(rows, dtype))
         return self._in_memory(x, dtype)
 
@@ -105,29 +195,33 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""
+        encoding, scaler = self.encoding, self.scaler
+        categories = encoding.categories if encoding else {}
         return {
             "sample_shape": list(self.sample_shape),
-            "features": None if self.features is None else list(self.features),
-            "classes": None if self.classes is None else list(self.classes),
-            "columns": None if self.encoding is None else list(self.encoding.columns),
-            "categories": {} if self.encoding is None else {k: list(v) for k, v in self.encoding.categories.items()},
+            "classes": self.classes and list(self.classes),
+            "columns": encoding and list(encoding.columns),
+            "categories": {column: list(known) for column, known in categories.items()},
             "fill": None if self.fill is None else self.fill.tolist(),
-            "scaler": None if self.scaler is None else self.scaler.to_dict(),
+            "scaler": scaler
+            and {"type": type(scaler).__name__, "shift": scaler.shift.tolist(), "scale": scaler.scale.tolist()},
         }
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
         """Return the object from the result of `to_dict`; raises DataError if it is damaged."""
         try:
-            categories = {column: tuple(names) for column, names in state["categories"].items()}
-            described = cls(
-                sample_shape=tuple(state["sample_shape"]),
-                features=None if state["features"] is None else tuple(state["features"]),
-                classes=None if state["classes"] is None else tuple(state["classes"]),
-                encoding=None if state["columns"] is None else Encoding(tuple(state["columns"]), categories),
-                fill=None if state["fill"] is None else np.asarray(state["fill"], dtype=np.float64),
-                scaler=None if state["scaler"] is None else Scaler.from_dict(state["scaler"]),
+            shape, classes, columns = (
+                None if state[key] is None else tuple(state[key]) for key in ("sample_shape", "classes", "columns")
             )
+            categories = {column: tuple(known) for column, known in state["categories"].items()}
+            encoding = None if columns is None else Encoding(columns, categories)
+            fill = None if state["fill"] is None else np.asarray(state["fill"], np.float64)
+            scaler: Scaler | None = None
+            if (fitted := state["scaler"]) is not None:
+                scaler = object.__new__(SCALERS[fitted["type"]])
+                scaler.shift, scaler.scale = (np.asarray(fitted[key], np.float64) for key in ("shift", "scale"))
+            described = cls(shape or (), classes, encoding, fill, scaler)
             described._check()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"damaged preprocessing description: {error!r}; train the model again") from error
@@ -135,17 +229,15 @@ class Preprocessing:
 
     def _check(self) -> None:
         """Raise ValueError unless the parts are consistent."""
-        shape = self.sample_shape
-        named = self.features if self.encoding is None else self.encoding.features
+        shape, scaler = self.sample_shape, self.scaler
         arrays = [] if self.fill is None else [self.fill]
-        if self.scaler is not None:
-            arrays += [self.scaler.shift, self.scaler.scale]
-        names = [name for group in (self.features, self.classes, named) for name in group or ()]
+        arrays += [] if scaler is None else [scaler.shift, scaler.scale]
+        names = [*(self.features or ()), *(self.classes or ())]
         fits = all(type(length) is int for length in shape) and all(isinstance(name, str) for name in names)
-        fits &= named is None or ((len(named),) == shape and self.features == named)
+        fits &= self.features is None or (len(self.features),) == shape
         fits &= self.classes is None or len(set(self.classes)) == len(self.classes) > 1
         fits &= all(np.broadcast_shapes(array.shape, shape) == shape and np.isfinite(array).all() for array in arrays)
-        if not fits or (self.scaler is not None and not self.scaler.scale.all()):
+        if not fits or (scaler is not None and not scaler.scale.all()):
             raise ValueError("its parts are not consistent")
 
 

@@ -1,14 +1,20 @@
-"""Tables: named columns of numbers and categories, from a file or from memory, on their way to the array x."""
+"""Tables: named columns of numbers and categories, from a CSV file or from memory, on their way to the array x."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import csv
+import io
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerflow.data.dataset import Encoding
-from layerflow.data.labels import as_number, listed
-from layerflow.errors import DataError, did_you_mean
+from layerflow.data.dataset import Dataset, Encoding, Task, as_number, encode_labels, guess_task, listed
+from layerflow.data.preprocessing import Preprocessing
+from layerflow.data.reader import DataPath, Reader, checksum, open_data, set_name
+from layerflow.errors import ConfigError, DataError, did_you_mean
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
 """Cells that mean a missing number, in any case; in text columns only an empty cell is missing."""
@@ -19,27 +25,20 @@ MOST_CATEGORIES = 1000
 
 @dataclass(frozen=True)
 class Table:
-    """The feature columns of a data set, and its targets as text.
+    """The feature columns of a data set, and its targets.
 
     Attributes:
         source: The name of the file or object for messages.
-        columns: The names of the columns, in order.
-        numbers: (rows,) each: the numeric columns; NaN or infinite where a value is missing.
-        texts: The categorical columns; an empty text where a value is missing.
-        lines: The line of each row in the file; None for tables in memory.
-        target: The target of each row; empty if it was not read.
+        columns: (rows,) each: numbers, not finite where missing; or the texts of a categorical column as objects,
+            empty where missing.
+        lines: (rows,): the line of each row in the file; None for tables in memory.
+        target: (rows,): the targets as texts; None if they were not read.
     """
 
     source: str
-    columns: Sequence[str]
-    numbers: dict[str, NDArray[np.float64]]
-    texts: dict[str, list[str]]
+    columns: dict[str, NDArray[Any]]
     lines: NDArray[np.int64] | None = None
-    target: list[str] = field(default_factory=list)
-
-    def row_name(self, row: int) -> str:
-        """Return how messages call a row."""
-        return f"row {row}" if self.lines is None else f"line {self.lines[row]}"
+    target: NDArray[Any] | None = None
 
     def place(self, row: int, column: str) -> str:
         """Return the location of a cell for messages."""
@@ -47,35 +46,29 @@ class Table:
         return f"{self.source}{at}: column {column!r}"
 
     def missing(self) -> NDArray[np.bool_]:
-        """Return for each cell, (rows, columns), whether it is empty, NaN or infinite."""
-        missing = {name: ~np.isfinite(values) for name, values in self.numbers.items()}
-        missing |= {name: np.array([cell == "" for cell in cells], dtype=bool) for name, cells in self.texts.items()}
-        return np.column_stack([missing[name] for name in self.columns])
+        """Return for each cell, (rows, columns), whether it is missing."""
+        return np.column_stack([
+            np.asarray(cells == "", bool) if cells.dtype == object else ~np.isfinite(cells)
+            for cells in self.columns.values()
+        ])  # fmt: skip
 
-    def missing_targets(self) -> NDArray[np.bool_]:
-        """Return for each target whether it is missing: empty, or among numbers not a number."""
-        cells = set(self.target)
-        absent = {cell for cell in cells if is_missing_number(cell)}
-        if any(as_number(cell) is None for cell in cells - absent):
-            absent = {""}
-        return np.array([cell in absent for cell in self.target], dtype=bool)
-
-    def take(self, rows: NDArray[np.int64]) -> "Table":
-        """Return the table of the given rows."""
-        return replace(
-            self,
-            numbers={name: values[rows] for name, values in self.numbers.items()},
-            texts={name: [cells[row] for row in rows] for name, cells in self.texts.items()},
-            lines=None if self.lines is None else self.lines[rows],
-            target=[self.target[row] for row in rows] if self.target else [],
-        )
+    def describe(self, missing: NDArray[np.bool_], target: str = "") -> str:
+        """Return how many cells are missing, and the first few of them; `target` names the column after the others."""
+        names, row_name = [*self.columns, target], "row" if self.lines is None else "line"
+        rows = np.arange(len(missing)) if self.lines is None else self.lines
+        places = [f"{row_name} {rows[row]} column {names[column]!r}" for row, column in np.argwhere(missing)[:3]]
+        more = ", ..." if missing.sum() > len(places) else ""
+        return f"{missing.sum():,} missing or infinite value(s): {', '.join(places)}{more}"
 
     def encoded(self, known: Encoding | None) -> tuple[NDArray[np.float64], Encoding]:
         """Return x, with NaN for missing values, and its encoding; `known` gives the categories."""
-        categories = known.categories if known else {n: tuple(sorted(set(t) - {""})) for n, t in self.texts.items()}
-        parts = {name: np.where(np.isfinite(v), v, np.nan)[:, np.newaxis] for name, v in self.numbers.items()}
-        parts |= {name: self._one_hot(name, categories[name]) for name in self.texts}
-        return np.hstack([parts[name] for name in self.columns]), Encoding(tuple(self.columns), categories)
+        texts = {name: cells for name, cells in self.columns.items() if cells.dtype == object}
+        categories = known.categories if known else {n: tuple(sorted(set(t) - {""})) for n, t in texts.items()}
+        parts = [
+            self._one_hot(name, categories[name]) if name in texts else np.where(np.isfinite(cells), cells, np.nan)
+            for name, cells in self.columns.items()
+        ]
+        return np.column_stack(parts), Encoding(tuple(self.columns), categories)
 
     def _one_hot(self, name: str, categories: tuple[str, ...]) -> NDArray[np.float64]:
         if not 0 < len(categories) <= MOST_CATEGORIES:
@@ -83,7 +76,7 @@ class Table:
                 f"{self.source}: column {name!r} has {len(categories)} categories, 1 to {MOST_CATEGORIES} are "
                 "possible; leave it out of `features`"
             )
-        cells = self.texts[name]
+        cells = self.columns[name].tolist()
         code = {category: at for at, category in enumerate(categories)} | {"": -1}
         if unknown := set(cells) - set(code):
             row = next(row for row, category in enumerate(cells) if category in unknown)
@@ -97,13 +90,224 @@ class Table:
         return hot
 
 
-def describe_missing(table: Table, missing: NDArray[np.bool_], names: Sequence[str]) -> str:
-    """Return how many cells of (rows, names) are missing, and the first few of them."""
-    places = [f"{table.row_name(row)} column {names[column]!r}" for row, column in np.argwhere(missing)[:3]]
-    more = ", ..." if missing.sum() > len(places) else ""
-    return f"{missing.sum():,} missing or infinite value(s): {', '.join(places)}{more}"
+@dataclass
+class CSV(Reader):
+    """A table with a header line: `.csv` or `.csv.gz`, UTF-8.
+
+    Args:
+        path: The file.
+        target: The column to predict; needed for everything but prediction. Classes are the texts in this column:
+            `1`, `01` and `1.0` are three classes.
+        features: The columns to predict from, in this order; all but the target if left out.
+        categorical: The features that are categories: each becomes one 0/1 column per category.
+        task: classification or regression. Left out, text means classification, and so do whole numbers with at most
+            20 different values that occur twice or more on average; other numbers mean regression.
+        missing: What to do about empty cells, NaN and infinity. error: refuse them; drop: leave out such rows (not
+            possible when predicting); mean: fill in the mean of the training part (for categories: their frequencies).
+        delimiter: The character between cells.
+    """
+
+    path: DataPath
+    target: str | None = None
+    features: list[str] | None = None
+    categorical: list[str] | None = None
+    task: Task | None = None
+    missing: Literal["error", "drop", "mean"] = "error"
+    delimiter: str = ","
+
+    def __post_init__(self) -> None:
+        categorical = self.categorical or []
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n ':
+            raise ConfigError(f"CSV: 'delimiter' must be one character such as ',' or ';', got {self.delimiter!r}")
+        if (names := self.features) is not None:
+            if not names or len(set(names)) < len(names):
+                raise ConfigError(f"CSV: 'features' must name at least one column, each once, got {names}")
+            if self.target in names:
+                raise ConfigError(f"CSV: the target {self.target!r} cannot be one of the features")
+            for name in categorical:
+                if name not in names:
+                    raise ConfigError(f"CSV: {name!r} is categorical but no feature{did_you_mean(name, names)}")
+        if self.target in categorical:
+            raise ConfigError(f"CSV: the target {self.target!r} cannot be categorical; write `task: classification`")
+
+    def read(self, need_target: bool = True, like: Preprocessing | None = None) -> Dataset:
+        """Read the table; see `Reader.read`."""
+        if need_target and self.target is None:
+            raise ConfigError("CSV: 'target' is missing: name the column to predict")
+        table, notes = self._without_missing(self._table(need_target, like))
+        x, encoding = table.encoded(like.encoding if like else None)
+        y, classes = self._encode_target(table, like)
+        return Dataset(x, y, encoding, classes, set_name(self.path), checksum(self.path), notes, table.lines)
+
+    def _table(self, need_target: bool, like: Preprocessing | None) -> Table:
+        """Read the columns that are needed."""
+        rows = records(self.path, self.delimiter)
+        _, header = next(rows)
+        known = like.encoding if like else None
+        categorical = list(known.categories) if known else self.categorical or []
+        target_at = find_column(str(self.target), header, self.path) if need_target else 0
+        names = (known.columns if known else self.features) or [name for name in header if name != self.target]
+        if not names:
+            raise DataError(f"{self.path}: no column is left to predict from; columns: {listed(header)}")
+        at = {name: find_column(name, header, self.path) for name in [*names, *categorical]}
+        texts: dict[str, list[str]] = {name: [] for name in names if name in categorical}
+        numeric = [name for name in names if name not in texts]
+        numbers, lines, target = array("d"), array("q"), []
+        for line, cells in rows:
+            lines.append(line)
+            numbers.extend(self._numbers([cells[at[name]] for name in numeric], numeric, line))
+            for name, text in texts.items():
+                text.append(cells[at[name]].strip())
+            target.append(cells[target_at].strip())
+        if not lines:
+            raise DataError(f"{self.path}: no rows below the header")
+        values = np.frombuffer(numbers).reshape(len(lines), len(numeric)).T
+        columns = dict(zip(numeric, values, strict=True)) | {n: np.array(text, object) for n, text in texts.items()}
+        targets = np.array(target, object) if need_target else None
+        return Table(self.path, {name: columns[name] for name in names}, np.array(lines, np.int64), targets)
+
+    def _numbers(self, cells: list[str], names: list[str], line: int) -> list[float]:
+        try:
+            numbers = [*map(float, cells)]
+        except ValueError:
+            numbers = []
+        if len(numbers) == len(cells) and "_" not in "".join(cells):
+            return numbers
+        numbers = []
+        for cell, name in zip(cells, names, strict=True):
+            if (value := number_or_nan(cell)) is None:
+                raise DataError(
+                    f"{self.path}:{line}: column {name!r}: {cell!r} is not a number; correct it, "
+                    f"or list the column under `categorical`, or leave it out of `features`"
+                )
+            numbers.append(value)
+        return numbers
+
+    def _without_missing(self, table: Table) -> tuple[Table, tuple[str, ...]]:
+        """Deal with missing values as `missing` says; return the table and a note on what was done."""
+        missing = table.missing()
+        if table.target is not None:
+            absent = missing_texts(table.target)
+            missing = np.column_stack([missing, [cell in absent for cell in table.target]])
+        if not missing.any():
+            return table, ()
+        found = table.describe(missing, str(self.target))
+        if self.missing == "drop" and table.target is not None:
+            assert table.lines is not None
+            kept: NDArray[np.bool_] = np.asarray(~missing.any(axis=1))
+            if not kept.any():
+                raise DataError(f"{self.path}: no rows are left after dropping those with {found}")
+            note = f"{self.path}: dropped {(~kept).sum():,} of {len(kept):,} rows with {found}"
+            columns = {name: cells[kept] for name, cells in table.columns.items()}
+            return Table(self.path, columns, table.lines[kept], table.target[kept]), (note,)
+        if self.missing == "mean" and (table.target is None or not missing[:, -1].any()):
+            count, places = int(missing.sum()), found.partition(": ")[2]
+            values = "value" if count == 1 else "values"
+            return table, (f"{self.path}: filled {count:,} missing {values} with the training mean: {places}",)
+        remedy = {
+            "error": "fill them in, or write `missing: drop` or `missing: mean`",
+            "drop": "fill them in",
+            "mean": "targets cannot be filled in: write `missing: drop`",
+        }[self.missing]
+        raise DataError(f"{self.path}: {found}; {remedy}")
+
+    def _encode_target(
+        self, table: Table, like: Preprocessing | None
+    ) -> tuple[NDArray[np.int64] | NDArray[np.float64] | None, tuple[str, ...] | None]:
+        known = like.classes if like else None
+        if table.target is None:
+            return None, known
+        cells, target = table.target.tolist(), str(self.target)
+        if (like.task if like else self.task or guess_task(cells)) == "classification":
+            return encode_labels(cells, lambda row: table.place(row, target), known)
+        values = np.array([as_number(cell) for cell in cells], np.float64)
+        if (text := np.flatnonzero(np.isnan(values))).size:
+            row = int(text[0])
+            raise DataError(
+                f"{table.place(row, target)}: {cells[row]!r} is not a finite number; regression needs numbers"
+            )
+        return values, None
 
 
-def is_missing_number(cell: str) -> bool:
-    """Return whether a cell of a numeric column means that there is no number."""
-    return cell.lower() in MISSING or cell.lower().lstrip("+-") in ("nan", "inf", "infinity")
+def records(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, cells) of the records of a CSV file, the header first; lines are counted from 1.
+
+    RFC 4180, UTF-8 with or without BOM, .gz too. Blank lines are skipped; every record must have as many cells as the
+    header.
+
+    Raises:
+        DataError: The file is missing, damaged, empty or not UTF-8; a row is ragged; a column has no name or the
+            name of another one.
+    """
+    with open_data(path) as binary:
+        text = io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        header: list[str] = []
+        line = 1
+        try:
+            for cells in reader:
+                if not cells or (len(cells) == 1 and len(header) != 1 and not cells[0].strip()):
+                    pass
+                elif not header:
+                    header = [cell.strip() for cell in cells]
+                    _check_header(header, f"{path}:{line}")
+                    yield line, header
+                elif len(cells) != len(header):
+                    raise DataError(
+                        f"{path}:{line}: {len(cells)} cells, but the header has {len(header)} columns; "
+                        "give every row one cell per column"
+                    )
+                else:
+                    yield line, cells
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(f"{path}:{line}: not valid CSV: {error}; check the quotes") from error
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}:{_undecodable_line(path)}: not UTF-8 ({error.reason}); save it as UTF-8"
+            ) from error
+    if not header:
+        raise DataError(f"{path}: holds blank lines only; give a header line and rows")
+
+
+def find_column(name: str, header: list[str], path: str) -> int:
+    """Return the position of the column `name`; raises DataError with the closest name, or the likely reason."""
+    if name in header:
+        return header.index(name)
+    hint = ""
+    if len(header) == 1:
+        hint = next((f"; write `delimiter: {mark!r}`?" for mark in (";", "\t", "|", ",") if mark in header[0]), "")
+    if not hint and all(as_number(cell) is not None for cell in header):
+        hint = "; the first line holds numbers only: add a header line"
+    raise DataError(f"{path}: no column {name!r}{did_you_mean(name, header) or hint}; columns: {listed(header)}")
+
+
+def number_or_nan(cell: str) -> float | None:
+    """Return the number in a cell, NaN if it is missing or infinite, and None if the cell is no number."""
+    text = cell.strip().lower()
+    is_missing = text in MISSING or text.lstrip("+-") in ("nan", "inf", "infinity")
+    return float("nan") if is_missing else as_number(cell)
+
+
+def missing_texts(cells: Collection[str]) -> set[str]:
+    """Return the texts in a column that mean a missing value: only the empty one, unless the others are numbers."""
+    numbers = {text: number_or_nan(text) for text in set(cells)}
+    is_text = None in numbers.values()
+    return {text for text, number in numbers.items() if (not text if is_text else number != number)}
+
+
+def _check_header(header: Sequence[str], where: str) -> None:
+    if "" in header:
+        raise DataError(f"{where}: column {header.index('') + 1} has no name; name every column in the header")
+    if duplicates := [name for name, count in Counter(header).items() if count > 1]:
+        raise DataError(f"{where}: duplicate column name {listed(duplicates)}; give every column its own name")
+
+
+def _undecodable_line(path: str) -> int:
+    with open_data(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 1

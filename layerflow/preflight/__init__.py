@@ -11,37 +11,35 @@ import numpy as np
 
 from layerflow.config import Config
 from layerflow.config.experiment import Parts
-from layerflow.preflight import data, soundness, start, steps
+from layerflow.preflight import data, start, steps
 from layerflow.preflight.context import Context, Finding
 
 __all__ = ["CHECKS", "SHORT", "Context", "Finding", "preflight"]
 
-Check = Callable[[Context], Finding | None]
-
-SHORT: tuple[Check, ...] = (
-    soundness.last_gate,
-    soundness.l2_given_twice,
+SHORT: tuple[Callable[[Context], Finding | None], ...] = (
+    start.last_gate,
+    start.l2_given_twice,
     data.targets,
     data.duplicates,
     data.constant_features,
     data.feature_scale,
     data.leaking_features,
-    soundness.last_width,
+    start.last_width,
     start.initial_loss,
     start.dead_relus,
     start.saturation,
     start.activations_by_depth,
     start.gradients_by_depth,
-    soundness.samples_are_independent,
+    steps.samples_are_independent,
 )
 """The checks that cost a few sweeps at most; they run before every training."""
 
-CHECKS: tuple[Check, ...] = (
+CHECKS = (
     *SHORT,
-    soundness.a_batch_is_its_samples,
+    steps.a_batch_is_its_samples,
     start.regularizer_raises_the_loss,
     steps.update_ratio,
-    soundness.gradient_check,
+    steps.gradient_check,
     steps.a_few_samples_can_be_learned,
 )
 
@@ -52,29 +50,20 @@ def preflight(config: Config, parts: Parts, short: bool = False) -> list[Finding
     A check that fails itself, because a gate raises or a step produces NaN or infinity, is an error as well.
     """
     drawn_so_far = np.random.get_state()  # a custom gate may draw from the global generator
-    found: list[Finding] = []
+    found: dict[str, Finding] = {}
     try:
         with np.errstate(all="ignore"):
             context = Context(config, parts)
             for check in SHORT if short else CHECKS:
-                finding = _run(check, context)
-                if finding is not None and finding.evidence not in [other.evidence for other in found]:
-                    found.append(finding)
+                try:
+                    finding = check(context)
+                except Exception as error:
+                    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+                    evidence = f"the check failed: {' '.join(f'{type(error).__name__}: {error}{notes}'.split())}"
+                    name = check.__name__.replace("_", " ")
+                    finding = Finding(name, "error", None, evidence, "training is likely to fail as well")
+                if finding is not None:
+                    found.setdefault(finding.evidence, finding)
     finally:
         np.random.set_state(drawn_so_far)
-    return found
-
-
-def _run(check: Check, context: Context) -> Finding | None:
-    try:
-        return check(context)
-    except Exception as error:
-        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        name = check.__name__.replace("_", " ")
-        return Finding(
-            name,
-            "error",
-            None,
-            f"the check failed: {' '.join(f'{type(error).__name__}: {error}{notes}'.split())}",
-            "training is likely to fail as well",
-        )
+    return list(found.values())

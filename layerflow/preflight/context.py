@@ -62,6 +62,7 @@ class Context:
 
     Attributes:
         config, parts: the configuration and its data.
+        classes: the names of the classes; None for regression.
         sample: a random sample of the training part, by the seed of the configuration; all of it if it is small.
         x, y: the sample after preprocessing; y is (samples,).
     """
@@ -69,6 +70,7 @@ class Context:
     def __init__(self, config: Config, parts: Parts) -> None:
         self.config = config
         self.parts = parts
+        self.classes = parts.preprocessing.classes
         self.sample = drawn(parts.train, config.seed, at_least=config.train.batch_size)
         x, y = parts.arrays(self.sample, config.dtype)
         self.x: Array = np.asarray(x)
@@ -96,11 +98,6 @@ class Context:
         """The objective before training, after a forward and a backward sweep in evaluation mode (without dropout)."""
         return swept(self.trainer, self.x[:SWEPT], self.y[:SWEPT])
 
-    @property
-    def swept_targets(self) -> Array:
-        """The targets of that sweep."""
-        return self.y[:SWEPT]
-
     @cached_property
     def table(self) -> Array:
         """The sample before scaling, with missing values filled in: (samples, features) in float64."""
@@ -116,16 +113,10 @@ class Context:
         place = np.unravel_index(index, self.parts.preprocessing.sample_shape)
         return f"x[{', '.join(str(int(i)) for i in place)}]"
 
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The names of the classes; None for regression."""
-        return self.parts.preprocessing.classes
-
 
 def drawn(part: Dataset, seed: int, at_least: int = 1) -> Dataset:
     """Return a part if it is small, else as many random samples of it as make a million numbers."""
-    width = max(1, int(np.prod(part.x.shape[1:])))
-    size = max(SAMPLE_VALUES // width, at_least)
+    size = max(SAMPLE_VALUES // max(1, math.prod(part.x.shape[1:])), at_least)
     if size >= len(part):
         return part
     return part.take(np.sort(np.random.default_rng(seed).choice(len(part), size, replace=False)))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.data import Dataset
-from layerflow.data.rows import blocks
+from layerflow.data.batches import blocks
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, drawn, judge, listed, rms
 from layerflow.training.metrics import baseline
@@ -28,14 +28,13 @@ def duplicates(context: Context) -> Finding | None:
         train, test = drawn(train, context.config.seed), drawn(test, context.config.seed)
     known, asked = _fingerprints(train, dtype), _fingerprints(test, dtype)
     seen = set(known)
-    again = [fingerprint in seen for fingerprint in asked]
-    share = sum(again) / len(asked)
+    again = [row for row, fingerprint in enumerate(asked) if fingerprint in seen]
+    share = len(again) / len(asked)
     is_discrete = len(seen) < len(known) / 2
     of_both = " (of random samples of both)" if is_large else ""
-    evidence = f"{sum(again)} of {len(asked)} test samples are also in the training part{of_both}"
-    if test.lines is not None and any(again):
-        lines = test.lines[np.flatnonzero(again)].tolist()
-        evidence += f": lines {listed([str(line) for line in lines])}"
+    evidence = f"{len(again)} of {len(asked)} test samples are also in the training part{of_both}"
+    if test.lines is not None and again:
+        evidence += f": lines {listed([str(line) for line in test.lines[again]])}"
     if is_discrete:
         evidence += f"; its {len(known)} samples have only {len(seen)} different inputs"
     remedy = "remove repeated rows from the file before splitting it: the model is tested on samples it was trained on"
@@ -51,17 +50,19 @@ def targets(context: Context) -> Finding:
         spread = float(np.std(y))
         guess = baseline("regression", y, held, ["rmse"])["rmse"]
         evidence = f"mean {y.mean():.4g}, standard deviation {spread:.3g}; always guessing the mean: rmse {guess:.4g}"
-        return judge(
-            "targets", spread, evidence, "all targets are equal, so there is nothing to learn", error=spread == 0
-        )
+        remedy = "all targets are equal, so there is nothing to learn"
+        return judge("targets", spread, evidence, remedy, error=spread == 0)
     counts = np.bincount(y, minlength=len(context.classes))
     guess = baseline("classification", y, held, ["accuracy"])["accuracy"]
-    evidence = f"{_sizes(counts)}; always guessing {context.classes[int(counts.argmax())]!r}: accuracy {guess:.3f}"
+    low, high = int(counts.min()), int(counts.max())
+    sizes = f"{low:,} to {high:,} samples" if low < high else f"{low:,} samples each"
+    evidence = f"{len(counts)} classes of {sizes}; "
+    evidence += f"always guessing {context.classes[int(counts.argmax())]!r}: accuracy {guess:.3f}"
     missing = [repr(name) for name, count in zip(context.classes, counts, strict=True) if count == 0]
     if missing:
         evidence += f"; no samples of {listed(missing)}"
     remedy = "use `class_weight` in the loss, add f1 to train.metrics, or collect more samples of the rare classes"
-    is_uneven = bool(missing) or counts.max() > 10 * counts.min() or counts.min() < 5
+    is_uneven = high > 10 * low or low < 5
     return judge("classes", guess, evidence, remedy, warn=is_uneven, error=int((counts > 0).sum()) == 1)
 
 
@@ -71,20 +72,16 @@ def constant_features(context: Context) -> Finding:
     low, high = table.min(axis=0), table.max(axis=0)
     constant = np.flatnonzero(low == high)
     count, total = len(constant), table.shape[1]
-    is_blank = bool(count) and bool((low[constant] == table.min()).all()) and count < total / 2 and total >= 16
+    is_blank = bool((low[constant] == table.min()).all()) and 0 < count < total / 2 and total >= 16
     evidence = f"{count} of {total} features are constant"
     if is_blank:
         evidence += f" with the smallest value of all, {low[constant[0]]:g}, like blank pixels"
     elif count:
-        evidence += f" ({_sample(context)}): {listed([context.feature(int(i)) for i in constant])}"
-    return judge(
-        "constant features",
-        float(count),
-        evidence,
-        "remove them: they carry no signal",
-        warn=count > 0 and not is_blank,
-        error=count == total,
-    )
+        is_whole = len(context.sample) == len(context.parts.train)
+        where = "in the training part" if is_whole else f"in {len(context.sample)} of its samples"
+        evidence += f" ({where}): {listed([context.feature(int(i)) for i in constant])}"
+    is_suspect, remedy = count > 0 and not is_blank, "remove them: they carry no signal"
+    return judge("constant features", float(count), evidence, remedy, warn=is_suspect, error=count == total)
 
 
 def feature_scale(context: Context) -> Finding:
@@ -95,11 +92,8 @@ def feature_scale(context: Context) -> Finding:
     widths = widths[widths > 0]
     spread = float(widths.max() / widths.min()) if widths.size else 1.0
     evidence = f"rms {size:.3g} after preprocessing; the widest range of a feature is {spread:.3g} times the narrowest"
-    remedy = (
-        "set data.scale: Standard"
-        if context.config.build_scaler() is None
-        else "use another scaler: data.scale: Standard"
-    )
+    remedy = "set" if context.config.build_scaler() is None else "use another scaler:"
+    remedy += " data.scale: Standard"
     return judge("feature scale", size, evidence, remedy, warn=not 0.01 < size < 5 or spread > 1000)
 
 
@@ -108,27 +102,19 @@ def leaking_features(context: Context) -> Finding | None:
     y, columns = context.y, _columns(context)
     if len(y) < ENOUGH or np.ptp(y) == 0 or len(columns) < 2:
         return None
+    is_class = context.classes is not None
     best, name, is_copy = 0.0, "", False
     for label, column in columns:
-        score = _skill(column, y, is_class=context.classes is not None)
+        score = _skill(column, y, is_class)
         if score > best:
             best, name = score, label
-            is_copy = score > 1 - 1e-9 if context.classes is None else score > 0.995 and _determines(column, y)
-    what = "accuracy" if context.classes is not None else "a squared correlation of"
+            is_copy = score > 0.995 and _determines(column, y) if is_class else score > 1 - 1e-9
+    what = "accuracy" if is_class else "a squared correlation of"
     evidence = f"{name} alone reaches {what} {best:.3f}" if name else "the features carry no signal on their own"
     if is_copy:
         evidence += "; each of its values belongs to one target, so it is a copy of the target"
     remedy = "remove it, unless it is known at prediction time"
     return judge("leaking features", best, evidence, remedy, warn=best > 0.985, error=is_copy)
-
-
-def _sizes(counts: Array) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return (
-        f"{len(counts)} classes of {low:,} to {high:,} samples"
-        if low < high
-        else f"{len(counts)} classes of {low:,} samples each"
-    )
 
 
 def _fingerprints(part: Dataset, dtype: np.dtype[Any]) -> list[int]:
@@ -151,9 +137,8 @@ def _columns(context: Context) -> list[tuple[str, Array]]:
         categories = encoding.categories.get(name) if encoding else None
         width = 1 if categories is None else len(categories)
         if categories is not None:
-            columns.append(
-                (f"column {name!r}", table[:, position : position + width].argmax(axis=1).astype(np.float64))
-            )
+            one_hot = table[:, position : position + width]
+            columns.append((f"column {name!r}", one_hot.argmax(axis=1).astype(np.float64)))
         position += width
     return columns
 
@@ -184,11 +169,3 @@ def _determines(column: Array, y: Array) -> bool:
     values, groups = np.unique(column, return_inverse=True)
     pairs = np.unique(np.stack([groups.astype(np.float64), y.astype(np.float64)]), axis=1).shape[1]
     return bool(pairs == len(values) == len(np.unique(y)))
-
-
-def _sample(context: Context) -> str:
-    return (
-        "in the training part"
-        if len(context.sample) == len(context.parts.train)
-        else f"in {len(context.sample)} of its samples"
-    )

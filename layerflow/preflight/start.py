@@ -1,30 +1,93 @@
-"""The model before the first step: its loss, the regularizer, and the activations and gradients of its layers."""
+"""The model before the first step: a last gate that suits the loss, the initial loss, activations and gradients."""
 
 import math
+from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
-from layerflow.gates import ClippedNLL, LogisticLikelihood, MulticlassSVM, ReLU, Sigmoid, SigmoidCE, SoftmaxCE, Tanh
+from layerflow.gates import (
+    ClippedNLL,
+    Dropout,
+    L2Regularizer,
+    LogisticLikelihood,
+    LogSoftmax,
+    MulticlassSVM,
+    ReLU,
+    Sigmoid,
+    SigmoidCE,
+    Softmax,
+    SoftmaxCE,
+    Tanh,
+)
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, rms, swept
 from layerflow.training.objective import Objective
 
 FACTOR = 10.0  # by which the strength of the regularizer is multiplied
-STEEP_ENOUGH = (
-    0.04  # relative to the slope at 0; a unit with a smaller slope is saturated. sigmoid: |x| > 4.6; tanh: |x| > 2.3
-)
+STEEP_ENOUGH = 0.04  # of the slope at 0; below that a unit is saturated. sigmoid: |x| > 4.6; tanh: |x| > 2.3
 WARM_UP = 3  # steps after which gradients that were exactly 0 are checked again
+
+TAKES_SCORES = (SoftmaxCE, SigmoidCE, MulticlassSVM)
+
+# The last gate, the losses it does not suit, whether that is an error or a warning, and the consequence.
+UNSUITED = (
+    (Softmax, SoftmaxCE, True, "applies softmax itself, and on probabilities it cannot fall below ln(1 + (C - 1) / e)"),
+    (LogSoftmax, SoftmaxCE, False, "applies softmax itself, so LogSoftmax only costs time"),
+    (Sigmoid, (SigmoidCE, SoftmaxCE), True, "expects scores, and on numbers between 0 and 1 it cannot become small"),
+    (Softmax, (SigmoidCE, MulticlassSVM), True, "expects scores, and on probabilities it cannot become small"),
+    (Sigmoid, MulticlassSVM, True, "expects scores, and numbers between 0 and 1 can barely reach a margin of 1"),
+    (ReLU, TAKES_SCORES, False, "expects scores, which cannot be negative after ReLU; if all are 0, no gradient"),
+    (Dropout, TAKES_SCORES, False, "receives scores of which some are set to 0"),
+)  # fmt: skip
+
+
+def last_gate(context: Context) -> Finding | None:
+    """The last gate suits the loss, which expects scores, not probabilities."""
+    steps = model_steps(context.trainer.state.objective)
+    if not steps:
+        return None
+    name, step = steps[-1]
+    loss, gate = type(context.trainer.loss).__name__, type(step.gate).__name__
+    for kind, losses, is_error, consequence in UNSUITED:
+        if isinstance(step.gate, kind) and isinstance(context.trainer.loss, losses):
+            evidence = f"the model ends with {gate} ({name!r}); {loss} {consequence}"
+            return judge("last gate", None, evidence, f"remove {gate}", warn=True, error=is_error)
+    return judge("last gate", None, f"{gate} feeds {loss}")
+
+
+def last_width(context: Context) -> Finding | None:
+    """The model has one score per class."""
+    if context.classes is None or getattr(context.trainer.loss, "is_binary", False):
+        return None
+    width, count = int(context.swept.scores.shape[-1]), len(context.classes)
+    remedy = "omit `out_features` of the last Linear; it is inferred"
+    evidence = f"{width} scores for {count} classes"
+    return judge("last width", width, evidence, remedy, warn=width > count, error=width < count)
+
+
+def l2_given_twice(context: Context) -> Finding | None:
+    """L2 regularization is set in one place only."""
+    trainer = context.trainer
+    strength = sum(gate.strength for gate in trainer.regularizers if isinstance(gate, L2Regularizer))
+    decay = trainer.optimizer.weight_decay
+    parts = [f"L2Regularizer {strength:g} (gradient {2 * strength:g} W)"] if strength else []
+    parts += [f"weight_decay {decay:g} in {type(trainer.optimizer).__name__}"] if decay else []
+    if not parts:
+        return None
+    remedy = "the weights are regularized twice; keep one of the two"
+    return judge("weight decay", float(2 * strength + decay), " and ".join(parts), remedy, warn=len(parts) == 2)
 
 
 def initial_loss(context: Context) -> Finding:
     """The initial loss is close to that of an uninformed model: ln C, C - 1 for the SVM, the variance."""
     value = context.swept.data_loss
-    expected, formula = _knowing_nothing(context)
+    expected, formula = _uninformed(context)
     ratio = value / expected if expected > 0 else 1.0  # a custom loss may have any scale
     evidence = f"{value:.4g}; an uninformed model has {expected:.4g}, {formula}"
     if not math.isfinite(value):
         return judge("initial loss", value, evidence, "scale the features, or use smaller initial weights", error=True)
-    if context.trainer.state.task == "regression":
+    if context.classes is None:
         remedy = "the targets are far from the initial outputs; standardize the target column, or expect many epochs"
         return judge("initial loss", value, evidence, remedy, warn=ratio > 10)
     if ratio < 1:
@@ -35,27 +98,41 @@ def initial_loss(context: Context) -> Finding:
     return judge("initial loss", value, evidence, remedy, warn=ratio > 2, error=ratio > 4)
 
 
+def _uninformed(context: Context) -> tuple[float, str]:
+    """Return the loss of an uninformed model, and its formula."""
+    loss, scores = context.trainer.loss, context.swept.scores
+    outputs = scores.shape[1] if scores.ndim > 1 else 1
+    if isinstance(loss, SoftmaxCE):
+        return math.log(outputs), f"ln({outputs})"
+    if isinstance(loss, MulticlassSVM):
+        return loss.margin * (outputs - 1), f"margin * (C - 1) for {outputs} classes"
+    if isinstance(loss, SigmoidCE | ClippedNLL):
+        return outputs * math.log(2), "ln(2)"
+    if isinstance(loss, LogisticLikelihood):
+        return outputs / 2, "1/2"
+    y = context.y[: len(scores)]
+    guess, formula = 0.0, "from scores of 0"
+    if context.classes is None:
+        guess, formula = float(np.mean(y)), "from always guessing the mean of the targets"
+    return float(context.config.build_loss().forward(np.full_like(scores, guess), y)), formula
+
+
 def regularizer_raises_the_loss(context: Context) -> Finding | None:
     """The objective grows with the strength of the regularizer, which does not outweigh the loss."""
     if not context.trainer.regularizers:
         return None
     trainer = context.fresh_trainer()
+    objective, store = trainer.state.objective, trainer.state.store
     x, y = context.x[:1], context.y[:1]
-    trainer.state.objective.forward(x, y)
-    share = (
-        float(trainer.state.objective.values[trainer.state.objective.output_slots[0]])
-        - trainer.state.objective.data_loss
-    )
+    share = float(objective.forward(x, y)) - objective.data_loss
     rng = np.random.default_rng(context.config.seed)
-    trainer.state.store.values[...] += 0.1 * rng.standard_normal(
-        trainer.state.store.values.shape
-    )  # zero weights have no penalty
-    trainer.state.objective.training = False
-    before = float(trainer.state.objective.forward(x, y))
+    store.values[...] += 0.1 * rng.standard_normal(store.values.shape)  # zero weights have no penalty
+    objective.training = False
+    before = float(objective.forward(x, y))
     scaled = [gate for gate in trainer.regularizers if isinstance(getattr(gate, "strength", None), float)]
     for gate in scaled:
         gate.strength *= FACTOR  # type: ignore[attr-defined]
-    after = float(trainer.state.objective.forward(x, y))
+    after = float(objective.forward(x, y))
     loss = context.swept.data_loss
     names = ", ".join(type(gate).__name__ for gate in trainer.regularizers)
     evidence = f"{names} adds {share:.3g} to a loss of {loss:.3g}; "
@@ -69,38 +146,34 @@ def regularizer_raises_the_loss(context: Context) -> Finding | None:
 
 def dead_relus(context: Context) -> Finding | None:
     """No layer has many ReLUs that are 0 for every sample and so receive no gradient."""
-    shares: dict[str, float] = {}
-    shown = []
-    for name, step in model_steps(context.swept):
-        if isinstance(step.gate, ReLU):
-            output = context.swept.values[step.writes[0]]
-            dead = int((output <= 0).all(axis=0).sum())
-            units = output[0].size
-            shares[name] = dead / units
-            shown.append(f"{name!r} {dead} of {units}")
-    if not shares:
+    outputs = _outputs(context, ReLU)
+    if not outputs:
         return None
-    worst = max(shares.values())
-    evidence = f"0 for all of {len(context.swept.scores)} samples: {listed(shown)}"
+    dead = {name: (output <= 0).all(axis=0) for name, output in outputs}
+    worst = max(float(units.mean()) for units in dead.values())
+    shown = listed([f"{name!r} {units.sum()} of {units.size}" for name, units in dead.items()])
+    evidence = f"0 for all of {len(context.swept.scores)} samples: {shown}"
     remedy = "scale the features, or use `init: he` or LeakyReLU"
     return judge("dead ReLUs", worst, evidence, remedy, warn=worst > 0.3, error=worst > 0.9)
 
 
 def saturation(context: Context) -> Finding | None:
     """No layer has many saturated sigmoids or tanhs, whose gradient vanishes."""
-    shares: dict[str, float] = {}
-    for name, step in model_steps(context.swept):
-        output = context.swept.values[step.writes[0]]
-        if isinstance(step.gate, Sigmoid):
-            shares[name] = float((4 * output * (1 - output) < STEEP_ENOUGH).mean())
-        elif isinstance(step.gate, Tanh):
-            shares[name] = float((1 - output * output < STEEP_ENOUGH).mean())
-    if not shares:
+    slopes = [(name, 4 * output * (1 - output)) for name, output in _outputs(context, Sigmoid)]
+    slopes += [(name, 1 - output * output) for name, output in _outputs(context, Tanh)]
+    if not slopes:
         return None
+    shares = {name: float((slope < STEEP_ENOUGH).mean()) for name, slope in slopes}
     worst = max(shares.values())
     evidence = f"saturated: {listed([f'{name!r} {share:.0%}' for name, share in shares.items()])}"
     remedy = "scale the features (`data.scale: Standard`), or use `init: xavier`"
     return judge("saturated units", worst, evidence, remedy, warn=worst > 0.25, error=worst > 0.9)
+
+
+def _outputs(context: Context, kind: type) -> list[tuple[str, Array]]:
+    """Return the names and outputs of the gates of a kind."""
+    steps = model_steps(context.swept)
+    return [(name, context.swept.values[step.writes[0]]) for name, step in steps if isinstance(step.gate, kind)]
 
 
 def activations_by_depth(context: Context) -> Finding | None:
@@ -123,16 +196,15 @@ def gradients_by_depth(context: Context) -> Finding | None:
         return None
     if min(size for _, size in sizes) == 0.0:  # such as below a last layer of zeros, which the first step changes
         trainer = context.fresh_trainer()
-        for x, y in list(trainer.state.batches.epoch(0))[:WARM_UP]:
+        for x, y in islice(trainer.state.batches.epoch(0), WARM_UP):
             trainer.train_step(x, y)
         objective, when = swept(trainer, context.x[:64], context.y[:64]), f"after {WARM_UP} steps"
         sizes = _sizes(objective, objective.grads)
-    smallest, first, last = min(size for _, size in sizes), sizes[0][1], sizes[-1][1]
+    first, last = sizes[0][1], sizes[-1][1]
     ratio = first / last if last else 0.0
     evidence = f"{when}, the first layer has {ratio:.2g} times the gradient of the last; rms {_shown(sizes)}"
-    if smallest == 0.0:
-        blocked = [name for name, size in sizes if size == 0.0]
-        remedy = f"no gradient reaches {listed([repr(name) for name in blocked])}: "
+    if blocked := [repr(name) for name, size in sizes if size == 0.0]:
+        remedy = f"no gradient reaches {listed(blocked)}: "
         remedy += "look for dead ReLUs; only the last layer may start from zeros"
         return judge("gradients", 0.0, evidence, remedy, error=True)
     remedy = "the first layers will learn slowly" if ratio < 1 else "gradients explode; use train.clip_norm"
@@ -140,35 +212,10 @@ def gradients_by_depth(context: Context) -> Finding | None:
     return judge("gradients", ratio, evidence, remedy, warn=not 1 / 50 < ratio < 50, error=not 1e-6 < ratio < 1e6)
 
 
-def _knowing_nothing(context: Context) -> tuple[float, str]:
-    """Return the loss of an uninformed model, and its formula."""
-    loss, scores, targets = context.trainer.loss, context.swept.scores, context.swept_targets
-    outputs = scores.shape[1] if scores.ndim > 1 else 1
-    if isinstance(loss, SoftmaxCE):
-        return math.log(outputs), f"ln({outputs})"
-    if isinstance(loss, MulticlassSVM):
-        return loss.margin * (outputs - 1), f"margin * (C - 1) for {outputs} classes"
-    if isinstance(loss, SigmoidCE | ClippedNLL):
-        return outputs * math.log(2), "ln(2)"
-    if isinstance(loss, LogisticLikelihood):
-        return outputs / 2, "1/2"
-    if context.trainer.state.task == "regression":
-        return _constant(context, scores, float(np.mean(targets))), "from always guessing the mean of the targets"
-    return _constant(context, scores, 0.0), "from scores of 0"
-
-
-def _constant(context: Context, scores: Array, guess: float) -> float:
-    """Return the loss of one guess for all samples."""
-    return float(context.config.build_loss().forward(np.full_like(scores, guess), context.swept_targets))
-
-
-def _sizes(objective: Objective, arrays: list[Array | None]) -> list[tuple[str, float]]:
+def _sizes(objective: Objective, arrays: Sequence[Array | None]) -> list[tuple[str, float]]:
     """Return the rms of the given arrays at the output of every gate with parameters, by name."""
-    return [
-        (name, rms(0.0 if arrays[step.writes[0]] is None else arrays[step.writes[0]]))
-        for name, step in model_steps(objective)
-        if step.parameters
-    ]
+    found = [(name, arrays[step.writes[0]]) for name, step in model_steps(objective) if step.parameters]
+    return [(name, 0.0 if array is None else rms(array)) for name, array in found]
 
 
 def _shown(sizes: list[tuple[str, float]]) -> str:

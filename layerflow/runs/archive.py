@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from layerflow.data.paths import check_file
+from layerflow.data.reader import check_file
 from layerflow.errors import DataError
 from layerflow.parameter import Array
 from layerflow.runs.files import write_atomically

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.data.rows import Rows
+from layerflow.data import Rows
 from layerflow.errors import DataError
 from layerflow.training.callbacks import Callback
 from layerflow.training.history import Record

@@ -11,7 +11,7 @@ from typing import Any
 
 from layerflow.config import Config
 from layerflow.config.experiment import Experiment
-from layerflow.data.paths import checksum as file_checksum
+from layerflow.data.reader import checksum as file_checksum
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
 from layerflow.runs.checkpoint import LAST, Checkpoint, Checkpointer, find_checkpoint
 from layerflow.runs.data_watch import DataWatch

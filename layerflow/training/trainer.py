@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.data.batches import Batches
-from layerflow.data.rows import Rows
+from layerflow.data.batches import Batches, Rows
 from layerflow.errors import ConfigError, DataError, DivergedError
 from layerflow.gate import Gate
 from layerflow.parameter import Array

@@ -114,7 +114,10 @@ BROKEN: dict[str, tuple[Callable[[], str], str]] = {
         "download it again",
     ),
     "no IDX": (idx(b"hello world", LABELS), "not an IDX file"),
-    "too few labels": (idx(IMAGES, struct.pack(">4BI", 0, 0, 8, 1, 4) + bytes([0, 1, 0, 1])), "4 labels for 60 images"),
+    "too few labels": (
+        idx(IMAGES, struct.pack(">4BI", 0, 0, 8, 1, 4) + bytes([0, 1, 0, 1])),
+        "4 targets for the 60 samples",
+    ),
 }
 
 

@@ -153,6 +153,8 @@ def test_a_file_that_says_nothing_about_itself_is_asked_about(layerflow_command:
     assert done.code == 2
     assert "new.dat: unsupported file type; supported: .csv" in done.err
     Path("new.csv").write_text("x,y\n1,2\n")
+    assert "new.csv: no column 'x0'" in layerflow_command("predict", "runs/iris/001", "new.csv").err
+    Path("new.csv").write_text("x1,x0\n2,1\n")
     assert layerflow_command("predict", "runs/iris/001", "new.csv").code == 0
 
 

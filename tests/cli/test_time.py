@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerflow.cli.time import in_bytes, in_seconds
+from layerflow.cli.time import Timing, in_bytes, in_seconds, measure
 from layerflow.config import load_config
 from layerflow.config.experiment import Experiment
-from layerflow.preflight.timing import Timing, measure
 
 Command = Callable[..., Any]
 BATCH, FLOAT = 32, 4

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from layerflow.data import NPY, NPZ, Batches, Preprocessing, Rows, Standard, split
-from layerflow.data import rows as rows_module
 from layerflow.errors import ConfigError, DataError
 
 X = np.arange(24.0).reshape(8, 3)
@@ -208,10 +207,10 @@ def test_a_directory_entry_that_declares_more_than_its_bytes_can_hold_is_refused
 
 
 NPY_BAD = {
-    "truncated": (lambda content: content[:-8], r"declares 192 bytes of values, 184 found"),
-    "too long": (lambda content: content + b"\0", r"declares 192 bytes of values, 193 found"),
+    "truncated": (lambda content: content[:-8], r"needs 192 bytes, 184 found"),
+    "too long": (lambda content: content + b"\0", r"needs 192 bytes, 193 found"),
     "not NumPy's": (lambda content: b"\x89PNG" + content, r"not a valid NPY array"),
-    "a lying header": (lambda content: header((10**9, 10**6)) + content[128:], r"declares 8000000000000000 bytes"),
+    "a lying header": (lambda content: header((10**9, 10**6)) + content[128:], r"needs 8000000000000000 bytes"),
     "empty": (lambda content: b"", r"the file is empty"),
 }
 
@@ -233,7 +232,7 @@ def test_training_on_a_file_larger_than_its_share_of_memory_never_loads_it(tmp_p
     x.flush()
     del x
     np.save(tmp_path / "y.npy", np.arange(40_000) % 2)
-    monkeypatch.setattr(rows_module, "BLOCK_VALUES", 1 << 16)
+    monkeypatch.setattr("layerflow.data.batches.BLOCK_VALUES", 1 << 16)
     tracemalloc.start()
     data = NPY(str(tmp_path / "x.npy"), str(tmp_path / "y.npy")).read()
     train = data.take(split(data.y, 0.2, seed=0)[0])

@@ -42,7 +42,7 @@ def test_the_seed_decides_everything(kind):
     [
         (Moons, {"samples": 1}, "'samples' must be at least one per class"),
         (Moons, {"noise": -1.0}, "'noise' must be a finite number of at least 0"),
-        (Moons, {"seed": -1}, "'seed' must not be negative"),
+        (Moons, {"seed": -1}, "'seed' must be at least 0"),
         (Spiral, {"classes": 1}, "'classes' must be at least 2"),
         (Blobs, {"features": 0}, "'features' must be at least 1"),
     ],

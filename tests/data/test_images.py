@@ -73,7 +73,7 @@ def test_bad_idx_files_are_refused_in_one_line(write, content, message):
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"), [(LABELS[:3], "3 labels for 4 images"), (LABELS * 0, "of the one class '0'"),
+    ("labels", "message"), [(LABELS[:3], "3 targets for the 4 samples"), (LABELS * 0, "of the one class '0'"),
                             (np.zeros((4, 2), np.uint8), "expected one target per sample")]
 )  # fmt: skip
 def test_labels_that_do_not_fit_the_images_are_refused(write, labels, message):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from layerflow.preflight import CHECKS, Context, data, soundness, start, steps
+from layerflow.preflight import CHECKS, Context, data, start, steps
 
 Make = Callable[..., Context]
 
@@ -16,12 +16,12 @@ HIDDEN = "{type: Linear, out_features: 8, init: {type: Normal, std: %s}}"
 BINARY = ("data.source.classes=2", "loss=SigmoidCE")
 
 SPEAKS = [
-    (soundness.last_gate, (ENDS_WITH % (3, "Softmax"),), "error", "remove Softmax"),
-    (soundness.last_gate, (ENDS_WITH % (1, "Sigmoid"), *BINARY), "error", "remove Sigmoid"),
-    (soundness.last_gate, (ENDS_WITH % (3, "LogSoftmax"),), "warning", "applies softmax itself"),
-    (soundness.last_gate, (ENDS_WITH % (3, "ReLU"), "loss=MulticlassSVM"), "warning", "cannot be negative"),
-    (soundness.last_width, ("model.4.out_features=7",), "warning", "7 scores for 3 classes"),
-    (soundness.l2_given_twice, ("optimizer.weight_decay=0.01",), "warning", "and weight_decay 0.01 in SGD"),
+    (start.last_gate, (ENDS_WITH % (3, "Softmax"),), "error", "remove Softmax"),
+    (start.last_gate, (ENDS_WITH % (1, "Sigmoid"), *BINARY), "error", "remove Sigmoid"),
+    (start.last_gate, (ENDS_WITH % (3, "LogSoftmax"),), "warning", "applies softmax itself"),
+    (start.last_gate, (ENDS_WITH % (3, "ReLU"), "loss=MulticlassSVM"), "warning", "cannot be negative"),
+    (start.last_width, ("model.4.out_features=7",), "warning", "7 scores for 3 classes"),
+    (start.l2_given_twice, ("optimizer.weight_decay=0.01",), "warning", "and weight_decay 0.01 in SGD"),
     (start.initial_loss, (LAST % 9,), "error", "an uninformed model has 1.099, ln(3)"),
     (start.initial_loss, (LAST % 9, "loss=MulticlassSVM"), "error", "has 2, margin * (C - 1) for 3 classes"),
     (start.initial_loss, (LAST % 9, *BINARY), "error", "has 0.6931, ln(2)"),
@@ -38,34 +38,34 @@ SPEAKS = [
     (start.gradients_by_depth, (DEEP % ", ".join([HIDDEN % 5] * 5),), "warning", "explode"),
     (start.gradients_by_depth, ("model.2.init=zeros", "model.4={type: Linear, init: zeros}"), "error", "'0', '2'"),
     (start.gradients_by_depth, ("model.1=Blocked",), "error", "no gradient reaches '0'"),
-    (soundness.samples_are_independent, ("model.1=Centred",), "error", "gate '1' (Centred)"),
-    (soundness.a_batch_is_its_samples, ("model.1=Placed",), "error", "position of a sample in the batch"),
-    (soundness.a_batch_is_its_samples, ("loss=SummedCE",), "warning", "its loss is 6 times the mean of their losses"),
+    (steps.samples_are_independent, ("model.1=Centred",), "error", "gate '1' (Centred)"),
+    (steps.a_batch_is_its_samples, ("model.1=Placed",), "error", "position of a sample in the batch"),
+    (steps.a_batch_is_its_samples, ("loss=SummedCE",), "warning", "its loss is 6 times the mean of their losses"),
     (steps.update_ratio, ("optimizer.lr=1e-8",), "warning", "seems too low"),
     (steps.update_ratio, ("optimizer.lr=30.0",), "error", "seems too high"),
     (steps.a_few_samples_can_be_learned, ("optimizer.lr=1e-8",), "warning", "Adam with lr 0.01 needs"),
     (steps.a_few_samples_can_be_learned, (ENDS_WITH % (3, "Blocked"),), "error", "Adam does no better"),
-    (soundness.gradient_check, ("model.1=Wrong",), "error", "gate '1' (Wrong()) has a wrong gradient"),
+    (steps.gradient_check, ("model.1=Wrong",), "error", "gate '1' (Wrong()) has a wrong gradient"),
 ]  # fmt: skip
 
 SILENT = [
     *((check, ()) for check in CHECKS if check is not start.saturation),
-    (soundness.last_gate, BINARY),
-    (soundness.l2_given_twice, ("regularizer=null", "optimizer.weight_decay=0.01")),
+    (start.last_gate, BINARY),
+    (start.l2_given_twice, ("regularizer=null", "optimizer.weight_decay=0.01")),
     (start.initial_loss, ("loss=MulticlassSVM",)),
     (start.initial_loss, BINARY),
     (start.initial_loss, ("loss={type: SoftmaxCE, class_weight: [1, 5, 2]}",)),
     (start.regularizer_raises_the_loss, ("model=[{type: Linear, init: zeros}]",)),
     (start.saturation, (DEEP % f"{HIDDEN % 0.3}, Tanh",)),
     (start.gradients_by_depth, ("model.4={type: Linear, init: zeros}",)),
-    (soundness.samples_are_independent, ("model.1=Noise",)),
-    (soundness.samples_are_independent, ("model.1={type: Dropout, rate: 0.5}",)),
-    (soundness.a_batch_is_its_samples, ("loss={type: SoftmaxCE, class_weight: [1, 5, 2]}",)),
-    (soundness.gradient_check, ("model.1={type: Dropout, rate: 0.5}",)),
+    (steps.samples_are_independent, ("model.1=Noise",)),
+    (steps.samples_are_independent, ("model.1={type: Dropout, rate: 0.5}",)),
+    (steps.a_batch_is_its_samples, ("loss={type: SoftmaxCE, class_weight: [1, 5, 2]}",)),
+    (steps.gradient_check, ("model.1={type: Dropout, rate: 0.5}",)),
     (steps.a_few_samples_can_be_learned, ("loss=Smoothed",)),
     (steps.update_ratio, ("schedule={type: Warmup, epochs: 5, start_factor: 0.0001}",)),
-    (soundness.gradient_check, ("model=[Flatten, Linear]",)),
-    (soundness.gradient_check, (DEEP % f"{HIDDEN % 300}, Sigmoid, {HIDDEN % 1}, Sigmoid", "regularizer=null")),
+    (steps.gradient_check, ("model=[Flatten, Linear]",)),
+    (steps.gradient_check, (DEEP % f"{HIDDEN % 300}, Sigmoid, {HIDDEN % 1}, Sigmoid", "regularizer=null")),
     (steps.a_few_samples_can_be_learned, ("model=[Linear]", "loss=MulticlassSVM")),
     (steps.a_few_samples_can_be_learned, ("regularizer.strength=1", "optimizer.weight_decay=1")),
 ]
@@ -101,8 +101,8 @@ def test_every_check_must_speak_somewhere() -> None:
 @pytest.mark.parametrize(
     ("check", "overrides"),
     [
-        (soundness.last_width, BINARY),
-        (soundness.l2_given_twice, ("regularizer=null",)),
+        (start.last_width, BINARY),
+        (start.l2_given_twice, ("regularizer=null",)),
         (start.regularizer_raises_the_loss, ("regularizer=null",)),
         (start.dead_relus, ("model=[Linear]",)),
         (start.saturation, ()),
@@ -110,7 +110,7 @@ def test_every_check_must_speak_somewhere() -> None:
         (start.gradients_by_depth, ("model=[Linear]",)),
         (steps.update_ratio, ("model=[{type: Linear, init: zeros}]",)),
         (data.duplicates, ("data.test=null",)),
-        (soundness.gradient_check, ("model=[Tanh]", "data.source.features=3", "regularizer=null")),
+        (steps.gradient_check, ("model=[Tanh]", "data.source.features=3", "regularizer=null")),
         (steps.a_few_samples_can_be_learned, ("model=[Tanh]", "data.source.features=3", "regularizer=null")),
     ],
     ids=name,
@@ -120,7 +120,7 @@ def test_a_check_that_does_not_apply_says_nothing(context: Make, check, override
 
 
 def test_a_normalisation_over_the_batch_is_told_from_a_leak_between_samples(context: Make) -> None:
-    finding = soundness.samples_are_independent(context("model.1={type: Centred, always: false}"))
+    finding = steps.samples_are_independent(context("model.1={type: Centred, always: false}"))
     assert finding.verdict == "ok"
     assert "gate '1' (Centred) mixes the samples of a batch in training" in finding.evidence
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerflow.data.labels import encode_labels, encode_target
+from layerflow.data.dataset import encode_labels, encode_target
 from layerflow.errors import DataError
 
 LABELS = st.one_of(

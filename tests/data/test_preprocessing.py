@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from layerflow.data import SCALERS, Dataset, Divide, Encoding, MinMax, Preprocessing, Scaler, Standard
-from layerflow.data import rows as rows_module
 from layerflow.errors import ConfigError, DataError
 
 X = np.random.default_rng(0).normal(3, [1, 10, 1e-3], (50, 3))
@@ -15,7 +14,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 5), dtype=np.uint8
 
 
 def dataset(x, **options):
-    fields = {"y": None, "features": None, "classes": None, "name": "set", "checksum": "sha256:"}
+    fields = {"y": None, "encoding": None, "classes": None, "name": "set", "checksum": "sha256:"}
     return Dataset(x, **(fields | options))
 
 
@@ -59,7 +58,7 @@ def test_what_is_held_back_does_not_change_the_scaling(kind):
 @pytest.mark.parametrize("kind", [Standard, MinMax])
 def test_a_pass_in_small_blocks_gives_the_same(kind, monkeypatch):
     whole = kind().fit(X)
-    monkeypatch.setattr(rows_module, "BLOCK_VALUES", 7)
+    monkeypatch.setattr("layerflow.data.batches.BLOCK_VALUES", 7)
     parts = kind().fit(X)
     np.testing.assert_allclose([parts.shift, parts.scale], [whole.shift, whole.scale], rtol=1e-12)
 
@@ -93,7 +92,7 @@ def test_preprocessing_survives_json_exactly(scaler, x):
 
 def test_preprocessing_keeps_the_columns_of_a_table():
     encoding = Encoding(("a", "c"), {"c": ("x", "y")})
-    learned = Preprocessing.fit(dataset(X, features=encoding.features, encoding=encoding))
+    learned = Preprocessing.fit(dataset(X, encoding=encoding))
     again = Preprocessing.from_dict(json.loads(json.dumps(learned.to_dict())))
     assert (again.encoding, again.features, again.task) == (encoding, ("a", "c=x", "c=y"), "regression")
 
