@@ -39,6 +39,12 @@ class Item:
     name: str
     is_named: bool = True
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is written in the box: the label, and below it the name that a person gave a gate."""
+        is_both = self.kind == "gate" and self.is_named and self.name != self.label
+        return (self.label, self.name) if is_both else (self.label,)
+
 
 @dataclass(frozen=True, eq=False)
 class GateItem(Item):
@@ -85,6 +91,7 @@ class Picture:
     items: list[Item] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
     has_values: bool = False
+    title: str = ""
 
     @property
     def gates(self) -> list[GateItem]:
@@ -95,21 +102,18 @@ class Picture:
         """The wires that end at an item, in the order of its inputs."""
         return [wire for wire in self.wires if wire.target is item]
 
-    def wires_from(self, item: Item) -> list[Wire]:
-        """The wires that begin at an item."""
-        return [wire for wire in self.wires if wire.source is item]
 
-
-def picture_of(drawn: Container | Node, values: bool = True) -> Picture:
+def picture_of(drawn: Container | Node, values: bool = True, title: str = "") -> Picture:
     """Describe a container, or everything that a node depends on.
 
     Args:
         drawn: what to describe.
         values: whether the wires carry the values and gradients of the last sweeps, if there have been any.
+        title: what the page is called.
     """
     container, ends = (drawn.graph, (drawn.slot,)) if isinstance(drawn, Node) else (drawn, None)
     container.finish()
-    return _Drafter(container, values).draft(ends)
+    return _Drafter(container, values, title).draft(ends)
 
 
 def find_gate(picture: Picture, name: str) -> GateItem:
@@ -134,12 +138,12 @@ def find_gate(picture: Picture, name: str) -> GateItem:
 class _Drafter:
     """Follows the slots of a container: an item for whatever writes one, a wire for whatever reads it."""
 
-    def __init__(self, container: Container, values: bool) -> None:
+    def __init__(self, container: Container, values: bool, title: str) -> None:
         self.container = container
         nothing: list[Any] = [None] * len(container.values)
         self.values: list[Any] = container.values if values else nothing
         self.grads: list[Any] = container.grads if values else nothing
-        self.picture = Picture()
+        self.picture = Picture(title=title)
         self.writers: dict[int, Item] = {}
         self.parameters: dict[int, Item] = {}
         self.names = container.parameter_names()
