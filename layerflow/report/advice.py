@@ -1,4 +1,4 @@
-"""What the curves of a run suggest: rules of thumb, each of which states its evidence or says nothing."""
+"""What the curves of a run suggest: rules of thumb, each of which states its evidence or returns `None`."""
 
 import math
 from collections.abc import Sequence
@@ -52,8 +52,8 @@ def diverged(evidence: Evidence) -> str | None:
         return None
     epochs = len(evidence.records)
     reason = "; ".join(line.strip() for line in evidence.error.splitlines())
-    when = f"The run diverged after {epochs} complete {'epoch' if epochs == 1 else 'epochs'}"
-    return f"{when}: {reason}." if reason else f"{when}."
+    after = f"after {epochs} complete {'epoch' if epochs == 1 else 'epochs'}"
+    return f"The run diverged {after}{': ' if reason else ''}{reason}."
 
 
 def overfitting(evidence: Evidence) -> str | None:
@@ -144,8 +144,7 @@ def still_improving(evidence: Evidence) -> str | None:
 
 def at_baseline(evidence: Evidence) -> str | None:
     """The result is no better than the constant guess: within 2 standard errors of accuracy, or 0.05 of r2."""
-    held_out = evidence.held_out
-    results, guess = held_out.results, held_out.baseline
+    held_out, results, guess = evidence.held_out, evidence.held_out.results, evidence.held_out.baseline
     if "accuracy" in results and "accuracy" in guess and held_out.size:
         name, margin = "accuracy", STANDARD_ERRORS * standard_error(guess["accuracy"], held_out.size)
         is_no_better = results[name] <= guess[name] + margin
@@ -166,8 +165,8 @@ def never_predicted(evidence: Evidence) -> str | None:
     held_out = evidence.held_out
     if held_out.confusion is None:
         return None
-    occur, predicted = held_out.confusion.sum(axis=1), held_out.confusion.sum(axis=0)
-    missing = np.flatnonzero((occur > 0) & (predicted == 0))
+    occur = held_out.confusion.sum(axis=1)
+    missing = np.flatnonzero((occur > 0) & (held_out.confusion.sum(axis=0) == 0))
     if not len(missing):
         return None
     named = ", ".join(f"'{held_out.classes[index]}' ({occur[index]} samples)" for index in missing[:5])
@@ -198,7 +197,7 @@ RULES = (
 
 
 def advise(evidence: Evidence) -> list[str]:
-    """Return what the rules say, the most serious first."""
+    """Return the findings of all rules, the most serious first."""
     return [sentence for rule in RULES if (sentence := rule(evidence))]
 
 

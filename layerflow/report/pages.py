@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-
 # Neither XML nor UTF-8 can hold them: control characters, surrogates.
 UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template filled with values; names and texts among them are escaped, never taken for markup."""
+    """Return a template filled with values, all of which are escaped."""
     return environment().get_template(template).render(values)
 
 
@@ -30,7 +29,7 @@ def environment() -> "Environment":
         lstrip_blocks=True,
         finalize=_writable,
     )
-    made.filters |= {"px": _px, "number": number, "tick": _tick}
+    made.filters |= {"px": "{:.1f}".format, "tick": _tick}
     return made
 
 
@@ -41,10 +40,6 @@ def number(value: float) -> str:
 
 def _writable(value: Any) -> Any:
     return UNWRITABLE.sub("\ufffd", value) if type(value) is str else value
-
-
-def _px(value: float) -> str:
-    return f"{value:.1f}"
 
 
 def _tick(value: float) -> str:

@@ -184,4 +184,5 @@ def test_a_confusion_matrix_names_every_class_in_full_and_counts_every_sample(cl
     ]
     shown = [int(cell.find(f"{SVG}text").text) for cell in cells]  # type: ignore[union-attr, arg-type]
     assert shown == [int(count) for count in counts.reshape(-1) if count]
-    assert all(0 < cell.x < matrix.width and 0 < cell.y < matrix.height for cell in matrix.cells)
+    positions = [text.attrib for group in cells for text in group.iter(f"{SVG}text")]
+    assert all(0 < float(at["x"]) < matrix["width"] and 0 < float(at["y"]) < matrix["height"] for at in positions)
