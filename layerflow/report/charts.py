@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.parameter import Array
-from layerflow.report.pages import number
+from layerflow.report import number
 from layerflow.training.metrics import precision_recall_f1
 
 WIDTH, HEIGHT, SQUARE = 460, 230, 340

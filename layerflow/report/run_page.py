@@ -11,10 +11,10 @@ import yaml
 
 from layerflow.config.experiment import Experiment
 from layerflow.containers.container import Container
+from layerflow.report import number, render
 from layerflow.report.advice import Evidence, advise, standard_error
 from layerflow.report.assessment import Assessment, as_images, assess, png_url
 from layerflow.report.charts import Curve, chart, confusion, most_confused, scatter
-from layerflow.report.pages import number, render
 from layerflow.runs.files import write_atomically
 from layerflow.runs.records import Run, read_run
 from layerflow.training.evaluation import predict_scores

@@ -11,9 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from layerflow.report import charts
+from layerflow.report import charts, environment, render
 from layerflow.report.charts import HEIGHT, LEFT, WIDTH, Curve, Scale
-from layerflow.report.pages import environment, render
 from layerflow.report.run_page import curves
 from layerflow.runs.records import Run
 

@@ -28,7 +28,9 @@ def draw(drawn: Container | Node, path: str | os.PathLike[str], values: bool = T
     if path.suffix not in FORMATS:
         guess = did_you_mean(path.suffix, FORMATS)
         raise LayerflowError(f"{path}: unsupported file type {path.suffix!r}{guess}; supported: {', '.join(FORMATS)}")
-    content = FORMATS[path.suffix](picture_of(drawn, values, path.stem))
+    picture = picture_of(drawn, values)
+    picture.title = path.stem
+    content = FORMATS[path.suffix](picture)
     try:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     except OSError as error:

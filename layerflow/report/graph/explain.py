@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.parameter import Array
-from layerflow.report.graph.picture import GateItem, Item, Picture
+from layerflow.report.graph.picture import GateItem, Picture
 from layerflow.report.graph.wording import formula_of, local_gradient_of, number, words_of
 
 
@@ -67,16 +67,16 @@ def shares(picture: Picture, item: GateItem) -> list[Share]:
 
 def story(picture: Picture) -> dict[str, Any]:
     """Return what the page shows: each gate in numbers, and when the value and gradient of each wire appear."""
-    before, after = -1, len(picture.gates)
-
-    def position(item: Item, otherwise: int) -> int:
-        return item.position if isinstance(item, GateItem) else otherwise
-
+    gates = picture.gates
+    order = {item.key: position for position, item in enumerate(gates)}
     return {
         "hasValues": picture.has_values,
-        "ranBack": any(item.upstream is not None for item in picture.gates),
-        "gates": [_chapter(picture, item) for item in picture.gates],
-        "wires": [{"from": position(w.source, before), "to": position(w.target, after)} for w in picture.wires],
+        "ranBack": any(item.upstream is not None for item in gates),
+        "gates": [_chapter(picture, item) for item in gates],
+        "wires": [
+            {"from": order.get(wire.source.key, -1), "to": order.get(wire.target.key, len(gates))}
+            for wire in picture.wires
+        ],
     }
 
 

@@ -4,15 +4,14 @@ import html
 import io
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from layerflow.errors import LayerflowError
+from layerflow.report import render
 from layerflow.report.graph.explain import story
 from layerflow.report.graph.layout import place
 from layerflow.report.graph.marks import BOXES, INKS, Shape, marks_of
 from layerflow.report.graph.picture import GateItem, Item, Picture, Wire
 from layerflow.report.graph.wording import words_of
-from layerflow.report.pages import render
 
 PIXELS_PER_UNIT = 2.0
 LARGEST_SIDE = 16_000.0
@@ -24,16 +23,16 @@ MERMAID_SHAPES = {
 
 
 def to_svg(picture: Picture) -> str:
-    """A picture on white ground."""
+    """A picture on a white background."""
     placement = place(picture)
-    return render("graph.svg", placement=placement, groups=marks_of(placement), background=True)
+    return render("graph.svg", placement=placement, groups=marks_of(placement), inks=INKS, background=True)
 
 
 def to_page(picture: Picture) -> str:
     """A page that steps through the sweeps."""
     placement = place(picture)
-    values: dict[str, Any] = {"placement": placement, "groups": marks_of(placement), "background": False}
-    return render("graph.html", title=picture.title, story=story(picture), **values)
+    drawing = {"placement": placement, "groups": marks_of(placement), "inks": INKS, "background": False}
+    return render("graph.html", title=picture.title, story=story(picture), **drawing)
 
 
 def to_png(picture: Picture) -> bytes:
@@ -74,7 +73,7 @@ def to_png(picture: Picture) -> bytes:
     for mark in marks:
         if not isinstance(mark, Shape):
             text, across = mark.text.replace("$", r"\$"), "center" if mark.anchor == "middle" else "left"
-            axes.text(mark.x, mark.y, text, size=mark.size, color=mark.fill, ha=across, va="baseline", zorder=3)
+            axes.text(mark.x, mark.y, text, size=mark.size, color=INKS[mark.role], ha=across, va="baseline", zorder=3)
     file = io.BytesIO()
     scale = min(PIXELS_PER_UNIT, LARGEST_SIDE / max(placement.width, placement.height))
     figure.savefig(file, dpi=UNITS_PER_INCH * scale)

@@ -58,7 +58,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Words:
-    """One line of text, centered on x or starting there; y is the baseline; the role gives CSS class and color."""
+    """One line of text, centered on x or starting there; y is the baseline; the role is its CSS class, and its ink."""
 
     x: float
     y: float
@@ -66,11 +66,6 @@ class Words:
     size: float
     role: str
     anchor: Literal["middle", "start"] = "middle"
-
-    @property
-    def fill(self) -> str:
-        """The color."""
-        return INKS[self.role]
 
 
 Mark = Shape | Words
@@ -125,24 +120,19 @@ def _wire(key: str, placed: PlacedWire) -> Group:
 
 
 def _rounded(box: Box, radius: float) -> list[Command]:
-    """A rectangle with round corners."""
+    """A rectangle with round corners, clockwise from the end of the upper side."""
     radius = min(radius, box.width / 2, box.height / 2)
     bend = QUARTER * radius
-    left, right, top, bottom = (
-        box.x - box.width / 2, box.x + box.width / 2, box.y - box.height / 2, box.y + box.height / 2,
-    )  # fmt: skip
-    return [
-        ("M", ((left + radius, top),)),
-        ("L", ((right - radius, top),)),
-        ("C", ((right - bend, top), (right, top + bend), (right, top + radius))),
-        ("L", ((right, bottom - radius),)),
-        ("C", ((right, bottom - bend), (right - bend, bottom), (right - radius, bottom))),
-        ("L", ((left + radius, bottom),)),
-        ("C", ((left + bend, bottom), (left, bottom - bend), (left, bottom - radius))),
-        ("L", ((left, top + radius),)),
-        ("C", ((left, top + bend), (left + bend, top), (left + radius, top))),
-        ("z", ()),
+    left, right = box.x - box.width / 2, box.x + box.width / 2
+    top, bottom = box.y - box.height / 2, box.y + box.height / 2
+    corners = [
+        ((right - radius, top), (right - bend, top), (right, top + bend), (right, top + radius)),
+        ((right, bottom - radius), (right, bottom - bend), (right - bend, bottom), (right - radius, bottom)),
+        ((left + radius, bottom), (left + bend, bottom), (left, bottom - bend), (left, bottom - radius)),
+        ((left, top + radius), (left, top + bend), (left + bend, top), (left + radius, top)),
     ]
+    sides: list[Command] = [step for start, *curve in corners for step in (("L", (start,)), ("C", tuple(curve)))]
+    return [("M", (corners[-1][-1],)), *sides, ("z", ())]
 
 
 def _curve(points: list[Point]) -> Iterator[Command]:
