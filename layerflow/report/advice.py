@@ -25,14 +25,7 @@ TOO_HIGH = "the learning rate is probably too high"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the rules look at.
-
-    Attributes:
-        records: one per finished epoch.
-        outcome, error: how the run ended, and the error that ended it.
-        watched: the metric used to pick the best epoch.
-        held_out: what the kept weights achieve on held-out data.
-    """
+    """What the rules look at: the epochs, how the run ended, the metric that picked the best epoch, and the results."""
 
     records: Sequence[Record]
     outcome: str = "finished"

@@ -94,18 +94,14 @@ def chart(
 ) -> dict[str, Any]:
     """Return a chart of curves over the epochs, with its legend and the numbers that the page shows at the pointer.
 
-    Args:
-        title: what is shown.
-        epochs: the numbers of the epochs.
-        curves: lines as long as `epochs`; NaN leaves a gap.
-        marked: the epoch whose weights were kept, as a vertical line.
-        level: the constant guess, as a horizontal line if it lies near the curves.
+    NaN leaves a gap. `marked`, the epoch whose weights were kept, is a vertical line; `level`, the constant guess, is a
+    horizontal line if it lies near the curves.
     """
     every = math.ceil(len(epochs) / MOST_POINTS)
     chosen = sorted({*range(0, len(epochs), every), len(epochs) - 1})
     margin = 0.5 if len(epochs) == 1 else 0.0
     x = Scale(epochs[0] - margin, epochs[-1] + margin, LEFT, WIDTH - RIGHT)
-    y = _vertical([value for curve in curves for value in curve.values], level)
+    y = vertical([value for curve in curves for value in curve.values], level)
     lines: list[tuple[str, float, float, float, float]] = []
     if level is not None and y.low <= level <= y.high:
         lines.append(("level", LEFT, y(level), WIDTH - RIGHT, y(level)))
@@ -193,7 +189,7 @@ def _extent(text: str) -> float:
     return CHARACTER * sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
-def _vertical(values: Sequence[float], level: float | None) -> Scale:
+def vertical(values: Sequence[float], level: float | None = None) -> Scale:
     """Return a logarithmic axis if positive values span more than a factor of 50, else a linear one with a margin.
 
     The level is included unless the curves would have to shrink by a third for it.

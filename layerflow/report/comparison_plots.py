@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from layerflow.errors import ConfigError
+from layerflow.report.charts import vertical
 from layerflow.runs.records import Run
 
 try:
@@ -32,9 +33,13 @@ def draw_runs(runs: Sequence[Run], by: str, path: Path) -> None:
     """Draw the loss and the ranking metric of all runs over the epochs; training dashed and fainter."""
     metric = by.split("_", 1)[1]
     names = ["loss"] if metric in ("loss", "objective") else ["loss", metric]
-    colors = [colormaps["tab10"](place) for place in range(NAMED)]
-    if len(runs) > NAMED:
-        colors = [colormaps["viridis"](0.95 * place / (len(runs) - 1)) for place in range(len(runs))]
+    records = [record for run in runs for record in run.records]
+    losses = [value for record in records for name, value in record.items() if name.endswith("_loss")]
+    has_many = len(runs) > NAMED
+    colors = [
+        colormaps["viridis"](0.95 * place / (len(runs) - 1)) if has_many else colormaps["tab10"](place)
+        for place in range(len(runs))
+    ]
     with rc_context(STYLE):
         figure = Figure(figsize=(5.4 * len(names) + 2.6, 4.2), layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
@@ -44,10 +49,10 @@ def draw_runs(runs: Sequence[Run], by: str, path: Path) -> None:
             axes.set_title(name.replace("_", " "))
             axes.set_xlabel("epoch   (solid: validation, dashed: training)")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if name == "loss" and _is_wide(runs):
+            if name == "loss" and vertical(losses).is_log:
                 axes.set_yscale("log")
         handles, labels = panels[0].get_legend_handles_labels()
-        more = f"\n({NAMED} of {len(runs)} named)" if len(runs) > NAMED else ""
+        more = f"\n({NAMED} of {len(runs)} named)" if has_many else ""
         title = f"best first, by {by}{more}"
         figure.legend(handles[::-1], labels[::-1], loc="outside right upper", title=title, title_fontsize=8)
         _save(figure, path)
@@ -56,12 +61,7 @@ def draw_runs(runs: Sequence[Run], by: str, path: Path) -> None:
 def draw_search(settings: dict[str, list[Any]], values: Sequence[float], by: str, title: str, path: Path) -> None:
     """Draw a metric against each setting of a search: a dot for every run, and the mean for each value.
 
-    Args:
-        settings: the key of each setting, and its value in every run.
-        values: the metric of every run; runs whose metric is not finite are left out.
-        by: the name of the metric.
-        title: the title of the picture.
-        path: the file to write.
+    `settings` has the values of each setting, and `values` those of the metric, one per run; NaN is left out.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(3.8 * len(settings) + 0.6, 3.6), layout="constrained")
@@ -88,9 +88,9 @@ def _draw_run(axes: Axes, run: Run, name: str, color: Any, label: str | None) ->
     training, validation = (
         [record.get(f"{part}_{name}", math.nan) for record in run.records] for part in ("train", "val")
     )
-    has_validation = any(value == value for value in validation)
     axes.plot(epochs, training, color=color, linewidth=1.0, linestyle="--", alpha=0.55)
-    axes.plot(epochs, validation if has_validation else training, color=color, linewidth=1.7, label=label)
+    solid = training if all(map(math.isnan, validation)) else validation
+    axes.plot(epochs, solid, color=color, linewidth=1.7, label=label)
 
 
 def _draw_setting(axes: Axes, points: Sequence[tuple[Any, float]]) -> None:
@@ -113,11 +113,3 @@ def _draw_setting(axes: Axes, points: Sequence[tuple[Any, float]]) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_wide(runs: Sequence[Run]) -> bool:
-    """Whether the losses span more than a factor of 50."""
-    records = [record for run in runs for record in run.records]
-    losses = [value for record in records for name, value in record.items() if name.endswith("_loss")]
-    finite = [value for value in losses if math.isfinite(value)]
-    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) > 50

@@ -57,11 +57,11 @@ def bundle(drawn: Container | Node) -> dict[str, str]:
         return texts
 
 
-def explain_gate(container: Container, name: str, values: bool = True) -> str:
+def explain_gate(container: Container, name: str) -> str:
     """Return one gate as text: formula, values in and out, local gradient, upstream times local.
 
     Raises:
         GateError: there is no gate of that name.
     """
-    picture = picture_of(container, values)
+    picture = picture_of(container)
     return explain(picture, find_gate(picture, name))

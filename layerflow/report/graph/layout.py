@@ -85,11 +85,7 @@ Engine = Callable[[Sequence[Box], Sequence[Link]], list[float]]
 
 
 def arrange(boxes: Sequence[Box], links: Sequence[Link]) -> list[float]:
-    """Return the vertical center of every box, downwards; boxes of a layer never overlap.
-
-    Args:
-        boxes: boxes with their layers and sizes.
-        links: pairs of indices, each from a box to one in the next layer.
+    """Return the vertical center of every box, downwards; a link joins two boxes, by index, in successive layers.
 
     Raises:
         LayerflowError: neither graphviz nor igraph is installed.
