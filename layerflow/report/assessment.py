@@ -77,11 +77,11 @@ def assess(experiment: Experiment) -> Assessment | None:
         worst = [_sample(part, i, losses, _text(y[i]), _text(scores[i])) for i in _largest(losses)]
         return Assessment(name, len(part), results, guess, predictions=pairs, worst=worst)
     labels = predicted_labels(scores)
-    wrong = np.flatnonzero(labels[:MOST_SAMPLES] != y[:MOST_SAMPLES])
-    chosen = _largest(losses, wrong if len(wrong) else None)
+    is_wrong = labels[:MOST_SAMPLES] != y[:MOST_SAMPLES]
+    chosen = _largest(np.where(is_wrong, losses, -np.inf))[: is_wrong.sum()] if is_wrong.any() else _largest(losses)
     worst = [_sample(part, i, losses, classes[y[i]], classes[labels[i]]) for i in chosen]
     confusion = confusion_matrix(y, labels, len(classes))
-    return Assessment(name, len(part), results, guess, confusion, classes, None, worst, len(wrong) > 0)
+    return Assessment(name, len(part), results, guess, confusion, classes, None, worst, bool(is_wrong.any()))
 
 
 def sample_losses(loss: Gate, scores: Array, y: Array) -> Array:
@@ -89,10 +89,9 @@ def sample_losses(loss: Gate, scores: Array, y: Array) -> Array:
     return np.array([float(loss.forward(scores[i : i + 1], y[i : i + 1])) for i in range(len(scores))])
 
 
-def _largest(losses: Array, among: Array | None = None) -> list[int]:
-    among = np.arange(len(losses)) if among is None else among
-    order = np.argsort(-np.nan_to_num(losses[among], nan=np.inf), kind="stable")[:SHOWN]
-    return [int(index) for index in among[order]]
+def _largest(losses: Array) -> list[int]:
+    order: list[int] = np.argsort(-np.nan_to_num(losses, nan=np.inf), kind="stable")[:SHOWN].tolist()
+    return order
 
 
 def _sample(part: Dataset, index: int, losses: Array, target: str, prediction: str) -> Sample:
@@ -127,11 +126,9 @@ def as_images(x: Array, features: Sequence[str] | None) -> Array | None:
 
 
 def _are_pixels(count: int, features: Sequence[str] | None) -> bool:
-    if math.isqrt(count) ** 2 != count:
-        return False
     if features is None:
-        return count >= SMALLEST_UNNAMED
-    return count >= SMALLEST and all(PIXEL_NAME.fullmatch(name) for name in features)
+        return math.isqrt(count) ** 2 == count >= SMALLEST_UNNAMED
+    return math.isqrt(count) ** 2 == count >= SMALLEST and all(map(PIXEL_NAME.fullmatch, features))
 
 
 def png_url(image: Array) -> str:

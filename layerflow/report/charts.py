@@ -166,8 +166,7 @@ def confusion(matrix: Array, classes: Sequence[str]) -> dict[str, Any]:
 
 def most_confused(matrix: Array, classes: Sequence[str], most: int) -> list[tuple[str, str, int, int]]:
     """Return the most frequent confusions: true class, predicted class, samples, samples of the true class."""
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
+    wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = [divmod(int(place), len(classes)) for place in order]
     return [(classes[i], classes[j], int(wrong[i, j]), int(matrix[i].sum())) for i, j in pairs if wrong[i, j]]

@@ -33,7 +33,7 @@ def ranked(runs: Sequence[Run], by: str) -> list[Run]:
     known = list(dict.fromkeys(name for run in runs for name in run.figures))
     if by not in known:
         raise ConfigError(
-            f"--by {by}: not recorded in any of these runs{did_you_mean(by, known)} Recorded: {', '.join(known)}"
+            f"--by {by}: not recorded in any of these runs{did_you_mean(by, known) or '.'} Recorded: {', '.join(known)}"
         )
     return sorted(runs, key=lambda run: _place(run.figures.get(by, math.nan), by))
 
@@ -117,9 +117,8 @@ class Difference:
 def difference(first: Run, second: Run) -> Difference:
     """Compare two runs: settings by key, losses by epoch and step."""
     pairs = list(zip(first.records, second.records, strict=False))
-    epoch, parting = next(
-        ((int(a["epoch"]), losses) for a, b in pairs if (losses := _unequal(_losses(a), _losses(b)))), (None, {})
-    )
+    apart = ((int(a["epoch"]), losses) for a, b in pairs if (losses := _unequal(_losses(a), _losses(b))))
+    epoch, parting = next(apart, (None, {}))
     return Difference(
         settings={key: (a, b) for key, (a, b) in varying_settings([first, second]).items()},
         data=_unequal(_section(first, "data"), _section(second, "data")),

@@ -38,11 +38,6 @@ def draw(drawn: Container | Node, path: str | os.PathLike[str], values: bool = T
     return path
 
 
-def svg_text(drawn: Container | Node) -> str:
-    """Return the picture of a container, or of what a node depends on, as SVG."""
-    return to_svg(picture_of(drawn))
-
-
 def plain_text(drawn: Container | Node, values: bool = True) -> str:
     """Return the graph as a table for the terminal."""
     return to_text(picture_of(drawn, values))
@@ -50,9 +45,10 @@ def plain_text(drawn: Container | Node, values: bool = True) -> str:
 
 def bundle(drawn: Container | Node) -> dict[str, str]:
     """Return what a notebook shows, by MIME type: the table, and the picture if a layout engine is installed."""
-    texts = {"text/plain": f"{drawn!r}\n{plain_text(drawn)}"}
+    picture = picture_of(drawn)
+    texts = {"text/plain": f"{drawn!r}\n{to_text(picture)}"}
     try:
-        return texts | {"image/svg+xml": svg_text(drawn)}
+        return texts | {"image/svg+xml": to_svg(picture)}
     except LayerflowError:
         return texts
 
