@@ -46,6 +46,4 @@ def _writable(value: Any) -> Any:
 
 
 def _tick(value: float) -> str:
-    if 1000 <= abs(value) < 1e6:
-        return f"{value:,.0f}"
-    return f"{0 if abs(value) < 1e-12 else value:.4g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"

@@ -92,6 +92,13 @@ def test_every_value_lies_inside_the_picture() -> None:
             assert 0 <= y <= HEIGHT
 
 
+def test_a_tiny_value_on_a_logarithmic_axis_is_not_labelled_zero() -> None:
+    figure = chart("gradient norm", [1, 2], [Curve("last step", "plain", [1.0, 1e-15])])
+    labels = re.findall(r'text-anchor="end">([^<]*)<', figure)
+    assert "1e-15" in labels
+    assert "0" not in labels
+
+
 def test_one_epoch_is_a_dot() -> None:
     assert '<circle class="dot training"' in chart("loss", [1], [Curve("training", "training", [1.0])])
 
