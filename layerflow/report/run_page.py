@@ -63,6 +63,7 @@ def _page(run: Run, experiment: Experiment, held_out: Assessment | None) -> dict
         "cards": _cards(run, held_out or Assessment(), experiment.trainer.epochs),
         "advice": advise(Evidence(run.records, run.outcome, error, watched, held_out or Assessment())),
         "best": run.best,
+        "held_out": held_out,
         **_results(held_out, experiment.parts.preprocessing.features),
         "model": _model(experiment),
         "again": _again(run),
@@ -115,7 +116,7 @@ def _cards(run: Run, held_out: Assessment, epochs_planned: int) -> list[tuple[st
 def _results(held_out: Assessment | None, features: tuple[str, ...] | None) -> dict[str, Any]:
     """What the page shows of the results: confusion matrix or predictions, and the worst samples as images or rows."""
     names = ("correct", "matrix", "confused", "scatter", "images", "features", "rows")
-    shown: dict[str, Any] = {"held_out": held_out} | dict.fromkeys(names)
+    shown: dict[str, Any] = dict.fromkeys(names)
     if held_out is None:
         return shown
     if held_out.confusion is not None:

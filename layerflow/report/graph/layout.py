@@ -49,11 +49,6 @@ class PlacedItem(Box):
 
     item: Item = field(kw_only=True)
 
-    @property
-    def is_circle(self) -> bool:
-        """Whether the box is drawn as a circle, as that of an operator sign."""
-        return self.item.kind == "gate" and len(self.item.lines) == 1 and self.width == self.height
-
 
 @dataclass
 class PlacedWire:
@@ -171,6 +166,7 @@ def _place_items(picture: Picture) -> dict[str, PlacedItem]:
 
 
 def _box_of(item: Item, layer: int, ports: int) -> PlacedItem:
+    """A box that its text and the wires into it fit; that of an operator sign is a square, drawn as a circle."""
     if is_sign(item.label) and item.kind == "gate" and not item.is_named:
         return PlacedItem(layer, max(34.0, CHARACTER * len(item.label) + 12), max(34.0, 12.0 * ports), item=item)
     width = max(CHARACTER * len(item.label), 6.0 * len(item.lines[-1])) + 22
@@ -208,7 +204,4 @@ def _spread_ports(wires: list[PlacedWire], items: dict[str, PlacedItem]) -> None
         gap = min(13.0, item.height / (len(group) + 0.6))
         group.sort(key=lambda wire: wire.points[-2][1])
         for position, wire in enumerate(group):
-            offset = gap * (position - (len(group) - 1) / 2)
-            radius = item.width / 2
-            inset = radius - (radius**2 - offset**2) ** 0.5 if item.is_circle and abs(offset) < radius else 0.0
-            wire.points[-1] = (wire.points[-1][0] + inset, item.y + offset)
+            wire.points[-1] = (wire.points[-1][0], item.y + gap * (position - (len(group) - 1) / 2))

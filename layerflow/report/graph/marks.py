@@ -90,9 +90,9 @@ def marks_of(placement: Placement) -> list[Group]:
 
 def _item(box: PlacedItem) -> Group:
     item, (fill, stroke) = box.item, BOXES[box.item.kind]
-    radius = {"gate": 9.0, "parameter": 3.0, "constant": 3.0}.get(item.kind, box.height / 2)
-    outline = _rounded(box, box.width / 2 if box.is_circle else radius)
-    marks: list[Mark] = [Shape("outline", outline, fill, stroke, is_dashed=item.kind == "constant")]
+    radii = {"gate": 9.0, "parameter": 3.0, "constant": 3.0}
+    radius = box.height / 2 if box.width == box.height else radii.get(item.kind, box.height / 2)
+    marks: list[Mark] = [Shape("outline", _rounded(box, radius), fill, stroke, is_dashed=item.kind == "constant")]
     if len(item.lines) == 1:
         size = 17.0 if len(item.label) == 1 and item.kind == "gate" else 12.5
         marks.append(Words(box.x, box.y + 0.35 * size, item.label, size, "label"))
