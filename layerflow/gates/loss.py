@@ -207,7 +207,7 @@ class MulticlassSVM(ClassLoss):
         class_weight: one number per class, 0 or more.
 
     Raises:
-        GateError: a margin that is not a finite number, 0 or more; scores, targets or weights of the wrong shape;
+        GateError: margin is not a finite number, 0 or more; scores, targets or weights of the wrong shape;
             labels that are not integers or out of range; an empty batch.
     """
 

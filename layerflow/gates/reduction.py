@@ -47,7 +47,7 @@ class Sum(Gate):
     """y = the sum of x, over all elements or along some axes.
 
     Shapes: x of any shape -> y without the summed axes, or with size 1 there if keepdims.
-    Local gradient: dy/dx = 1: every summand gets the upstream gradient.
+    Local gradient: dy/dx = 1: every element gets the upstream gradient.
 
     Args:
         axis: the axis or axes to sum over; None sums all elements.

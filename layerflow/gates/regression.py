@@ -1,4 +1,4 @@
-"""Losses of regression: scores and targets in, one number out, the mean over the batch; a third one weighs samples."""
+"""Losses of regression: scores and targets in, the weighted mean over the batch out."""
 
 from typing import Any
 

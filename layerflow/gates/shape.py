@@ -143,7 +143,7 @@ class Slice(Gate):
         key: the index, or its text as between brackets: "1:3, 0", "..., ::2", ":, None".
 
     Raises:
-        GateError: the key is not such an index, or does not fit x.
+        GateError: the key is not such an index; it does not fit x.
     """
 
     def __init__(self, key: Index | tuple[Index, ...] | str) -> None:

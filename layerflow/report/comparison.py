@@ -48,7 +48,7 @@ def varying_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs that share all settings of a search but the seed; `None` stands for a run without results."""
+    """The runs that share all settings of a search but the seed; a run without results is `None`."""
 
     settings: dict[str, Any]
     runs: list[Run | None]
