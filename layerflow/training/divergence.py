@@ -34,6 +34,12 @@ def extent(array: Any) -> str:
     return f"{shown}, {missing} of {values.size} not finite" if missing else shown
 
 
+NOT_REPEATED = (
+    "when the step was repeated, every number was finite",
+    "a gate computes something else each time; keep state in lf.Buffer and randomness in a np.random.Generator",
+)
+
+
 def explain_forward(state: "State", x: Array, value: float) -> str:
     """Explain a forward sweep whose objective is `value`, NaN or infinity."""
     objective = state.objective
@@ -50,7 +56,9 @@ def explain_forward(state: "State", x: Array, value: float) -> str:
             f"the batch itself contains NaN or infinity ({extent(x)})",
             "the data or their scaling",
         )
-    step = next(step for step in objective.steps if not np.isfinite(objective.values[step.writes[0]]).all())
+    step = next((step for step in objective.steps if not np.isfinite(objective.values[step.writes[0]]).all()), None)
+    if step is None:
+        return _message(state, f"the objective is {value}", *NOT_REPEATED)
     return _message(
         state,
         f"the objective is {value}",
@@ -64,6 +72,8 @@ def explain_backward(state: "State", x: Array, value: float) -> str:
     objective = state.objective
     title = f"the objective was {value:.6g}, but its gradient contains NaN or infinity"
     step = next((step for step, bad in bad_gradients(state) if bad), None)
+    if step is None and is_finite(state.store.grads):
+        return _message(state, title, *NOT_REPEATED)
     if step is None:
         return _message(
             state, title, "every single gradient is finite: their sum overflowed", "the learning rate is too high"
