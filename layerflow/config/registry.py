@@ -23,7 +23,7 @@ from layerflow.data import READERS, SCALERS, Reader, Scaler
 from layerflow.errors import ConfigError
 from layerflow.gate import Gate
 from layerflow.gates import GATES, LOSSES, REGULARIZERS
-from layerflow.gates.initializers import INITIALIZERS, Initializer
+from layerflow.gates.affine import INITIALIZERS, Initializer
 from layerflow.training.optimizers import OPTIMIZERS, Optimizer
 from layerflow.training.schedules import SCHEDULES, Schedule
 

@@ -12,8 +12,7 @@ from layerflow.errors import GateError, file_and_line
 from layerflow.gate import Gate, Gradients
 from layerflow.gates.activation import ReLU, Sigmoid, Tanh
 from layerflow.gates.arithmetic import Add, Divide, Exp, Log, MatMul, Maximum, Multiply, Negate, Power, Subtract
-from layerflow.gates.reduction import Max, Mean, Sum
-from layerflow.gates.settings import Axes
+from layerflow.gates.reduction import Axes, Max, Mean, Sum
 from layerflow.gates.shape import Reshape, Slice, Transpose
 from layerflow.sweep import Step
 

@@ -7,38 +7,16 @@ from typing import TYPE_CHECKING, Any
 from layerflow.gate import Gate
 
 if TYPE_CHECKING:
-    from layerflow.gates.activation import (
-        ELU,
-        GELU,
-        LeakyReLU,
-        LogSoftmax,
-        ReLU,
-        Sigmoid,
-        SiLU,
-        Softmax,
-        Softplus,
-        Tanh,
-    )
-    from layerflow.gates.affine import BiasTrick, Linear
-    from layerflow.gates.arithmetic import (
-        Add,
-        Divide,
-        Exp,
-        Log,
-        MatMul,
-        Maximum,
-        Minimum,
-        Multiply,
-        Negate,
-        Power,
-        Subtract,
-    )
-    from layerflow.gates.dropout import Dropout
-    from layerflow.gates.loss import ClippedNLL, LogisticLikelihood, MulticlassSVM, SigmoidCE, SoftmaxCE
-    from layerflow.gates.reduction import Max, Mean, Sum
-    from layerflow.gates.regression import AbsoluteError, Huber, SquaredError
-    from layerflow.gates.regularizer import L1Regularizer, L2Regularizer
-    from layerflow.gates.shape import Concatenate, Flatten, Reshape, Slice, Transpose
+    from layerflow.gates.activation import *  # noqa: F403
+    from layerflow.gates.affine import *  # noqa: F403
+    from layerflow.gates.arithmetic import *  # noqa: F403
+    from layerflow.gates.binary import *  # noqa: F403
+    from layerflow.gates.dropout import *  # noqa: F403
+    from layerflow.gates.loss import *  # noqa: F403
+    from layerflow.gates.reduction import *  # noqa: F403
+    from layerflow.gates.regression import *  # noqa: F403
+    from layerflow.gates.regularizer import *  # noqa: F403
+    from layerflow.gates.shape import *  # noqa: F403
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "arithmetic": (
@@ -51,11 +29,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax",
     ),
     "dropout": ("Dropout",),
-    "loss": ("SoftmaxCE", "MulticlassSVM", "SigmoidCE", "ClippedNLL", "LogisticLikelihood"),
+    "loss": ("SoftmaxCE", "MulticlassSVM"),
+    "binary": ("SigmoidCE", "ClippedNLL", "LogisticLikelihood"),
     "regression": ("SquaredError", "AbsoluteError", "Huber"),
     "regularizer": ("L2Regularizer", "L1Regularizer"),
 }  # fmt: skip
-LOSSES: tuple[str, ...] = FAMILIES["loss"] + FAMILIES["regression"]
+LOSSES: tuple[str, ...] = FAMILIES["loss"] + FAMILIES["binary"] + FAMILIES["regression"]
 REGULARIZERS: tuple[str, ...] = FAMILIES["regularizer"]
 _FAMILY_OF = {name: family for family, names in FAMILIES.items() for name in names}
 
@@ -87,7 +66,7 @@ def __getattr__(name: str) -> Any:
     return gate
 
 
-__all__ = [  # noqa: RUF022 (the families in the order of the table above)
+__all__ = [  # noqa: F405, RUF022 (in the order of the table above)
     "GATES", "LOSSES", "REGULARIZERS",
     "Add", "Subtract", "Multiply", "Divide", "Negate", "Power", "Maximum", "Minimum", "MatMul", "Exp", "Log",
     "Sum", "Mean", "Max", "Reshape", "Flatten", "Transpose", "Concatenate", "Slice", "Linear", "BiasTrick",

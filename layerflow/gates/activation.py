@@ -7,8 +7,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
-from layerflow.gates.settings import as_number
-from layerflow.gates.special import normal_cdf, sigmoid
+from layerflow.gates.shared import as_number, normal_cdf, sigmoid
 
 
 class ReLU(Gate):
@@ -169,7 +168,7 @@ class SiLU(Gate):
 
 
 def check_classes(gate: Any, x: Any) -> None:
-    """Raise `GateError` where there is nothing to normalise over."""
+    """Raise `GateError` if there is nothing to normalise over."""
     if x.ndim and x.shape[gate.axis] == 0:
         raise GateError(f"{gate!r}: an input of shape {x.shape} has no elements along axis {gate.axis}")
 
@@ -204,7 +203,7 @@ class Softmax(Gate):
 
 
 class LogSoftmax(Gate):
-    """y_i = x_i - ln sum_j e^(x_j): the logarithm of Softmax, exact where Softmax itself would round to 0.
+    """y_i = x_i - ln sum_j e^(x_j): the logarithm of Softmax, exact even where Softmax would round to 0.
 
     Shapes: any x -> y of the same shape.
     Local gradient: dy_i/dx_j = 1[i = j] - e^(y_j), hence dL/dx = g - e^y * sum(g).

@@ -9,7 +9,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
-from layerflow.gates.settings import as_number
+from layerflow.gates.shared import as_number
 from layerflow.parameter import Array
 
 
@@ -112,7 +112,7 @@ class Power(Gate):
         NumPy warns; so is dy/dp at a negative x.
 
     Args:
-        exponent: the number p; `None` where it is an input.
+        exponent: the number p; `None` if it is an input.
 
     Raises:
         GateError: the exponent is not a finite number; it is given twice, or not at all.
@@ -179,7 +179,7 @@ class Minimum(Gate):
 class MatMul(Gate):
     """Y = A B, the matrix product; a vector counts as a row on the left and as a column on the right.
 
-    Shapes: A (..., m, k) or (k,), B (..., k, n) or (k,) -> Y (..., m, n), without the axis that a vector stood for; the
+    Shapes: A (..., m, k) or (k,), B (..., k, n) or (k,) -> Y (..., m, n), without the axis that a vector added; the
     leading axes broadcast, and a broadcast input's gradient is summed back to its shape.
     Local gradient: dL/dA = G B^T, dL/dB = A^T G, for the upstream gradient G.
     """

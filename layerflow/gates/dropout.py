@@ -1,4 +1,4 @@
-"""Dropout: noise against co-adaptation."""
+"""Dropout: random noise that prevents co-adaptation."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Shape
-from layerflow.gates.settings import as_number
+from layerflow.gates.shared import as_number
 
 
 class Dropout(Gate):
@@ -18,7 +18,7 @@ class Dropout(Gate):
 
     Args:
         rate: the probability with which an element is dropped, 0 <= rate < 1.
-        seed: of the gate's own generator `rng`; without one it is derived from the seed that builds the model.
+        seed: the seed of the gate's generator `rng`; by default it is derived from the seed of the model.
 
     Raises:
         GateError: rate is outside [0, 1).
@@ -38,7 +38,7 @@ class Dropout(Gate):
             self.save(None)
             return x
         if self.rng is None:
-            raise GateError(f"{self!r}: it has no generator yet: call build(rng, shape) first, or give it a seed")
+            raise GateError(f"{self!r}: it has no generator yet; call build(rng, shape) first, or set a seed")
         is_kept = self.rng.random(x.shape, np.float32) >= self.rate
         mask = np.multiply(is_kept, 1 / (1 - self.rate), dtype=x.dtype)
         self.save(mask)

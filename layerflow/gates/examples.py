@@ -3,44 +3,14 @@
 Every option of a gate has a case, and so have broadcasting, labels and probabilities, weights, and several ranks. The
 inputs are float64, drawn from the generator given; some lie exactly at kinks and ties.
 """
+# ruff: noqa: F403, F405
 
 from typing import Any
 
 import numpy as np
 
 from layerflow.gate import Gate
-from layerflow.gates.activation import (
-    ELU,
-    GELU,
-    LeakyReLU,
-    LogSoftmax,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
-from layerflow.gates.affine import BiasTrick, Linear
-from layerflow.gates.arithmetic import (
-    Add,
-    Divide,
-    Exp,
-    Log,
-    MatMul,
-    Maximum,
-    Minimum,
-    Multiply,
-    Negate,
-    Power,
-    Subtract,
-)
-from layerflow.gates.dropout import Dropout
-from layerflow.gates.loss import ClippedNLL, LogisticLikelihood, MulticlassSVM, SigmoidCE, SoftmaxCE
-from layerflow.gates.reduction import Max, Mean, Sum
-from layerflow.gates.regression import AbsoluteError, Huber, SquaredError
-from layerflow.gates.regularizer import L1Regularizer, L2Regularizer
-from layerflow.gates.shape import Concatenate, Flatten, Reshape, Slice, Transpose
+from layerflow.gates import *
 from layerflow.parameter import Array
 
 Case = tuple[Gate, tuple[Any, ...]]
@@ -176,7 +146,7 @@ def _others(rng: np.random.Generator) -> list[Any]:
 
 
 def _rounded(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Whole numbers from -2 to 2: full of ties, and of values exactly at kinks."""
+    """Integers from -2 to 2: many ties, and many values exactly at kinks."""
     return rng.integers(-2, 3, shape).astype(np.float64)
 
 

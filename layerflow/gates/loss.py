@@ -1,22 +1,130 @@
-"""Losses of classifiers: scores and labels in, one number out, the mean over the batch; a third one weighs samples."""
+"""Losses of classifiers, and what all losses share: scores and targets in, the weighted mean over the batch out."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from layerflow.errors import GateError
-from layerflow.gate import Gradients, Shape
-from layerflow.gates.settings import as_class_weight, as_number
-from layerflow.gates.special import sigmoid
-from layerflow.gates.targets import BinaryLoss, ClassLoss
+from layerflow.gate import Gate, Gradients, Shape
+from layerflow.gates.shared import as_number
 from layerflow.parameter import Array
 
 
-class SoftmaxCE(ClassLoss):
-    """L = mean of -ln p[label], p = softmax(s): the negative log likelihood of the labels, cross entropy.
+def as_class_weight(gate: Gate, class_weight: Sequence[float] | None) -> Array | None:
+    """Return one weight per class as an array, or `None` if there are none."""
+    if class_weight is None:
+        return None
+    try:
+        array = np.asarray(class_weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(())
+    if array.ndim != 1 or not array.any() or not np.all((array >= 0) & (array < math.inf)):
+        raise GateError(
+            f"{gate!r}: class_weight must be a list with one number, 0 or more, per class, not {class_weight!r}"
+        )
+    return array
 
-    Shapes: scores (batch, classes); targets (batch,), whole numbers, or (batch, classes), probabilities t, whose
+
+class Loss(Gate):
+    """A loss of two inputs, scores and targets, and an optional third, one weight per sample.
+
+    It is the weighted mean over the batch, sum_i w_i loss_i / sum_i w_i, with w_i = 1 unless weights are given.
+
+    Attributes:
+        task: "classification" or "regression": what the targets mean, and so which metrics apply.
+        is_binary: whether two classes take one score, rather than one per class.
+    """
+
+    task: ClassVar[str] = "classification"
+    is_binary: ClassVar[bool] = False
+
+    def build(self, rng: "np.random.Generator", scores: Shape, targets: Shape, weights: Shape | None = None) -> Shape:
+        self.expect(scores, targets)
+        if weights is not None and weights != scores[:1]:
+            raise GateError(_wrong_weights(self, weights, scores[0]))
+        return ()
+
+    def expect(self, scores: Shape, targets: Shape) -> None:
+        """Raise `GateError` unless scores and targets of these shapes fit."""
+        raise NotImplementedError
+
+    def shares(self, scores: Array, weights: Array | None, factor: Array | None = None) -> Array:
+        """The share of each sample in the mean, w_i / sum_j w_j; a `factor` per sample multiplies its weight."""
+        rows = len(scores)
+        if rows == 0:
+            raise GateError(f"{self!r}: the batch is empty, scores of shape {scores.shape}; a mean needs a sample")
+        if weights is None and factor is None:
+            return np.full(rows, 1 / rows, scores.dtype)
+        if weights is None:
+            weights = np.ones(rows)
+        elif weights.shape != (rows,):
+            raise GateError(_wrong_weights(self, weights.shape, rows))
+        elif not (weights.min() >= 0 and weights.max() < math.inf):
+            row = int(np.argmin((weights >= 0) & (weights < math.inf)))
+            raise GateError(f"{self!r}: the weight in row {row} is {weights[row]}; weights are finite and 0 or more")
+        return self.normalised(weights if factor is None else weights * factor).astype(scores.dtype)
+
+    def normalised(self, weights: Array) -> Array:
+        """The weights, divided by their sum."""
+        total = weights.sum()
+        if total == 0:
+            raise GateError(f"{self!r}: all weights of this batch are 0, so there is nothing to average")
+        share: Array = weights / total
+        return share
+
+    def gradient(self, grad_scores: Array) -> Gradients:
+        """What backward returns: targets and weights have no gradient."""
+        return (grad_scores, *(None,) * (len(self.needs_grad) - 1)), {}
+
+
+class ClassLoss(Loss):
+    """A loss of one score per class, against labels."""
+
+    class_weight: Array | None
+
+    def expect(self, scores: Shape, targets: Shape) -> None:
+        if len(scores) != 2:
+            raise GateError(f"{self!r}: scores of shape {scores}, expected (batch, classes)")
+        if targets != scores[:1]:
+            raise GateError(
+                f"{self!r}: labels of shape {targets}, expected {scores[:1]}, one integer per row of the scores"
+                f"{flatten_hint('labels', scores, targets)}"
+            )
+
+    def labels(self, scores: Array, targets: Array) -> Array:
+        """Return the targets after checking that they are labels: integers from 0 to classes - 1."""
+        ClassLoss.expect(self, scores.shape, targets.shape)
+        classes = scores.shape[1]
+        if targets.dtype.kind not in "iu":
+            raise GateError(
+                f"{self!r}: labels are {targets.dtype}, first label {targets.flat[0] if targets.size else 'none'}; "
+                f"expected integers from 0 to {classes - 1}; convert them with labels.astype(int)"
+            )
+        # As unsigned numbers, negative labels are huge: one comparison finds both kinds.
+        if targets.size and targets.astype(np.uint64).max() >= classes:
+            row = int(np.argmax((targets < 0) | (targets >= classes)))
+            raise GateError(
+                f"{self!r}: label {targets[row]} in row {row}; the scores have {classes} columns, "
+                f"so labels go from 0 to {classes - 1}"
+            )
+        return targets
+
+    def weight_per_class(self, scores: Array) -> Array | None:
+        """Return `class_weight` after checking that it has one entry per column of the scores."""
+        if self.class_weight is not None and len(self.class_weight) != scores.shape[1]:
+            raise GateError(
+                f"{self!r}: class_weight has {len(self.class_weight)} entries; "
+                f"the scores have {scores.shape[1]} columns, and each needs one"
+            )
+        return self.class_weight
+
+
+class SoftmaxCE(ClassLoss):
+    """L = mean of -ln p[label], p = softmax(s): the negative log likelihood of the labels (cross entropy).
+
+    Shapes: scores (batch, classes); targets (batch,), integers, or (batch, classes), probabilities t, whose
     loss is -sum_c t_c ln p_c; weights (batch,) -> L ().
     A sample's weight is its own times class_weight[label], or sum_c t_c class_weight[c]; its share is that over the
     sum of weights.
@@ -28,7 +136,7 @@ class SoftmaxCE(ClassLoss):
         class_weight: one number per class, 0 or more.
 
     Raises:
-        GateError: scores, targets or weights of the wrong shape; labels that are no whole numbers or out of range;
+        GateError: scores, targets or weights of the wrong shape; labels that are not integers or out of range;
             probabilities that are negative or do not sum to 1; an empty batch.
     """
 
@@ -88,7 +196,7 @@ class SoftmaxCE(ClassLoss):
 class MulticlassSVM(ClassLoss):
     """L = mean of sum over j != y of max(0, s_j - s_y + margin), y being the label: the multiclass hinge loss.
 
-    Shapes: scores (batch, classes); targets (batch,), whole numbers; weights (batch,) -> L (). A sample's weight is
+    Shapes: scores (batch, classes); targets (batch,), integers; weights (batch,) -> L (). A sample's weight is
     class_weight[label] times its own.
     Local gradient: dL/ds_j = share for every class j != y within the margin (0 at its very edge), share being the
     sample's weight over the sum of weights; dL/ds_y = -share times the number of those classes.
@@ -99,8 +207,8 @@ class MulticlassSVM(ClassLoss):
         class_weight: one number per class, 0 or more.
 
     Raises:
-        GateError: a margin that is not a finite number, 0 or more; scores, targets or weights of the wrong shape;
-            labels that are no whole numbers or out of range; an empty batch.
+        GateError: margin is not a finite number, 0 or more; scores, targets or weights of the wrong shape;
+            labels that are not integers or out of range; an empty batch.
     """
 
     def __init__(self, margin: float = 1.0, class_weight: Sequence[float] | None = None) -> None:
@@ -124,117 +232,13 @@ class MulticlassSVM(ClassLoss):
         return self.gradient(grad_scores)
 
 
-class SigmoidCE(BinaryLoss):
-    """L = mean of -(t ln p + (1 - t) ln(1 - p)), p = sigmoid(s): the logistic negative log likelihood, on scores.
-
-    Shapes: scores (batch,) or (batch, k), k independent yes-or-no questions whose losses are summed; targets of the
-    same shape, 0 or 1 (or in between); targets (batch,) also fit scores (batch, 1); weights (batch,) -> L ().
-    Local gradient: dL/ds = share * (p - t), share being the sample's weight over the sum of weights.
-    Source: Bishop 2006, Pattern Recognition and Machine Learning, section 4.3.2.
-
-    Args:
-        class_weight: two numbers, 0 or more, for samples with the targets 0 and 1; only where each sample has one
-            score, and a target that is not in between.
-
-    Raises:
-        GateError: scores, targets or weights of the wrong shape; targets outside [0, 1]; an empty batch; a class_weight
-            that does not fit.
-    """
-
-    def __init__(self, class_weight: Sequence[float] | None = None) -> None:
-        self.class_weight = as_class_weight(self, class_weight)
-        if self.class_weight is not None and len(self.class_weight) != 2:
-            raise GateError(f"{self!r}: class_weight must be two numbers, for targets 0 and 1, not {class_weight!r}")
-
-    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
-        desired = self.binary(scores, targets)
-        share = self.column(scores, weights, self._factor(scores, desired))
-        self.save(scores, desired, share)
-        return (share * (np.maximum(scores, 0) - scores * desired + np.log1p(np.exp(-np.abs(scores))))).sum()
-
-    def backward(self, grad: Any) -> Gradients:
-        scores, desired, share = self.saved
-        return self.gradient(grad * share * (sigmoid(scores) - desired))
-
-    def probabilities(self, scores: Array) -> Array:
-        """Return the probability of yes, sigmoid(s), in the shape of the scores."""
-        yes: Array = sigmoid(scores)
-        return yes
-
-    def _factor(self, scores: Array, targets: Array) -> Array | None:
-        """The class weight of each sample's target."""
-        if self.class_weight is None:
-            return None
-        if scores.size != len(scores):
-            raise GateError(f"{self!r}: class_weight needs one score per sample; the scores have shape {scores.shape}")
-        is_yes = self.signs(scores, targets).ravel() > 0
-        return np.asarray(self.class_weight[is_yes.astype(int)])
+def _wrong_weights(gate: Gate, weights: Shape, rows: int) -> str:
+    return f"{gate!r}: sample weights of shape {weights}, expected ({rows},), one per row of the scores"
 
 
-class ClippedNLL(BinaryLoss):
-    """L = mean of -ln p, p = (1 + m) / 2 clipped to [floor, 1], m = s for the target 1 and -s for the target 0.
-
-    A base for the negative log likelihood to compare `SigmoidCE` with: the score is squashed into a probability by
-    clipping. Where the classifier is confidently wrong, m < -1, it gives no gradient, and so no way back.
-
-    Shapes: scores (batch,) or (batch, k), summed over k; targets of the same shape, 0 or 1; targets (batch,) also fit
-    scores (batch, 1); weights (batch,) -> L ().
-    Local gradient: dL/dm = -share / (2 p) where floor < p < 1, else 0, share being the sample's weight over their sum.
-
-    Args:
-        floor: the smallest probability, so that the logarithm stays finite.
-
-    Raises:
-        GateError: floor is not between 0 and 1; scores, targets or weights of the wrong shape; targets other than 0 and
-            1; an empty batch.
-    """
-
-    def __init__(self, floor: float = 1e-7) -> None:
-        self.floor = as_number(self, "floor", floor, "a number between 0 and 1", lambda value: 0 < value < 1)
-
-    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
-        signs = self.signs(scores, targets)
-        p = np.clip(0.5 + 0.5 * signs * scores, self.floor, 1)
-        share = self.column(scores, weights)
-        self.save(p, signs, share)
-        return -(share * np.log(p)).sum()
-
-    def backward(self, grad: Any) -> Gradients:
-        p, signs, share = self.saved
-        is_inside = (p > self.floor) & (p < 1)
-        return self.gradient(grad * share * (is_inside * signs * (-0.5 / p)))
-
-    def probabilities(self, scores: Array) -> Array:
-        """Return the probability of yes, (1 + s) / 2 clipped to [0, 1], in the shape of the scores."""
-        return np.clip(0.5 + 0.5 * scores, 0, 1)
-
-
-class LogisticLikelihood(BinaryLoss):
-    """L = mean of 1 - sigmoid(m), m = s for the target 1 and -s for the target 0: the likelihood without a logarithm.
-
-    A base to compare `SigmoidCE` with: where the classifier is confidently wrong, the sigmoid is flat, and the gradient
-    vanishes.
-
-    Shapes: scores (batch,) or (batch, k), summed over k; targets of the same shape, 0 or 1; targets (batch,) also fit
-    scores (batch, 1); weights (batch,) -> L ().
-    Local gradient: dL/dm = -share * sigmoid(m) sigmoid(-m), share being the sample's weight over the sum of weights.
-
-    Raises:
-        GateError: scores, targets or weights of the wrong shape; targets other than 0 and 1; an empty batch.
-    """
-
-    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
-        signs = self.signs(scores, targets)
-        wrong = sigmoid(-signs * scores)
-        share = self.column(scores, weights)
-        self.save(scores, wrong, signs, share)
-        return (share * wrong).sum()
-
-    def backward(self, grad: Any) -> Gradients:
-        scores, wrong, signs, share = self.saved
-        return self.gradient(grad * share * (-signs * wrong * sigmoid(signs * scores)))
-
-    def probabilities(self, scores: Array) -> Array:
-        """Return the probability of yes, sigmoid(s), in the shape of the scores."""
-        yes: Array = sigmoid(scores)
-        return yes
+def flatten_hint(name: str, scores: Shape, targets: Shape) -> str:
+    if len(targets) == 2 and targets == (*scores[:1], 1):
+        return f"; write {name}[:, 0]"
+    if targets[:1] != scores[:1]:
+        return f": the batch has {scores[0]} rows of scores"
+    return ""

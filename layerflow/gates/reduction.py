@@ -1,6 +1,7 @@
 """Sums, means and maxima over some axes or all of them."""
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +9,25 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
-from layerflow.gates.settings import Axes, as_axes
 from layerflow.parameter import Array
+
+Axes = int | tuple[int, ...] | None
+
+
+def as_axes(gate: Gate, axis: int | Sequence[int] | None) -> Axes:
+    """Return an axis, several as a tuple, or `None` for all of them."""
+    try:
+        if axis is None or isinstance(axis, int):
+            return axis
+        return tuple(map(operator.index, axis))
+    except TypeError:
+        raise GateError(
+            f"{gate!r}: axis must be an integer, a list of integers, or None for all axes, not {axis!r}"
+        ) from None
 
 
 def with_axes(grad: Array, shape: tuple[int, ...], axis: Axes) -> Array:
-    """Give the reduced axes back to a gradient, as axes of size 1, so that it broadcasts against `shape`."""
+    """Restore the reduced axes of a gradient, as axes of size 1, so that it broadcasts against `shape`."""
     if axis is None:
         return grad.reshape((1,) * len(shape))
     axes = {item % len(shape) for item in ((axis,) if isinstance(axis, int) else axis)}
@@ -21,7 +35,7 @@ def with_axes(grad: Array, shape: tuple[int, ...], axis: Axes) -> Array:
 
 
 def check_axes(gate: Gate, x: Array, axis: Axes) -> None:
-    """Raise `GateError` unless x has the axes; NumPy itself lets `axis=0` pass where x is a single number."""
+    """Raise `GateError` unless x has the axes; NumPy itself accepts `axis=0` for a single number."""
     for item in () if axis is None else (axis,) if isinstance(axis, int) else axis:
         if not -x.ndim <= item < x.ndim:
             raise GateError(
@@ -33,14 +47,14 @@ class Sum(Gate):
     """y = the sum of x, over all elements or along some axes.
 
     Shapes: x of any shape -> y without the summed axes, or with size 1 there if keepdims.
-    Local gradient: dy/dx = 1: every summand gets the upstream gradient.
+    Local gradient: dy/dx = 1: every element gets the upstream gradient.
 
     Args:
         axis: the axis or axes to sum over; None sums all elements.
         keepdims: True keeps the summed axes with size 1.
 
     Raises:
-        GateError: x has no such axis; axis is not a whole number, a list of them, or None.
+        GateError: x has no such axis; axis is not an integer, a list of integers, or None.
     """
 
     def __init__(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> None:
@@ -68,7 +82,7 @@ class Mean(Gate):
         keepdims: True keeps the averaged axes with size 1.
 
     Raises:
-        GateError: there is nothing to average; axis is not a whole number, a list of them, or None.
+        GateError: there is nothing to average; axis is not an integer, a list of integers, or None.
     """
 
     def __init__(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> None:
@@ -99,7 +113,7 @@ class Max(Gate):
         keepdims: True keeps the searched axes with size 1.
 
     Raises:
-        GateError: there is nothing to search; axis is not a whole number, a list of them, or None.
+        GateError: there is nothing to search; axis is not an integer, a list of integers, or None.
     """
 
     def __init__(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> None:

@@ -1,12 +1,40 @@
-"""Losses of regression: scores and targets in, one number out, the mean over the batch; a third one weighs samples."""
+"""Losses of regression: scores and targets in, the weighted mean over the batch out."""
 
 from typing import Any
 
 import numpy as np
 
-from layerflow.gate import Gradients
-from layerflow.gates.settings import as_number
-from layerflow.gates.targets import ElementLoss
+from layerflow.errors import GateError
+from layerflow.gate import Gradients, Shape
+from layerflow.gates.loss import Loss, flatten_hint
+from layerflow.gates.shared import as_number
+from layerflow.parameter import Array
+
+
+class ElementLoss(Loss):
+    """A loss of every score against a target of its own; a batch's row counts the sum over its elements."""
+
+    task = "regression"
+
+    def expect(self, scores: Shape, targets: Shape) -> None:
+        if not scores:
+            raise GateError(f"{self!r}: scores of shape (), expected (batch,) or (batch, outputs)")
+        if targets != scores and not (len(targets) == 1 and scores == (*targets, 1)):
+            raise GateError(
+                f"{self!r}: targets of shape {targets}, expected {scores}, the shape of the scores"
+                f"{flatten_hint('targets', scores, targets)}"
+            )
+
+    def fitted(self, scores: Array, targets: Array) -> Array:
+        """Return the targets in the shape and dtype of the scores; (batch,) fits the single column of (batch, 1)."""
+        self.expect(scores.shape, targets.shape)
+        if targets.dtype.kind not in "biuf":
+            raise GateError(f"{self!r}: targets are {targets.dtype}, expected numbers")
+        return targets.reshape(scores.shape).astype(scores.dtype, copy=False)
+
+    def column(self, scores: Array, weights: Array | None, factor: Array | None = None) -> Array:
+        """The samples' shares, shaped so that they multiply the scores row by row."""
+        return self.shares(scores, weights, factor).reshape(-1, *(1,) * (scores.ndim - 1))
 
 
 class SquaredError(ElementLoss):
@@ -64,7 +92,7 @@ class Huber(ElementLoss):
     Source: Huber 1964, Robust Estimation of a Location Parameter.
 
     Args:
-        delta: where the parabola goes over into straight lines, more than 0.
+        delta: where the parabola becomes a straight line, more than 0.
 
     Raises:
         GateError: delta is not a finite number above 0; scores, targets or weights of the wrong shape; an empty batch.

@@ -1,4 +1,4 @@
-"""Regularizers: gates fed by the weights; their output is added to the data loss."""
+"""Regularizers: gates of the weights, whose output is added to the data loss."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients
-from layerflow.gates.settings import as_number
+from layerflow.gates.shared import as_number
 
 
 class L2Regularizer(Gate):
@@ -71,4 +71,4 @@ def _strength(gate: Gate, strength: float) -> float:
 
 def _need_weights(gate: Gate, weights: tuple[Any, ...]) -> None:
     if not weights:
-        raise GateError(f"{gate!r}: no weights were given; it is fed by parameters, as in forward(linear.weight.value)")
+        raise GateError(f"{gate!r}: no weights were given; pass the parameters, as in forward(linear.weight.value)")

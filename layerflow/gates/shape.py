@@ -1,4 +1,4 @@
-"""Gates that only move elements: their gradients move them back."""
+"""Gates that only move elements; their gradients move back."""
 
 import math
 import operator
@@ -26,14 +26,14 @@ class Reshape(Gate):
         shape: the new shape; one entry may be -1 and is inferred.
 
     Raises:
-        GateError: the shape is no list of whole numbers, has several -1, or does not hold as many elements as x.
+        GateError: the shape is not a list of integers, has several -1, or does not hold as many elements as x.
     """
 
     def __init__(self, shape: int | Sequence[int]) -> None:
         try:
             self.shape = (shape,) if isinstance(shape, int) else tuple(map(operator.index, shape))
         except TypeError:
-            raise GateError(f"{self!r}: shape must be a list of whole numbers, such as [-1, 64]") from None
+            raise GateError(f"{self!r}: shape must be a list of integers, such as [-1, 64]") from None
         if min(self.shape, default=0) < -1 or self.shape.count(-1) > 1:
             raise GateError(f"{self!r}: sizes are 0 or more, and one of them may be -1, which is then inferred")
 
@@ -53,7 +53,7 @@ class Reshape(Gate):
 
 
 class Flatten(Gate):
-    """y = x with all axes after the first made one: each sample becomes one row of features.
+    """y = x with all axes after the first merged into one: each sample becomes one row of features.
 
     Shapes: x (batch, ...) -> y (batch, features), features being the product of the other sizes.
     Local gradient: dy/dx = 1, each element back at its place.
@@ -76,7 +76,7 @@ class Flatten(Gate):
 class Transpose(Gate):
     """y = x with its axes in another order: axis i of y is axis axes[i] of x.
 
-    Shapes: x (d_0, ..., d_k) -> y (d_axes[0], ..., d_axes[k]); reversed where axes is left out.
+    Shapes: x (d_0, ..., d_k) -> y (d_axes[0], ..., d_axes[k]); reversed if axes is None.
     Local gradient: dy/dx = 1, each element back at its place: the inverse order.
 
     Args:
@@ -102,16 +102,16 @@ class Transpose(Gate):
 
 
 class Concatenate(Gate):
-    """y = the inputs, any number of them, one after the other along an axis.
+    """y = the inputs, any number of them, joined along an axis.
 
     Shapes: x_i equal but for that axis -> y, whose size along it is the sum of theirs.
     Local gradient: dy/dx_i = 1: every input gets its part of the upstream gradient.
 
     Args:
-        axis: the axis along which they are joined; the last one, the features, unless given.
+        axis: the axis along which they are joined; by default the last one, the features.
 
     Raises:
-        GateError: no inputs, or shapes that differ along another axis.
+        GateError: no inputs; shapes that differ along another axis.
     """
 
     def __init__(self, axis: int = -1) -> None:
@@ -134,7 +134,7 @@ class Concatenate(Gate):
 
 
 class Slice(Gate):
-    """y = x[key], for whole numbers, slices, `...`, new axes and arrays of whole numbers, or a tuple of these.
+    """y = x[key], for integers, slices, `...`, new axes and arrays of integers, or a tuple of these.
 
     Shapes: as in NumPy; the batch axis is the first, so `Slice(":, 0")` takes the first feature of every sample.
     Local gradient: dy/dx = how often an element was taken; 0 for the others.
@@ -143,7 +143,7 @@ class Slice(Gate):
         key: the index, or its text as between brackets: "1:3, 0", "..., ::2", ":, None".
 
     Raises:
-        GateError: the key is not such an index, or does not fit x.
+        GateError: the key is not such an index; it does not fit x.
     """
 
     def __init__(self, key: Index | tuple[Index, ...] | str) -> None:
@@ -183,5 +183,5 @@ def _index(gate: Gate, part: object) -> Index:
         return named[text] if text in named else int(text)
     except (ValueError, TypeError, KeyError):
         raise GateError(
-            f"{gate!r}: {part!r} is not a basic index; write whole numbers, slices, ... or None, as in Slice('1:3, 0')"
+            f"{gate!r}: {part!r} is not a basic index; use integers, slices, ... or None, as in Slice('1:3, 0')"
         ) from None

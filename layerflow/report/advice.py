@@ -1,4 +1,4 @@
-"""What the curves of a run suggest: rules of thumb, each of which states its evidence or says nothing."""
+"""What the curves of a run suggest: rules of thumb, each of which states its evidence or returns `None`."""
 
 import math
 from collections.abc import Sequence
@@ -25,14 +25,7 @@ TOO_HIGH = "the learning rate is probably too high"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the rules look at.
-
-    Attributes:
-        records: one per finished epoch.
-        outcome, error: how the run ended, and the error that ended it.
-        watched: the metric used to pick the best epoch.
-        held_out: what the kept weights achieve on held-out data.
-    """
+    """What the rules look at: the epochs, how the run ended, the metric that picked the best epoch, and the results."""
 
     records: Sequence[Record]
     outcome: str = "finished"
@@ -52,8 +45,8 @@ def diverged(evidence: Evidence) -> str | None:
         return None
     epochs = len(evidence.records)
     reason = "; ".join(line.strip() for line in evidence.error.splitlines())
-    when = f"The run diverged after {epochs} complete {'epoch' if epochs == 1 else 'epochs'}"
-    return f"{when}: {reason}." if reason else f"{when}."
+    after = f"after {epochs} complete {'epoch' if epochs == 1 else 'epochs'}"
+    return f"The run diverged {after}{': ' if reason else ''}{reason}."
 
 
 def overfitting(evidence: Evidence) -> str | None:
@@ -62,10 +55,8 @@ def overfitting(evidence: Evidence) -> str | None:
     epochs = len(validation)
     if epochs < 6:
         return None
-    lowest = validation.index(min(validation))
-    after = epochs - 1 - lowest
-    end = median(validation[-3:])
-    rises = after >= max(3, epochs // 10) and end > LOSS_RISE * validation[lowest]
+    lowest, end = validation.index(min(validation)), median(validation[-3:])
+    rises = epochs - 1 - lowest >= max(3, epochs // 10) and end > LOSS_RISE * validation[lowest]
     if not rises or training[-1] >= LOSS_FALL * training[lowest]:
         return None
     return (
@@ -130,9 +121,8 @@ def still_improving(evidence: Evidence) -> str | None:
     epochs = len(values)
     if evidence.outcome != "finished" or epochs < 5:
         return None
-    best = max(values) if higher_is_better(evidence.watched) else min(values)
+    best, before = (max if higher_is_better(evidence.watched) else min)(values), values[-1 - max(epochs // 5, 1)]
     at = values.index(best)
-    before = values[epochs - 1 - max(epochs // 5, 1)]
     gain, whole = abs(best - before), abs(best - values[0])
     if at < epochs - max(epochs // 10, 1) or not whole or gain < STILL_GAINING * whole:
         return None
@@ -144,16 +134,12 @@ def still_improving(evidence: Evidence) -> str | None:
 
 def at_baseline(evidence: Evidence) -> str | None:
     """The result is no better than the constant guess: within 2 standard errors of accuracy, or 0.05 of r2."""
-    held_out = evidence.held_out
-    results, guess = held_out.results, held_out.baseline
-    if "accuracy" in results and "accuracy" in guess and held_out.size:
-        name, margin = "accuracy", STANDARD_ERRORS * standard_error(guess["accuracy"], held_out.size)
-        is_no_better = results[name] <= guess[name] + margin
-    elif "r2" in results and "r2" in guess:
-        name, is_no_better = "r2", results["r2"] <= guess["r2"] + 0.05
-    else:
+    held_out, results, guess = evidence.held_out, evidence.held_out.results, evidence.held_out.baseline
+    name = next((name for name in ("accuracy", "r2") if name in results and name in guess), None)
+    if name is None or not held_out.size:
         return None
-    if not is_no_better:
+    margin = 0.05 if name == "r2" else STANDARD_ERRORS * standard_error(guess[name], held_out.size)
+    if results[name] > guess[name] + margin:
         return None
     return (
         f"No better than a constant guess: {name} {results[name]:.3f} on the {held_out.size:,} {held_out.part} "
@@ -166,8 +152,8 @@ def never_predicted(evidence: Evidence) -> str | None:
     held_out = evidence.held_out
     if held_out.confusion is None:
         return None
-    occur, predicted = held_out.confusion.sum(axis=1), held_out.confusion.sum(axis=0)
-    missing = np.flatnonzero((occur > 0) & (predicted == 0))
+    occur = held_out.confusion.sum(axis=1)
+    missing = np.flatnonzero((occur > 0) & (held_out.confusion.sum(axis=0) == 0))
     if not len(missing):
         return None
     named = ", ".join(f"'{held_out.classes[index]}' ({occur[index]} samples)" for index in missing[:5])
@@ -180,9 +166,8 @@ def often_confused(evidence: Evidence) -> str | None:
     held_out = evidence.held_out
     if held_out.confusion is None:
         return None
-    wrong = held_out.confusion.copy()
-    np.fill_diagonal(wrong, 0)
     totals = held_out.confusion.sum(axis=1)
+    wrong = held_out.confusion - np.diag(held_out.confusion.diagonal())
     enough = (wrong >= CONFUSED_SAMPLES) & (wrong >= CONFUSED_SHARE * totals[:, None])
     if not enough.any():
         return None
@@ -198,7 +183,7 @@ RULES = (
 
 
 def advise(evidence: Evidence) -> list[str]:
-    """Return what the rules say, the most serious first."""
+    """Return the findings of all rules, the most serious first."""
     return [sentence for rule in RULES if (sentence := rule(evidence))]
 
 

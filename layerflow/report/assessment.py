@@ -1,5 +1,11 @@
-"""How a trained model does on held-out data: results, confusion matrix, and its worst predictions."""
+"""How a trained model does on held-out data: results, confusion matrix, and its worst predictions, as images or not."""
 
+import base64
+import math
+import re
+import struct
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +20,8 @@ from layerflow.training.metrics import baseline, confusion_matrix, predicted_lab
 
 MOST_SAMPLES = 10_000
 SHOWN = 24
+PIXEL_NAME = re.compile(r"(p|px|pix|pixel)?[ _-]?\d+([ _x-]\d+)?", re.IGNORECASE)
+SMALLEST, SMALLEST_UNNAMED = 16, 64
 
 
 @dataclass(frozen=True)
@@ -69,11 +77,11 @@ def assess(experiment: Experiment) -> Assessment | None:
         worst = [_sample(part, i, losses, _text(y[i]), _text(scores[i])) for i in _largest(losses)]
         return Assessment(name, len(part), results, guess, predictions=pairs, worst=worst)
     labels = predicted_labels(scores)
-    wrong = np.flatnonzero(labels[:MOST_SAMPLES] != y[:MOST_SAMPLES])
-    chosen = _largest(losses, wrong if len(wrong) else None)
+    is_wrong = labels[:MOST_SAMPLES] != y[:MOST_SAMPLES]
+    chosen = _largest(np.where(is_wrong, losses, -np.inf))[: is_wrong.sum()] if is_wrong.any() else _largest(losses)
     worst = [_sample(part, i, losses, classes[y[i]], classes[labels[i]]) for i in chosen]
     confusion = confusion_matrix(y, labels, len(classes))
-    return Assessment(name, len(part), results, guess, confusion, classes, None, worst, len(wrong) > 0)
+    return Assessment(name, len(part), results, guess, confusion, classes, None, worst, bool(is_wrong.any()))
 
 
 def sample_losses(loss: Gate, scores: Array, y: Array) -> Array:
@@ -81,10 +89,9 @@ def sample_losses(loss: Gate, scores: Array, y: Array) -> Array:
     return np.array([float(loss.forward(scores[i : i + 1], y[i : i + 1])) for i in range(len(scores))])
 
 
-def _largest(losses: Array, among: Array | None = None) -> list[int]:
-    among = np.arange(len(losses)) if among is None else among
-    order = np.argsort(-np.nan_to_num(losses[among], nan=np.inf), kind="stable")[:SHOWN]
-    return [int(index) for index in among[order]]
+def _largest(losses: Array) -> list[int]:
+    order: list[int] = np.argsort(-np.nan_to_num(losses, nan=np.inf), kind="stable")[:SHOWN].tolist()
+    return order
 
 
 def _sample(part: Dataset, index: int, losses: Array, target: str, prediction: str) -> Sample:
@@ -94,3 +101,49 @@ def _sample(part: Dataset, index: int, losses: Array, target: str, prediction: s
 
 def _text(value: Any) -> str:
     return ", ".join(f"{number:.4g}" for number in np.atleast_1d(value).reshape(-1)[:4])
+
+
+def as_images(x: Array, features: Sequence[str] | None) -> Array | None:
+    """Return samples as (n, height, width) or (n, height, width, 3) in 0 ... 255, or `None` if they are not images.
+
+    Images are samples of shape (channels, height, width), or a square number of columns that are named like pixels
+    (p00, pixel12, 3x7) or, from 8 x 8 on, not named at all. Black and white are the lowest and highest values among the
+    samples.
+    """
+    if x.ndim == 4:
+        images = np.moveaxis(x, 1, -1) if x.shape[1] == 3 else x.mean(axis=1)
+    elif x.ndim == 3:
+        images = x
+    elif x.ndim == 2 and _are_pixels(x.shape[1], features):
+        side = math.isqrt(x.shape[1])
+        images = x.reshape(len(x), side, side)
+    else:
+        return None
+    images = np.asarray(images, np.float64)
+    low, high = images.min(initial=np.inf), images.max(initial=-np.inf)
+    scaled: Array = np.round(255 * (images - low) / ((high - low) or 1.0)).astype(np.uint8)
+    return scaled
+
+
+def _are_pixels(count: int, features: Sequence[str] | None) -> bool:
+    if features is None:
+        return math.isqrt(count) ** 2 == count >= SMALLEST_UNNAMED
+    return math.isqrt(count) ** 2 == count >= SMALLEST and all(map(PIXEL_NAME.fullmatch, features))
+
+
+def png_url(image: Array) -> str:
+    """Return (height, width) or (height, width, 3) bytes as a PNG file in a data: URL.
+
+    PNG specification (W3C, third edition): signature, IHDR, IDAT, IEND; no filter.
+    """
+    height, width = image.shape[:2]
+    rows = image.reshape(height, -1)
+    raw = np.hstack([np.zeros((height, 1), np.uint8), rows]).tobytes()
+    color = 2 if image.ndim == 3 else 0
+    header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
+    parts = [_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(raw, 9)), _chunk(b"IEND", b"")]
+    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(parts)).decode()
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

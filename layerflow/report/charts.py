@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.parameter import Array
-from layerflow.report.pages import number
+from layerflow.report import number
 from layerflow.training.metrics import precision_recall_f1
 
 WIDTH, HEIGHT, SQUARE = 460, 230, 340
@@ -35,9 +35,9 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Return the position of a value."""
-        low, high, value = (
-            (map(math.log10, (self.low, self.high, value))) if self.is_log else (self.low, self.high, value)
-        )
+        low, high = self.low, self.high
+        if self.is_log:
+            low, high, value = math.log10(low), math.log10(high), math.log10(value)
         return self.start + (value - low) / (high - low) * (self.stop - self.start)
 
     @property
@@ -85,39 +85,23 @@ class Plot:
     dots: Sequence[tuple[str, float, float, float]] = ()
 
 
-@dataclass(frozen=True)
-class Chart:
-    """Curves over the epochs, with a legend, and the numbers that the page shows at the pointer."""
-
-    title: str
-    plot: Plot
-    epoch: float
-    legend: Sequence[tuple[str, str, str]]
-    level: str
-    numbers: dict[str, Any]
-
-
 def chart(
     title: str,
     epochs: Sequence[float],
     curves: Sequence[Curve],
     marked: float | None = None,
     level: float | None = None,
-) -> Chart:
-    """Return a chart of curves over the epochs.
+) -> dict[str, Any]:
+    """Return a chart of curves over the epochs, with its legend and the numbers that the page shows at the pointer.
 
-    Args:
-        title: what is shown.
-        epochs: the numbers of the epochs.
-        curves: lines as long as `epochs`; NaN leaves a gap.
-        marked: the epoch whose weights were kept, as a vertical line.
-        level: the constant guess, as a horizontal line if it lies near the curves.
+    NaN leaves a gap. `marked`, the epoch whose weights were kept, is a vertical line; `level`, the constant guess, is a
+    horizontal line if it lies near the curves.
     """
     every = math.ceil(len(epochs) / MOST_POINTS)
     chosen = sorted({*range(0, len(epochs), every), len(epochs) - 1})
     margin = 0.5 if len(epochs) == 1 else 0.0
     x = Scale(epochs[0] - margin, epochs[-1] + margin, LEFT, WIDTH - RIGHT)
-    y = _vertical([value for curve in curves for value in curve.values], level)
+    y = vertical([value for curve in curves for value in curve.values], level)
     lines: list[tuple[str, float, float, float, float]] = []
     if level is not None and y.low <= level <= y.high:
         lines.append(("level", LEFT, y(level), WIDTH - RIGHT, y(level)))
@@ -127,19 +111,20 @@ def chart(
     alone = [c for c in curves if len(epochs) == 1 and math.isfinite(c.values[0])]
     dots = [(f"dot {c.role}", x(epochs[0]), y(c.values[0]), 3.0) for c in alone]
     shown = epochs.index(marked) if marked in epochs else len(epochs) - 1
-    return Chart(
-        title,
-        Plot(f"{title} over the epochs", WIDTH, HEIGHT, x, y, _epoch_ticks(x, len(epochs)), lines, paths, dots),
-        epochs[shown],
-        [(curve.name, curve.role, number(curve.values[shown])) for curve in curves],
-        "" if level is None else number(level),
-        {
-            "epochs": [epochs[i] for i in chosen],
-            "x": [round(x(epochs[i]), 1) for i in chosen],
-            "values": [[number(curve.values[i]) for i in chosen] for curve in curves],
-            "shown": shown // every,
-        },
-    )
+    numbers = {
+        "epochs": [epochs[i] for i in chosen],
+        "x": [round(x(epochs[i]), 1) for i in chosen],
+        "values": [[number(curve.values[i]) for i in chosen] for curve in curves],
+        "shown": shown // every,
+    }
+    return {
+        "title": title,
+        "plot": Plot(f"{title} over the epochs", WIDTH, HEIGHT, x, y, _epoch_ticks(x, len(epochs)), lines, paths, dots),
+        "epoch": epochs[shown],
+        "legend": [(curve.name, curve.role, number(curve.values[shown])) for curve in curves],
+        "level": "" if level is None else number(level),
+        "numbers": numbers,
+    }
 
 
 def scatter(true: Sequence[float], predicted: Sequence[float]) -> Plot:
@@ -154,71 +139,48 @@ def scatter(true: Sequence[float], predicted: Sequence[float]) -> Plot:
     return Plot("predictions against targets", SQUARE, SQUARE, x, y, x.ticks, [line], dots=dots)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a confusion matrix; `shade` is the opacity of its color."""
+def confusion(matrix: Array, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a confusion matrix as a picture: rows are true classes, columns predicted ones.
 
-    x: float
-    y: float
-    text: str
-    role: str
-    shade: float = 0.0
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """A confusion matrix: rows are true classes, columns predicted ones; recall and precision at the ends.
-
-    Attributes:
-        names: of each class as shown, in full, and its position along the row or column.
-        is_tall: whether the names above the columns are written upwards.
+    Recall is at the ends of the rows, precision at the ends of the columns; the shade is the share of the row. Names
+    above the columns that are too long to fit are written upwards (`is_tall`).
     """
-
-    width: float
-    height: float
-    left: float
-    top: float
-    names: Sequence[tuple[str, str, float]]
-    is_tall: bool
-    cells: Sequence[Cell]
-
-
-def confusion(matrix: Array, classes: Sequence[str]) -> Confusion:
-    """Return the picture of a confusion matrix; the shade is the share of the row."""
     names = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in classes]
-    longest = max([*map(_extent, names), _extent("precision")])
-    is_tall = max(map(_extent, names)) > LONGEST_ACROSS * CHARACTER
-    left, top = longest + 12, (max(map(_extent, names)) if is_tall else 12) + 12
-    places = [CELL * (i + 0.5) for i in range(len(classes))]
-    count = range(len(classes))
-    cells = [_cell(matrix, classes, i, j, left + places[j], top + places[i]) for i in count for j in count]
+    longest = max(map(_extent, names))
+    is_tall = longest > LONGEST_ACROSS * CHARACTER
     precision, recall, _ = precision_recall_f1(matrix)
-    end = CELL * len(classes) + CELL / 2 + 4
-    cells += [Cell(left + end, top + at, f"{value:.2f}", "rate") for at, value in zip(places, recall, strict=True)]
-    cells += [Cell(left + at, top + end, f"{value:.2f}", "rate") for at, value in zip(places, precision, strict=True)]
-    names_at = list(zip(names, classes, places, strict=True))
-    return Confusion(left + end + CELL, top + end + CELL / 2, left, top, names_at, is_tall, cells)
+    left, top, side = max(longest, _extent("precision")) + 12, (longest if is_tall else 12) + 12, CELL * len(classes)
+    return {
+        "cell": CELL,
+        "left": left,
+        "top": top,
+        "width": left + side + 1.5 * CELL + 4,
+        "height": top + side + CELL + 4,
+        "names": list(zip(names, classes, strict=True)),
+        "is_tall": is_tall,
+        "rows": [[_cell(matrix, classes, i, j) for j in range(len(classes))] for i in range(len(classes))],
+        "recall": recall.tolist(),
+        "precision": precision.tolist(),
+    }
 
 
 def most_confused(matrix: Array, classes: Sequence[str], most: int) -> list[tuple[str, str, int, int]]:
     """Return the most frequent confusions: true class, predicted class, samples, samples of the true class."""
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
+    wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = [divmod(int(place), len(classes)) for place in order]
     return [(classes[i], classes[j], int(wrong[i, j]), int(matrix[i].sum())) for i, j in pairs if wrong[i, j]]
 
 
-def _cell(matrix: Array, classes: Sequence[str], i: int, j: int, x: float, y: float) -> Cell:
+def _cell(matrix: Array, classes: Sequence[str], i: int, j: int) -> tuple[str, str, float, str]:
+    """Text, CSS classes, opacity and tooltip of a cell."""
     count, total = int(matrix[i, j]), int(matrix[i].sum())
     if not count:
-        return Cell(x, y, "·", "none")
+        return "·", "none", 0.0, ""
     # A confusion of one sample in thirty must still be visible, so its color starts from a visible share.
-    share = count / total
-    shade = share if i == j else min(0.25 + share, 0.9)
+    shade = count / total if i == j else min(0.25 + count / total, 0.9)
     role = ("right" if i == j else "wrong") + (" strong" if shade > 0.6 else "")
-    return Cell(x, y, str(count), role, shade, f"{count} of {total} '{classes[i]}' samples predicted '{classes[j]}'")
+    return str(count), role, shade, f"{count} of {total} '{classes[i]}' samples predicted '{classes[j]}'"
 
 
 def _extent(text: str) -> float:
@@ -226,7 +188,7 @@ def _extent(text: str) -> float:
     return CHARACTER * sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
-def _vertical(values: Sequence[float], level: float | None) -> Scale:
+def vertical(values: Sequence[float], level: float | None = None) -> Scale:
     """Return a logarithmic axis if positive values span more than a factor of 50, else a linear one with a margin.
 
     The level is included unless the curves would have to shrink by a third for it.

@@ -33,7 +33,7 @@ def ranked(runs: Sequence[Run], by: str) -> list[Run]:
     known = list(dict.fromkeys(name for run in runs for name in run.figures))
     if by not in known:
         raise ConfigError(
-            f"--by {by}: not recorded in any of these runs{did_you_mean(by, known)} Recorded: {', '.join(known)}"
+            f"--by {by}: not recorded in any of these runs{did_you_mean(by, known) or '.'} Recorded: {', '.join(known)}"
         )
     return sorted(runs, key=lambda run: _place(run.figures.get(by, math.nan), by))
 
@@ -48,7 +48,7 @@ def varying_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs that share all settings of a search but the seed; `None` stands for a run without results."""
+    """The runs that share all settings of a search but the seed; a run without results is `None`."""
 
     settings: dict[str, Any]
     runs: list[Run | None]
@@ -60,15 +60,11 @@ class Group:
 
     def mean(self, name: str) -> float:
         """Return the mean; NaN if no run has the metric."""
-        values = self.values(name)
-        return math.fsum(values) / len(values) if values else math.nan
+        return float(np.mean(values)) if (values := self.values(name)) else math.nan
 
     def spread(self, name: str) -> float:
         """Return the standard deviation over the repetitions, sqrt(sum((v - mean)^2) / (n - 1)); NaN for one."""
-        values, mean = self.values(name), self.mean(name)
-        if len(values) < 2:
-            return math.nan
-        return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        return float(np.std(values, ddof=1)) if len(values := self.values(name)) > 1 else math.nan
 
 
 def grouped(members: Iterable[tuple[dict[str, Any], Run | None]], by: str) -> list[Group]:
@@ -120,21 +116,18 @@ class Difference:
 
 def difference(first: Run, second: Run) -> Difference:
     """Compare two runs: settings by key, losses by epoch and step."""
-    varying = varying_settings([first, second])
     pairs = list(zip(first.records, second.records, strict=False))
-    epoch, parting = next(
-        ((int(a["epoch"]), losses) for a, b in pairs if (losses := _unequal(_losses(a), _losses(b)))), (None, {})
-    )
-    figures = {name: (first.figures.get(name), second.figures.get(name)) for name in first.figures | second.figures}
+    apart = ((int(a["epoch"]), losses) for a, b in pairs if (losses := _unequal(_losses(a), _losses(b))))
+    epoch, parting = next(apart, (None, {}))
     return Difference(
-        settings={key: (a, b) for key, (a, b) in varying.items()},
+        settings={key: (a, b) for key, (a, b) in varying_settings([first, second]).items()},
         data=_unequal(_section(first, "data"), _section(second, "data")),
         environment=_unequal(_section(first, "versions"), _section(second, "versions")),
         parting_step=_parting_step(read_losses(first.folder), read_losses(second.folder)),
         parting_epoch=epoch,
         parting=parting,
         common_epochs=len(pairs),
-        figures=figures,
+        figures={name: (first.figures.get(name), second.figures.get(name)) for name in first.figures | second.figures},
     )
 
 

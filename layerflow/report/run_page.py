@@ -11,11 +11,10 @@ import yaml
 
 from layerflow.config.experiment import Experiment
 from layerflow.containers.container import Container
+from layerflow.report import number, render
 from layerflow.report.advice import Evidence, advise, standard_error
-from layerflow.report.assessment import Assessment, assess
-from layerflow.report.charts import Chart, Curve, chart, confusion, most_confused, scatter
-from layerflow.report.pages import number, render
-from layerflow.report.sample_images import as_images, png_url
+from layerflow.report.assessment import Assessment, as_images, assess, png_url
+from layerflow.report.charts import Curve, chart, confusion, most_confused, scatter
 from layerflow.runs.files import write_atomically
 from layerflow.runs.records import Run, read_run
 from layerflow.training.evaluation import predict_scores
@@ -64,6 +63,7 @@ def _page(run: Run, experiment: Experiment, held_out: Assessment | None) -> dict
         "cards": _cards(run, held_out or Assessment(), experiment.trainer.epochs),
         "advice": advise(Evidence(run.records, run.outcome, error, watched, held_out or Assessment())),
         "best": run.best,
+        "held_out": held_out,
         **_results(held_out, experiment.parts.preprocessing.features),
         "model": _model(experiment),
         "again": _again(run),
@@ -73,35 +73,32 @@ def _page(run: Run, experiment: Experiment, held_out: Assessment | None) -> dict
     }
 
 
-def curves(run: Run, baseline: Mapping[str, float]) -> tuple[list[Chart], list[Chart]]:
+def curves(run: Run, baseline: Mapping[str, float]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the charts of loss and metrics, and those of learning rate, gradient norm and relative update."""
     first, epochs, marked = run.records[0], [record["epoch"] for record in run.records], run.best.get("epoch")
 
     def column(name: str) -> list[float]:
         return [float(record.get(name, math.nan)) for record in run.records]
 
-    def curves_of(name: str) -> list[Curve]:
-        known = [(role, role, f"{part}_{name}") for part, role in (("train", "training"), ("val", "validation"))]
+    def large(name: str) -> dict[str, Any]:
+        known = [("training", "training", f"train_{name}"), ("validation", "validation", f"val_{name}")]
         known += [("with regularizers", "faint", "train_objective")] * (name == "loss")
-        return [Curve(label, role, column(key)) for label, role, key in known if key in first]
+        shown = [Curve(label, role, column(key)) for label, role, key in known if key in first]
+        return chart(_title(name), epochs, shown, marked, baseline.get(name))
 
-    def single(title: str, label: str, values: list[float]) -> Chart:
-        return chart(title, epochs, [Curve(label, "plain", values)], marked)
-
-    names = [name.removeprefix("train_") for name in first if name.startswith("train_")]
-    names = [name for name in names if name != "objective"]
-    large = [chart(_title(name), epochs, curves_of(name), marked, baseline.get(name)) for name in names]
-    small = [single("Learning rate", "rate", column("lr"))]
+    single = [("Learning rate", "rate", column("lr"))]
     if "gradient_norm" in first:
-        updates, parameters = column("update_norm"), column("parameter_norm")
-        ratio = [u / p if p else math.nan for u, p in zip(updates, parameters, strict=True)]
-        small.append(single("Gradient norm", "last step", column("gradient_norm")))
-        small.append(single("Relative update", "update norm / parameter norm, last step", ratio))
-    return large, small
+        norms = zip(column("update_norm"), column("parameter_norm"), strict=True)
+        ratio = [update / parameter if parameter else math.nan for update, parameter in norms]
+        single.append(("Gradient norm", "last step", column("gradient_norm")))
+        single.append(("Relative update", "update norm / parameter norm, last step", ratio))
+    names = [name.removeprefix("train_") for name in first if name.startswith("train_") and name != "train_objective"]
+    small = [chart(title, epochs, [Curve(label, "plain", values)], marked) for title, label, values in single]
+    return [large(name) for name in names], small
 
 
 def _cards(run: Run, held_out: Assessment, epochs_planned: int) -> list[tuple[str, str, str]]:
-    """The numbers that one looks for first: label, value, and a line below."""
+    """The most important numbers: label, value, and a line below."""
     cards = []
     for name, value in held_out.results.items():
         guess = held_out.baseline.get(name)
@@ -119,13 +116,13 @@ def _cards(run: Run, held_out: Assessment, epochs_planned: int) -> list[tuple[st
 def _results(held_out: Assessment | None, features: tuple[str, ...] | None) -> dict[str, Any]:
     """What the page shows of the results: confusion matrix or predictions, and the worst samples as images or rows."""
     names = ("correct", "matrix", "confused", "scatter", "images", "features", "rows")
-    shown: dict[str, Any] = {"held_out": held_out} | dict.fromkeys(names)
+    shown: dict[str, Any] = dict.fromkeys(names)
     if held_out is None:
         return shown
     if held_out.confusion is not None:
-        few = len(held_out.classes) <= LARGEST_CONFUSION
         shown["correct"] = _correct(held_out)
-        shown["matrix"] = confusion(held_out.confusion, held_out.classes) if few else None
+        if len(held_out.classes) <= LARGEST_CONFUSION:
+            shown["matrix"] = confusion(held_out.confusion, held_out.classes)
         shown["confused"] = most_confused(held_out.confusion, held_out.classes, MOST_CONFUSED)
     elif held_out.predictions is not None and np.all(np.isfinite(held_out.predictions[:MOST_DOTS])):
         shown["scatter"] = scatter(*held_out.predictions[:MOST_DOTS].T.tolist())
@@ -156,10 +153,8 @@ def _model(experiment: Experiment) -> str:
 
 def _again(run: Run) -> str:
     """The command that repeats the run."""
-    imports = [word for file in run.facts.get("imports", ()) for word in ("--import", str(file))]
-    return shlex.join(
-        ["layerflow", "train", str(run.folder / "config.yaml"), "--name", run.folder.parent.name, *imports]
-    )
+    command = ["layerflow", "train", str(run.folder / "config.yaml"), "--name", run.folder.parent.name]
+    return shlex.join(command + [word for file in run.facts.get("imports", ()) for word in ("--import", str(file))])
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -62,7 +62,7 @@ CASES: list[tuple[str, str, str]] = [
     ("type: SGD, lr: 0.1, momentum: 0.9", "type: Adam, betas: [0.9]", "c.yaml:12:32: optimizer.betas: must be a list of 2 (a number, a number), not a list of 1"),
     ("type: SGD, lr: 0.1, momentum: 0.9", "type: Adam, betas: [0.9, x]", "c.yaml:12:38: optimizer.betas.1: must be a number, not the text 'x'"),
     ("64}", "64.0}", "c.yaml:7:34: model.0.out_features: must be a whole number, not 64.0"),
-    ("64}", "0}", "c.yaml:7:34: model.0.out_features: Linear: out_features must be a whole number, 1 or more, not 0"),
+    ("64}", "0}", "c.yaml:7:34: model.0.out_features: Linear: out_features must be an integer, 1 or more, not 0"),
     ("16}", "0}", "c.yaml:5:29: data.scale.by: Divide: 'by' must be a finite number other than 0, got 0.0"),
     ("test: 0.2", "test: 1.5", "c.yaml:4:9: data.test: must be less than 1, not 1.5"),
     ("test: 0.2", "test: [1]", "c.yaml:4:9: data.test: must be a number, a reader ({type: ...}) or null, not a list of 1"),

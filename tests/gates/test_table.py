@@ -11,8 +11,10 @@ import layerflow as lf
 from layerflow import gates
 from layerflow.gate import Gate
 from layerflow.gates import GATES, LOSSES, REGULARIZERS
+from layerflow.gates.binary import BinaryLoss
 from layerflow.gates.examples import examples
-from layerflow.gates.targets import BinaryLoss, ClassLoss, ElementLoss, Loss
+from layerflow.gates.loss import ClassLoss, Loss
+from layerflow.gates.regression import ElementLoss
 
 
 def test_every_gate_of_the_package_is_listed_exported_and_has_cases():

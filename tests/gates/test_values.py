@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 import layerflow as lf
 from layerflow.gates.arithmetic import sum_to
-from layerflow.gates.special import erfc, sigmoid
+from layerflow.gates.shared import erfc, sigmoid
 
 
 def forward_backward(gate, *inputs, grad=None):

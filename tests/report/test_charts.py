@@ -11,9 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from layerflow.report import charts
+from layerflow.report import charts, environment, render
 from layerflow.report.charts import HEIGHT, LEFT, WIDTH, Curve, Scale
-from layerflow.report.pages import environment, render
 from layerflow.report.run_page import curves
 from layerflow.runs.records import Run
 
@@ -91,6 +90,13 @@ def test_every_value_lies_inside_the_picture() -> None:
         for _, x, y in points(chart("loss", [1, 2], [Curve("training", "training", values)])):
             assert 0 <= x <= WIDTH
             assert 0 <= y <= HEIGHT
+
+
+def test_a_tiny_value_on_a_logarithmic_axis_is_not_labelled_zero() -> None:
+    figure = chart("gradient norm", [1, 2], [Curve("last step", "plain", [1.0, 1e-15])])
+    labels = re.findall(r'text-anchor="end">([^<]*)<', figure)
+    assert "1e-15" in labels
+    assert "0" not in labels
 
 
 def test_one_epoch_is_a_dot() -> None:
@@ -184,4 +190,5 @@ def test_a_confusion_matrix_names_every_class_in_full_and_counts_every_sample(cl
     ]
     shown = [int(cell.find(f"{SVG}text").text) for cell in cells]  # type: ignore[union-attr, arg-type]
     assert shown == [int(count) for count in counts.reshape(-1) if count]
-    assert all(0 < cell.x < matrix.width and 0 < cell.y < matrix.height for cell in matrix.cells)
+    positions = [text.attrib for group in cells for text in group.iter(f"{SVG}text")]
+    assert all(0 < float(at["x"]) < matrix["width"] and 0 < float(at["y"]) < matrix["height"] for at in positions)

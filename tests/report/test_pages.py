@@ -16,9 +16,9 @@ import pytest
 
 import layerflow as lf
 from layerflow.cli import main
+from layerflow.report import render
 from layerflow.report.charts import chart
 from layerflow.report.graph import draw
-from layerflow.report.pages import render
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 needs_layout = pytest.mark.skipif(

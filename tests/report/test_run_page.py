@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from layerflow.cli import main
-from layerflow.report.pages import environment
+from layerflow.report import environment
 
 ROOT = Path(__file__).parents[2]
 EVIL = ["<script>alert(1)</script>", "a&b", '"onclick="x']

@@ -3,14 +3,13 @@
 `explain` writes it as text, `story` as the data of the page that steps through the sweeps.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from layerflow.parameter import Array
-from layerflow.report.graph.picture import GateItem, Item, Picture, Wire
+from layerflow.report.graph.picture import GateItem, Picture
 from layerflow.report.graph.wording import formula_of, local_gradient_of, number, words_of
 
 
@@ -20,37 +19,36 @@ class Share:
 
     Attributes:
         port: the input or parameter.
-        upstream: the gradient at the output element `output_at`.
-        local: the derivative of that output element by the input element `input_at`.
+        output_at, input_at: the indices of the two elements.
+        upstream: the gradient at the output element.
+        local: the derivative of the output element by the input element.
         downstream: the whole gradient of the input element: over all outputs, the sum of upstream times local.
     """
 
     port: str
-    output_at: str
-    input_at: str
+    output_at: tuple[int, ...]
+    input_at: tuple[int, ...]
     upstream: float
     local: float
     downstream: float
 
-    @property
-    def product(self) -> float:
-        """Upstream times local."""
-        return self.upstream * self.local
-
-    @property
-    def is_all(self) -> bool:
-        """Whether no other output element contributes."""
-        return bool(np.isclose(self.product, self.downstream, rtol=1e-6, atol=0.0))
-
-    def __str__(self) -> str:
-        product = f"{number(self.upstream)} × {number(self.local)} = {number(self.product)}"
-        if self.is_all:
-            return product
-        return f"{product}, one term of {number(self.downstream)}, the sum over all elements of the output"
+    def words(self) -> dict[str, str]:
+        """Return everything as text; `whole` is empty if no other output element contributes."""
+        product = self.upstream * self.local
+        is_all = np.isclose(product, self.downstream, rtol=1e-6, atol=0.0)
+        return {
+            "port": self.port,
+            "at": _index(self.input_at),
+            "through": _index(self.output_at),
+            "upstream": number(self.upstream),
+            "local": number(self.local),
+            "product": number(product),
+            "whole": "" if is_all else number(self.downstream),
+        }
 
 
 def shares(picture: Picture, item: GateItem) -> list[Share]:
-    """The chain rule in numbers for every input and parameter of a gate that a gradient reached."""
+    """Return the chain rule in numbers for every input and parameter of a gate that a gradient reached."""
     upstream = item.upstream
     if upstream is None or not np.size(upstream):
         return []
@@ -63,28 +61,45 @@ def shares(picture: Picture, item: GateItem) -> list[Share]:
             continue
         where = _largest(local)
         numbers = np.asarray(upstream)[at], np.asarray(local)[where], np.asarray(wire.grad)[where]
-        found.append(Share(wire.port, _index(at), _index(where), *map(float, numbers)))
+        found.append(Share(wire.port, at, where, *map(float, numbers)))
     return found
 
 
-def explain(picture: Picture, item: GateItem) -> str:
-    """Everything about one gate, as text."""
-    return "\n".join(_lines(picture, item)) + "\n"
-
-
 def story(picture: Picture) -> dict[str, Any]:
-    """What the page shows: each gate with its numbers, and when the value and gradient of each wire appear."""
-    before, after = -1, len(picture.gates)
-
-    def position(item: Item, otherwise: int) -> int:
-        return item.position if isinstance(item, GateItem) else otherwise
-
+    """Return what the page shows: each gate in numbers, and when the value and gradient of each wire appear."""
+    gates = picture.gates
+    order = {item.key: position for position, item in enumerate(gates)}
     return {
         "hasValues": picture.has_values,
-        "ranBack": any(item.upstream is not None for item in picture.gates),
-        "gates": [_chapter(picture, item) for item in picture.gates],
-        "wires": [{"from": position(w.source, before), "to": position(w.target, after)} for w in picture.wires],
+        "ranBack": any(item.upstream is not None for item in gates),
+        "gates": [_chapter(picture, item) for item in gates],
+        "wires": [
+            {"from": order.get(wire.source.key, -1), "to": order.get(wire.target.key, len(gates))}
+            for wire in picture.wires
+        ],
     }
+
+
+def explain(picture: Picture, item: GateItem) -> str:
+    """Return everything about one gate as text."""
+    about = _chapter(picture, item)
+    lines = [f"{item.name}: {about['gate']}"]
+    if about["formula"]:
+        lines.append(f"  {about['formula']}")
+    if about["local"]:
+        lines.append(f"  local gradient: {about['local']}")
+    values = [(f"{wire['port']} = {wire['source']}", wire["value"]) for wire in about["inputs"]]
+    lines += ["forward", *_table([*values, ("output", about["output"])])]
+    if picture.has_values and item.upstream is None:
+        lines += ["backward", "  no gradient arrived"]
+    elif picture.has_values:
+        grads = [(f"to {wire['port']}", wire["grad"] or "no gradient needed") for wire in about["inputs"]]
+        lines += ["backward", *_table([("upstream", about["upstream"]), *grads])]
+    if chain := about["chain"]:
+        through = f", through output{chain[0]['through']}" if chain[0]["through"] else ""
+        lines.append(f"upstream × local = downstream{through}")
+        lines += _table([(link["port"] + link["at"], _product(link)) for link in chain])
+    return "\n".join(lines) + "\n"
 
 
 def _chapter(picture: Picture, item: GateItem) -> dict[str, Any]:
@@ -94,62 +109,24 @@ def _chapter(picture: Picture, item: GateItem) -> dict[str, Any]:
         "gate": repr(item.gate),
         "formula": formula_of(item.gate),
         "local": local_gradient_of(item.gate),
-        "inputs": [_entry(wire) for wire in picture.wires_into(item)],
+        "inputs": [
+            {"port": w.port, "source": w.source.name, "value": words_of(w.value, w.shape), "grad": words_of(w.grad)}
+            for w in picture.wires_into(item)
+        ],
         "output": words_of(item.output, item.shape),
         "upstream": words_of(item.upstream),
-        "chain": [_link(share) for share in shares(picture, item)],
+        "chain": [share.words() for share in shares(picture, item)],
     }
 
 
-def _entry(wire: Wire) -> dict[str, str]:
-    return {
-        "port": wire.port,
-        "source": wire.source.name,
-        "value": words_of(wire.value, wire.shape),
-        "grad": words_of(wire.grad),
-    }
+def _product(link: dict[str, str]) -> str:
+    rest = f", one term of {link['whole']}, the sum over all elements of the output" if link["whole"] else ""
+    return f"{link['upstream']} × {link['local']} = {link['product']}{rest}"
 
 
-def _link(share: Share) -> dict[str, str]:
-    return {
-        "port": share.port,
-        "at": share.input_at,
-        "through": share.output_at,
-        "upstream": number(share.upstream),
-        "local": number(share.local),
-        "product": number(share.product),
-        "whole": "" if share.is_all else number(share.downstream),
-    }
-
-
-def _lines(picture: Picture, item: GateItem) -> Iterator[str]:
-    wires = picture.wires_into(item)
-    yield f"{item.name}: {item.gate!r}"
-    if formula := formula_of(item.gate):
-        yield f"  {formula}"
-    if local := local_gradient_of(item.gate):
-        yield f"  local gradient: {local}"
-    yield "forward"
-    rows = [(f"{wire.port} = {wire.source.name}", words_of(wire.value, wire.shape)) for wire in wires]
-    yield from _table([*rows, ("output", words_of(item.output, item.shape))])
-    if not picture.has_values:
-        return
-    yield "backward"
-    if item.upstream is None:
-        yield "  no gradient arrived"
-        return
-    rows = [(f"to {wire.port}", words_of(wire.grad) or "no gradient needed") for wire in wires]
-    yield from _table([("upstream", words_of(item.upstream)), *rows])
-    chain = shares(picture, item)
-    if chain:
-        yield f"upstream × local = downstream{f', through output{chain[0].output_at}' if chain[0].output_at else ''}"
-        yield from _table([(f"{share.port}{share.input_at}", str(share)) for share in chain])
-
-
-def _table(rows: list[tuple[str, str]]) -> Iterator[str]:
+def _table(rows: list[tuple[str, str]]) -> list[str]:
     width = max(len(name) for name, _ in rows)
-    for name, text in rows:
-        yield f"  {name:<{width}}  {text}".rstrip()
+    return [f"  {name:<{width}}  {text}".rstrip() for name, text in rows]
 
 
 def _largest(array: Array) -> tuple[int, ...]:

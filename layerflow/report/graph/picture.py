@@ -39,25 +39,28 @@ class Item:
     name: str
     is_named: bool = True
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is written in the box: the label, and below it the name that a person gave a gate."""
+        is_both = self.kind == "gate" and self.is_named and self.name != self.label
+        return (self.label, self.name) if is_both else (self.label,)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class GateItem(Item):
     """A gate of the picture, with what the last sweeps computed at it.
 
     Attributes:
-        gate: the gate.
-        position: its position in the forward sweep.
         shape: the shape of the output, if it is known.
         output, upstream: the output, and the gradient that arrived at it.
         pull_back: what the gate's backward returns for an upstream gradient: one gradient per wire into the gate.
     """
 
-    gate: Gate = field(kw_only=True)
-    position: int = field(kw_only=True)
-    shape: tuple[int, ...] | None = field(kw_only=True)
-    output: Any = field(kw_only=True)
-    upstream: Any = field(kw_only=True)
-    pull_back: Callable[[Any], list[Any]] = field(kw_only=True)
+    gate: Gate
+    shape: tuple[int, ...] | None
+    output: Any
+    upstream: Any
+    pull_back: Callable[[Any], list[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,7 @@ class Picture:
     items: list[Item] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
     has_values: bool = False
+    title: str = ""
 
     @property
     def gates(self) -> list[GateItem]:
@@ -94,10 +98,6 @@ class Picture:
     def wires_into(self, item: Item) -> list[Wire]:
         """The wires that end at an item, in the order of its inputs."""
         return [wire for wire in self.wires if wire.target is item]
-
-    def wires_from(self, item: Item) -> list[Wire]:
-        """The wires that begin at an item."""
-        return [wire for wire in self.wires if wire.source is item]
 
 
 def picture_of(drawn: Container | Node, values: bool = True) -> Picture:
@@ -113,7 +113,7 @@ def picture_of(drawn: Container | Node, values: bool = True) -> Picture:
 
 
 def find_gate(picture: Picture, name: str) -> GateItem:
-    """The gate of that name; else the only one whose name ends so (`0` for `model.0`), or that is of that type.
+    """Return the gate of that name, or the only one whose name ends so (`0` for `model.0`) or that is of that type.
 
     Raises:
         GateError: there is no such gate, or more than one; the message lists the gates.
@@ -153,8 +153,8 @@ class _Drafter:
             steps = _ancestors(steps, set(ends))
         ends = ends or self.container.output_slots
         self.picture.has_values = any(self.values[slot] is not None for slot in ends)
-        for position, (index, step) in enumerate(steps):
-            self._add_gate(position, index, step)
+        for index, step in steps:
+            self._add_gate(index, step)
         for slot in ends:
             name = self.slot_names.get(slot, "output")
             source = self._source(slot)
@@ -162,7 +162,7 @@ class _Drafter:
             self._wire(source, item, "", slot, self.grads[slot])
         return self.picture
 
-    def _add_gate(self, position: int, index: int, step: Step) -> None:
+    def _add_gate(self, index: int, step: Step) -> None:
         sources = [self._source(slot) for slot in step.reads]
         parameters = step.gate.named_parameters()
         first = step.writes[0]
@@ -177,18 +177,17 @@ class _Drafter:
 
         item = GateItem(
             f"gate{index}", "gate", label_of(step.gate), step.name, not is_generated(step.name, step.gate),
-            gate=step.gate, position=position, shape=self.container.shapes.get(first),
-            output=self.values[first], upstream=upstream and upstream[0], pull_back=pull_back,
+            gate=step.gate, shape=self.container.shapes.get(first), output=self.values[first],
+            upstream=upstream and upstream[0], pull_back=pull_back,
         )  # fmt: skip
         has_gradients = upstream is not None and (step.parameters or True in step.needs_grad)
         grads = iter(pull_back(*upstream or ()) if has_gradients else [None] * (len(sources) + len(parameters)))
         for slot, source, port in zip(step.reads, sources, input_names(step.gate, len(sources)), strict=True):
             self._wire(source, item, port, slot, next(grads))
         for name, parameter in parameters.items():
-            value = parameter.value if parameter.has_value else None
-            shape = None if value is None else np.shape(value)
-            shown = value if self.picture.has_values else None
-            self.picture.wires.append(Wire(self._parameter(parameter), item, name, shape, shown, next(grads)))
+            shape = parameter.value.shape if parameter.has_value else None
+            value = parameter.value if shape is not None and self.picture.has_values else None
+            self.picture.wires.append(Wire(self._parameter(parameter), item, name, shape, value, next(grads)))
         self.writers |= dict.fromkeys(step.writes, self._add(item))
 
     def _wire(self, source: Item, target: Item, port: str, slot: int, grad: Any) -> None:
@@ -199,16 +198,15 @@ class _Drafter:
     def _source(self, slot: int) -> Item:
         if slot in self.writers:
             return self.writers[slot]
-        container = self.container
+        container, name = self.container, self.slot_names.get(slot)
         if slot in container.sources:
-            item = self._parameter(container.sources[slot], self.slot_names.get(slot))
+            item = self._parameter(container.sources[slot], name)
         elif slot in container.constants:
-            value = container.constants[slot]
-            name = self.slot_names.get(slot, "constant")
+            value, name = container.constants[slot], name or "constant"
             item = self._add(Item(f"const{slot}", "constant", number(value) if np.ndim(value) == 0 else name, name))
         else:
-            unnamed = "x" if len(container.input_slots) == 1 else f"input {container.input_slots.index(slot)}"
-            name = self.slot_names.get(slot, unnamed)
+            inputs = container.input_slots
+            name = name or ("x" if len(inputs) == 1 else f"input {inputs.index(slot)}")
             item = self._add(Item(f"data{slot}", "data", name, name))
         self.writers[slot] = item
         return item

@@ -11,23 +11,10 @@ from layerflow.gate import Gate
 from layerflow.parameter import Array
 
 SIGNS = {
-    "Add": "+",
-    "Subtract": "−",
-    "Multiply": "×",
-    "Divide": "÷",
-    "Negate": "−1·",
-    "MatMul": "@",
-    "Maximum": "max",
-    "Minimum": "min",
-    "Exp": "exp",
-    "Log": "log",
-    "Sum": "Σ",
-    "Mean": "mean",
-    "Max": "max",
-    "Transpose": "T",
-    "Tanh": "tanh",
-    "Sigmoid": "σ",
-}
+    "Add": "+", "Subtract": "−", "Multiply": "×", "Divide": "÷", "Negate": "−1·", "MatMul": "@", "Maximum": "max",
+    "Minimum": "min", "Exp": "exp", "Log": "log", "Sum": "Σ", "Mean": "mean", "Max": "max", "Transpose": "T",
+    "Tanh": "tanh", "Sigmoid": "σ",
+}  # fmt: skip
 LONGEST_LABEL = 26
 MOST_ROWS, MOST_COLUMNS = 16, 24  # of a heat map
 BINS = 14

@@ -11,7 +11,9 @@ import pytest
 
 import layerflow as lf
 from layerflow.errors import LayerflowError
-from layerflow.report.graph import draw, svg_text
+from layerflow.report.graph import draw
+from layerflow.report.graph.formats import to_svg
+from layerflow.report.graph.picture import picture_of
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 needs_layout = pytest.mark.skipif(
@@ -26,7 +28,7 @@ def texts_of(svg, role):
 
 @needs_layout
 def test_values_stand_above_gradients_in_another_colour(lecture):
-    svg = svg_text(lecture)
+    svg = to_svg(picture_of(lecture))
     values, gradients = texts_of(svg, "value"), texts_of(svg, "gradient")
     assert [node.text for node in values] == ["-2", "5", "3", "-4", "-12"]
     assert [node.text for node in gradients] == ["-4", "-4", "-4", "3", "1"]
@@ -53,7 +55,9 @@ def test_arrays_carry_a_heat_map_or_a_histogram(tmp_path):
     graph = lf.ComputationalGraph()
     small, large = graph.input("small", np.eye(4)), graph.input("large", np.linspace(0, 1, 2000).reshape(500, 4))
     (large @ small).sum().backward()
-    pictures = [p for p in ElementTree.fromstring(svg_text(graph)).iter(f"{NAMESPACE}path") if p.get("fill-opacity")]
+    pictures = [
+        p for p in ElementTree.fromstring(to_svg(picture_of(graph))).iter(f"{NAMESPACE}path") if p.get("fill-opacity")
+    ]
     assert {"value", "gradient"} <= {p.get("class") for p in pictures}
 
 
@@ -62,7 +66,7 @@ def test_png_is_twice_the_size_of_the_screen_units(tmp_path, lecture):
     pytest.importorskip("matplotlib")
     header = draw(lecture, tmp_path / "g.png").read_bytes()[:24]
     assert header[:8] == b"\x89PNG\r\n\x1a\n"
-    width = float(ElementTree.fromstring(svg_text(lecture)).get("width"))
+    width = float(ElementTree.fromstring(to_svg(picture_of(lecture))).get("width"))
     assert abs(int.from_bytes(header[16:20]) - 2 * width) <= 2
 
 

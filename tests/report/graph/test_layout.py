@@ -44,9 +44,9 @@ def test_no_box_and_no_number_covers_another(engine, seed):
     placement = place(picture_of(random_graph(seed)), engine)
     boxes = [(p.x, p.y, p.width, p.height) for p in placement.items]
     for wire in placement.wires:
-        (x, y), height = wire.middle, 26.0 if wire.above and not wire.above.is_scalar else 13.0
+        label, height = wire.label, 26.0 if wire.above and not wire.above.is_scalar else 13.0
         if wire.above or wire.below:
-            boxes.append((x, y, wire.width, 2 * height))
+            boxes.append((label.x, label.y, label.width, 2 * height))
     for (x0, y0, w0, h0), (x1, y1, w1, h1) in itertools.combinations(boxes, 2):
         assert abs(x0 - x1) >= (w0 + w1) / 2 - 0.1 or abs(y0 - y1) >= (h0 + h1) / 2 - 0.1
     for x, y, width, height in boxes:

@@ -1,9 +1,25 @@
-"""Functions that several gates share, accurate to rounding over the whole range and free of overflow."""
+"""What several gates share: the check of a setting, and functions that are accurate to rounding and never overflow."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from layerflow.errors import GateError
+from layerflow.gate import Gate
+
+
+def as_number(gate: Gate, name: str, value: Any, expected: str, is_right: Callable[[float], bool]) -> float:
+    """Return a setting as a Python float, which does not change the dtype of the arrays it is combined with.
+
+    Raises:
+        GateError: it is not a finite number for which `is_right` holds.
+    """
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not is_right(value):
+        raise GateError(f"{gate!r}: {name} must be {expected}, not {value!r}")
+    return float(value)
 
 
 def sigmoid(x: Any) -> Any:
@@ -18,7 +34,7 @@ def normal_cdf(x: Any) -> Any:
 
 
 def erfc(x: Any) -> Any:
-    """1 - erf(x), to a relative error of some roundings; of at most 1e-13 in the far tail, where it nears 1e-300.
+    """1 - erf(x), accurate to a few roundings; in the far tail, near 1e-300, to a relative error of 1e-13.
 
     Source: W. J. Cody, Rational Chebyshev approximations for the error function, Mathematics of Computation 23 (1969),
     with the coefficients of his program CALERF: one rational function each for |x| up to 0.46875, up to 4, and beyond.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from layerflow.report.sample_images import as_images, png_url
+from layerflow.report.assessment import as_images, png_url
 
 RNG = np.random.default_rng(0)
 
