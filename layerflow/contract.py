@@ -25,15 +25,14 @@ def check_forward(gate: Any, output: Any) -> tuple[Any, ...]:
     return outputs
 
 
-def check_outputs(gate: Any, outputs: tuple[Any, ...], count: int) -> None:
-    """Raise `GateError` unless forward returned as many outputs as `build` has announced."""
-    if len(outputs) != count:
-        shapes = ", ".join(str(np.shape(item)) for item in outputs)
-        raise GateError(
-            f"{gate!r}: forward returned {_count(len(outputs), 'output')}, of shape {shapes}; build returned "
-            f"{_count(count, 'shape')}. Write in build: return {shapes if len(outputs) == 1 else f'({shapes})'}, with "
-            "one shape per output"
-        )
+def other_outputs(gate: Any, outputs: tuple[Any, ...], count: int) -> GateError:
+    """The error for a forward that returned another number of outputs than `build` has announced."""
+    shapes = ", ".join(str(np.shape(item)) for item in outputs)
+    return GateError(
+        f"{gate!r}: forward returned {_count(len(outputs), 'output')}, of shape {shapes}; build returned "
+        f"{_count(count, 'shape')}. Write in build: return {shapes if len(outputs) == 1 else f'({shapes})'}, with "
+        "one shape per output"
+    )
 
 
 def check_build(gate: Any, returned: Any, shapes: Sequence[Shape]) -> Any:

@@ -181,7 +181,7 @@ def _sweep(state: State, x: Array, y: Array, times: _Times) -> None:
     grads: list[Any] = [None] * len(values)
     grads[objective.output_slots[0]] = np.ones_like(values[objective.output_slots[0]])
     for i, step in reversed(list(enumerate(objective.steps))):
-        times.backward[i].append(_milliseconds(lambda step=step: backward_sweep((step,), values, memories, grads)))  # type: ignore[misc]
+        times.backward[i].append(_milliseconds(lambda step=step: backward_sweep((step,), values, memories, grads, [])))  # type: ignore[misc]
 
 
 def _memory(state: State) -> list[int]:
