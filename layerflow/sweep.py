@@ -46,7 +46,8 @@ class Step:
 
     def __getstate__(self) -> Any:
         """What copies and pickles take along: all but the place, since code cannot be pickled."""
-        return None, object.__getstate__(self)[1] | {"place": None}
+        state: Any = object.__getstate__(self)
+        return None, state[1] | {"place": None}
 
     def plan(self, needed: list[bool]) -> bool:
         """Settle which inputs need a gradient, and whether the outputs do; note it in `needed` (by slot), return it.

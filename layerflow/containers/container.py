@@ -210,7 +210,7 @@ class Container(Gate, checked=False):
             CURRENT.depth -= 1
         outputs = [values[slot] for slot in self.output_slots]
         is_own = type(self).backward is type(self).bare_backward  # which checks by itself
-        self._ran = RAN if is_own else Run.of(inputs, outputs, [])
+        self._ran = Run.of(inputs, [] if is_own else outputs, [])
         return _one_or_all(outputs)
 
     def backward(self, *grads: Any) -> Gradients:
