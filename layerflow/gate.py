@@ -279,6 +279,7 @@ def probe(gate: Gate, rng: "np.random.Generator", shapes: tuple[Shape, ...]) -> 
     for rest in (np.float64, np.int64):
         inputs = [np.zeros(shape, np.float64 if i == 0 else rest) for i, shape in enumerate(shapes)]
         twin = copy.deepcopy(gate)
+        pairs = list(zip(gates_in(gate), gates_in(twin), strict=True))[1:]
         try:
             with np.errstate(all="ignore"):
                 output = twin.bare_forward(*inputs)
@@ -286,7 +287,7 @@ def probe(gate: Gate, rng: "np.random.Generator", shapes: tuple[Shape, ...]) -> 
             failure = error
             continue
         check_forward(gate, output)
-        for inner, double in list(zip(gates_in(gate), gates_in(twin), strict=False))[1:]:
+        for inner, double in pairs:
             if not inner._is_built and double._is_built and double._ran is not None:
                 inner.build(rng, *double._ran.inputs)
         return tuple(map(np.shape, output)) if isinstance(output, tuple) else np.shape(output)

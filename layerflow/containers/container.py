@@ -13,8 +13,6 @@ from layerflow.gate import CURRENT, Gate, Gradients, Run, build_by_hand, find
 from layerflow.parameter import Array, Parameter, as_input, float_type
 from layerflow.sweep import Step, backward_sweep, forward_sweep, learn, write_gradients
 
-RAN = Run([], [], [])
-
 
 class Container(Gate, checked=False):
     """A gate made of gates. A nested container is laid out flat: its steps become steps of the outer one.
@@ -209,8 +207,7 @@ class Container(Gate, checked=False):
         finally:
             CURRENT.depth -= 1
         outputs = [values[slot] for slot in self.output_slots]
-        is_own = type(self).backward is type(self).bare_backward  # which checks by itself
-        self._ran = Run.of(inputs, [] if is_own else outputs, [])
+        self._ran = Run.of(inputs, outputs, [])
         return _one_or_all(outputs)
 
     def backward(self, *grads: Any) -> Gradients:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.containers.container import RAN, Container
+from layerflow.containers.container import Container
 from layerflow.containers.node import VALUE, Node
 from layerflow.errors import GateError, did_you_mean, users_place
-from layerflow.gate import Gate, build_by_hand
+from layerflow.gate import Gate, Run, build_by_hand
 from layerflow.parameter import Parameter, as_input
 from layerflow.sweep import Step, forward_sweep, write_gradients
 
@@ -46,7 +46,7 @@ class ComputationalGraph(Container, checked=False):
         self._finished = -1  # how many slots there were when the outputs were settled
         self._learned: dict[Parameter, Any] = {}  # by the last backward from a node
         self._is_built = True  # there is nothing yet that would wait for shapes
-        self._ran = RAN  # nodes that are given values compute at once
+        self._ran = Run([], [], [])  # nodes that are given values compute at once
 
     # Where values come from --------------------------------------------------------------------------------------
 
