@@ -192,7 +192,8 @@ def _memory(state: State) -> list[int]:
     sizes = []
     for step in objective.steps:
         size = 0
-        for array in _arrays((objective.values[step.writes[0]], saved_in(state.objective.memories[step.writes[0]]))):
+        outputs = [objective.values[slot] for slot in step.writes]
+        for array in _arrays((outputs, saved_in(objective.memories[step.writes[0]]))):
             if id(owner := _owner(array)) not in seen:
                 seen.add(id(owner))
                 size += owner.nbytes
