@@ -196,16 +196,15 @@ def _first_mixing(
     before = _outputs(trainer, x, y, training)
     after = _outputs(trainer, changed, y, training)
     for (name, step), one, two in zip(model_steps(trainer.state.objective), before, after, strict=True):
-        for old, new in zip(one, two, strict=True):
-            if old.ndim and len(old) == len(x):
-                change = _difference(new[others], old[others])
-                if change > _tolerance(old):
-                    return name, type(step.gate).__name__, change
+        if one.ndim and len(one) == len(x):
+            change = _difference(two[others], one[others])
+            if change > _tolerance(one):
+                return name, type(step.gate).__name__, change
     return None
 
 
-def _outputs(trainer: Trainer, x: Array, y: Array, training: bool) -> list[list[Array]]:
-    """Return the outputs of every gate of the model; generators and running statistics are restored."""
+def _outputs(trainer: Trainer, x: Array, y: Array, training: bool) -> list[Array]:
+    """Return the output of every gate of the model; generators and running statistics are restored."""
     generators, buffers = (
         trainer.state.objective.named_generators().values(),
         trainer.state.objective.named_buffers().values(),
@@ -219,8 +218,9 @@ def _outputs(trainer: Trainer, x: Array, y: Array, training: bool) -> list[list[
         generator.bit_generator.state = state
     for buffer, value in zip(buffers, values, strict=True):
         buffer.value = value
-    objective = trainer.state.objective
-    return [[np.array(objective.values[slot]) for slot in step.writes] for _, step in model_steps(objective)]
+    return [
+        np.array(trainer.state.objective.values[step.writes[0]]) for _, step in model_steps(trainer.state.objective)
+    ]
 
 
 def _another(context: Context, x: Array) -> Array:

@@ -165,7 +165,7 @@ def _constant(context: Context, scores: Array, guess: float) -> float:
 def _sizes(objective: Objective, arrays: list[Array | None]) -> list[tuple[str, float]]:
     """Return the rms of the given arrays at the output of every gate with parameters, by name."""
     return [
-        (name, rms(np.concatenate([np.ravel(0.0 if arrays[slot] is None else arrays[slot]) for slot in step.writes])))
+        (name, rms(0.0 if arrays[step.writes[0]] is None else arrays[step.writes[0]]))
         for name, step in model_steps(objective)
         if step.parameters
     ]
