@@ -104,8 +104,9 @@ class Step:
     def upstream(self, values: Sequence[Any], grads: Sequence[Any]) -> list[Any] | None:
         """The gradient of each output, zeros where none arrived; `None` where none arrived at all."""
         arrived = [grads[slot] for slot in self.writes]
-        if all(grad is None for grad in arrived):
-            return None
+        present = [grad for grad in arrived if grad is not None]
+        if len(present) == len(arrived) or not present:
+            return present or None
         return [
             np.zeros(np.shape(values[slot]), float_type(values[slot]))[()] if grad is None else grad
             for slot, grad in zip(self.writes, arrived, strict=True)
@@ -142,18 +143,20 @@ def backward_sweep(
     """
     learned: dict[Parameter, Array] = {}
     for step in steps:
-        writes, needs_grad = step.writes, step.needs_grad
-        grad = grads[writes[0]]
-        upstream = step.upstream(values, grads) if len(writes) > 1 else None if grad is None else (grad,)
-        if upstream is None or not (step.parameters or True in needs_grad):
-            continue
+        first, needs_grad = step.writes[0], step.needs_grad
         try:
-            if step.is_operator:  # `step.backward` without the call, for the millions of steps that scalars take
+            if step.is_operator:  # `step.backward` in short, for the millions of steps that scalars take
+                grad = grads[first]
+                if grad is None or True not in needs_grad:
+                    continue
                 gate = step.gate
-                gate.needs_grad, gate._saved = needs_grad, memories[writes[0]]
+                gate.needs_grad, gate._saved = needs_grad, memories[first]
                 result = gate.bare_backward(grad)
             else:
-                result = step.backward(upstream, memories[writes[0]])
+                upstream = step.upstream(values, grads)
+                if upstream is None or not (step.parameters or True in needs_grad):
+                    continue
+                result = step.backward(upstream, memories[first])
                 if not _keeps_contract(step, result, values):
                     check_backward(step.gate, result, [np.shape(values[slot]) for slot in step.reads])
         except Exception as error:

@@ -160,68 +160,55 @@ class ComputationalGraph(Container, checked=False):
             nodes = [Node(self, slot, step) for slot in step.writes]
             self._nodes |= {node.name: node for node in nodes[1:]}
 
-    # `transform` and `operate` are `apply` without its ceremony, for gates that hold no parameters and keep nothing but
-    # what they save: one gate then serves any number of nodes. Millions of nodes are made by them, so they are terse.
+    def operate(self, gate: Gate, left: Any, right: Any = None) -> Node:
+        """Add a built-in operator to a node, or to two of which one may be a plain value.
 
-    def transform(self, gate: Gate, operand: Node) -> Node:
-        """Add a built-in operator to one node."""
-        slot = operand.slot
-        if slot in self.sources:
-            self._read(slot, len(self.steps))
-        value = self.values[slot]
-        if value is None:
-            return self._wait(gate, operand)
-        return self._result(gate, (value,), (slot,), (self.needed[slot] and gate.differentiable,))
-
-    def operate(self, gate: Gate, left: Any, right: Any) -> Node:
-        """Add a built-in operator to two nodes, or to one and a plain value."""
-        if type(right) is not Node:
-            right = self.constant(right, beside=left)
-        elif type(left) is not Node:
-            left = self.constant(left, beside=right)
-        elif left.graph is not right.graph:
-            self._node(right, type(gate).__name__.lower())
-        i, j = left.slot, right.slot
-        sources, values, needed = self.sources, self.values, self.needed
-        if i in sources:
-            self._read(i, len(self.steps))
-        if j in sources:
-            self._read(j, len(self.steps))
-        x, y = values[i], values[j]
-        if x is None or y is None:
-            return self._wait(gate, left, right)
-        return self._result(gate, (x, y), (i, j), (needed[i], needed[j]))
-
-    def _wait(self, gate: Gate, *operands: Node) -> Node:
-        """Add an operator to nodes that have no values yet."""
-        node: Node = self.apply(copy.copy(gate), *operands)
-        return node
-
-    def _result(
-        self, gate: Gate, inputs: tuple[Any, ...], reads: tuple[int, ...], needs_grad: tuple[bool, ...]
-    ) -> Node:
-        """Run an operator and append its step and its node."""
+        This is `apply` without its ceremony, for gates that hold no parameters and keep nothing but what they save: one
+        gate then serves any number of nodes. Loops make millions of nodes, so this is written for speed.
+        """
+        values, sources, needed, slot = self.values, self.sources, self.needed, len(self.values)
+        if right is None:
+            i = left.slot
+            if i in sources:
+                self._read(i, len(self.steps))
+            reads: tuple[int, ...] = (i,)
+            inputs = (values[i],)
+            needs_grad: tuple[bool, ...] = (needed[i] and gate.differentiable,)
+        else:
+            if type(right) is not Node:
+                right = self.constant(right, beside=left)
+            elif type(left) is not Node:
+                left = self.constant(left, beside=right)
+            elif left.graph is not right.graph:
+                self._node(right, type(gate).__name__.lower())
+            i, j = left.slot, right.slot
+            if i in sources:
+                self._read(i, len(self.steps))
+            if j in sources:
+                self._read(j, len(self.steps))
+            reads, inputs, needs_grad = (i, j), (values[i], values[j]), (needed[i], needed[j])
+        if inputs[0] is None or inputs[-1] is None:
+            node: Node = self.apply(copy.copy(gate), *[left, right][: len(inputs)])
+            return node
         gate.needs_grad = needs_grad
-        values = self.values
-        slot = len(values)
         try:
             output = gate.bare_forward(*inputs)
         except Exception as error:
-            if slot - 1 in self.constants and slot - 1 in reads:  # which was made for this operation
-                self._roll_back(slot - 1)
+            self._roll_back(slot)  # a constant made for this operation
             shapes = ", ".join(str(x.shape) for x in inputs)
             error.add_note(f"in gate {type(gate).__name__}, forward, input shapes {shapes}")
             raise
-        frame = sys._getframe(3)  # who called the method of Node that called `transform` or `operate`
+        slot = len(values)
+        frame = sys._getframe(2)  # who called the method of Node that called this
         step = Step("", gate, reads, (slot,), needs_grad, (frame.f_code, frame.f_lasti), True)
         node = Node(self, slot, step)
         values.append(output)
         self.grads.append(None)
         self.memories.append(gate._saved)
         self.writers.append(len(self.steps))
-        self.needed.append(True in needs_grad)
         self.steps.append(step)
         self._unnamed.append(node)
+        needed.append(True in needs_grad)
         return node
 
     def output(self, *nodes: Wire) -> None:

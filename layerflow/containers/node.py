@@ -48,7 +48,7 @@ def _unary(gate: Gate, doc: str) -> Callable[["Node"], "Node"]:
     """Return a method that applies a gate to a node."""
 
     def method(self: "Node") -> "Node":
-        return self.graph.transform(gate, self)
+        return self.graph.operate(gate, self)
 
     method.__doc__ = doc
     return method
@@ -164,7 +164,7 @@ class Node:
 
     def __pow__(self, exponent: Any) -> "Node":
         if isinstance(exponent, int | float):
-            return self.graph.transform(_power(exponent), self)
+            return self.graph.operate(_power(exponent), self)
         return self._pow(exponent)
 
     def __abs__(self) -> "Node":
@@ -173,7 +173,7 @@ class Node:
     def __getitem__(self, key: Any) -> "Node":
         parts = key if isinstance(key, tuple) else (key,)
         key = tuple([np.asarray(part) if isinstance(part, list) else part for part in parts])
-        return self.graph.transform(Slice(key), self)
+        return self.graph.operate(Slice(key), self)
 
     def abs(self) -> "Node":
         """The absolute value of each element; the gradient at 0 is 0."""
@@ -181,19 +181,19 @@ class Node:
 
     def reshape(self, *shape: Any) -> "Node":
         """The same elements in another shape, given as sizes or as one tuple."""
-        return self.graph.transform(Reshape(shape[0] if len(shape) == 1 else shape), self)
+        return self.graph.operate(Reshape(shape[0] if len(shape) == 1 else shape), self)
 
     def sum(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The sum of all elements, or along some axes."""
-        return self.graph.transform(Sum(axis, keepdims), self)
+        return self.graph.operate(Sum(axis, keepdims), self)
 
     def mean(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The mean of all elements, or along some axes."""
-        return self.graph.transform(Mean(axis, keepdims), self)
+        return self.graph.operate(Mean(axis, keepdims), self)
 
     def max(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The largest element, of all or along some axes."""
-        return self.graph.transform(Max(axis, keepdims), self)
+        return self.graph.operate(Max(axis, keepdims), self)
 
     def min(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The smallest element, of all or along some axes."""
