@@ -33,6 +33,7 @@ class Container(Gate, checked=False):
 
     is_watched: ClassVar[bool] = True
     draw: ClassVar[Any]  # the reports' part, set where the package is put together
+    summary: ClassVar[Any]
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -281,25 +282,6 @@ class Container(Gate, checked=False):
     def described(self, slot: int) -> str:
         """A slot in words."""
         return "an output"
-
-    def summary(self) -> str:
-        """A table of the steps: name, gate, output shape, number of parameters (shared ones counted once)."""
-        if not self._is_built:
-            raise GateError(
-                f"{type(self).__name__}: shapes are known after build(rng, shape) or the first forward; "
-                "summary comes after"
-            )
-        counted: set[Parameter] = set()
-        rows = [("name", "gate", "output shape", "parameters")]
-        for step in self.steps:
-            fresh = set(step.gate.parameters()) - counted
-            counted |= fresh
-            outputs = [(self.values[slot], slot) for slot in step.writes]
-            shapes = ", ".join(str(self.shapes[slot] if y is None else np.shape(y)) for y, slot in outputs)
-            rows.append((step.name, repr(step.gate), shapes, f"{sum(p.value.size for p in fresh):,}"))
-        rows.append(("total", "", "", f"{sum(p.value.size for p in self.parameters()):,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join([*map(str.ljust, row[:3], widths), row[3].rjust(widths[3])]) for row in rows)
 
 
 def _one_or_all(outputs: list[Any]) -> Any:

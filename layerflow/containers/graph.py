@@ -172,7 +172,7 @@ class ComputationalGraph(Container, checked=False):
             if i in sources:
                 self._read(i, len(self.steps))
             reads: tuple[int, ...] = (i,)
-            inputs = (values[i],)
+            inputs: tuple[Any, ...] = (values[i],)
             needs_grad: tuple[bool, ...] = (needed[i] and gate.differentiable,)
         else:
             if type(right) is not Node:

@@ -1,6 +1,7 @@
 """One value of a `ComputationalGraph`: calling gates on nodes and computing with them builds the graph."""
 
 import copy
+import operator
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -66,6 +67,13 @@ def _binary(gate: Gate) -> tuple[Callable[["Node", Any], "Node"], Callable[["Nod
     return method, reflected
 
 
+def _comparison(compare: Callable[[Any, Any], Any]) -> Callable[["Node", Any], Any]:
+    def method(self: "Node", other: Any) -> Any:
+        return compare(self.value, other.value if isinstance(other, Node) else other)
+
+    return method
+
+
 class Node:
     """A named value of a graph: an input, a parameter, a constant, or an output of a gate.
 
@@ -111,10 +119,11 @@ class Node:
         Raises:
             GateError: neither is known yet.
         """
-        value = self.value
-        if value is None and self.slot not in self.graph.shapes:
-            raise GateError(f"the shape of {self} is not known yet: run build or forward first")
-        return self.graph.shapes[self.slot] if value is None else np.shape(value)
+        if (value := self.value) is not None:
+            return np.shape(value)
+        if self.slot in self.graph.shapes:
+            return self.graph.shapes[self.slot]
+        raise GateError(f"the shape of {self} is not known yet: run build or forward first")
 
     @property
     def value(self) -> Any:
@@ -167,9 +176,6 @@ class Node:
             return self.graph.operate(_power(exponent), self)
         return self._pow(exponent)
 
-    def __abs__(self) -> "Node":
-        return self._maximum(-self)
-
     def __getitem__(self, key: Any) -> "Node":
         parts = key if isinstance(key, tuple) else (key,)
         key = tuple([np.asarray(part) if isinstance(part, list) else part for part in parts])
@@ -177,7 +183,9 @@ class Node:
 
     def abs(self) -> "Node":
         """The absolute value of each element; the gradient at 0 is 0."""
-        return abs(self)
+        return self._maximum(-self)
+
+    __abs__ = abs
 
     def reshape(self, *shape: Any) -> "Node":
         """The same elements in another shape, given as sizes or as one tuple."""
@@ -204,17 +212,8 @@ class Node:
 
     # Comparisons are about values, so that ifs and loops can follow them; nothing of them is in the graph.
 
-    def __lt__(self, other: Any) -> Any:
-        return self.value < _value(other)
-
-    def __le__(self, other: Any) -> Any:
-        return self.value <= _value(other)
-
-    def __gt__(self, other: Any) -> Any:
-        return self.value > _value(other)
-
-    def __ge__(self, other: Any) -> Any:
-        return self.value >= _value(other)
+    __lt__, __le__ = _comparison(operator.lt), _comparison(operator.le)
+    __gt__, __ge__ = _comparison(operator.gt), _comparison(operator.ge)
 
     # NumPy must leave `array + node` and the like to the methods above, and `for item in node` has no end to stop at.
     __array_ufunc__ = None
@@ -225,10 +224,6 @@ class Node:
 
     def __str__(self) -> str:
         return f"{self.name!r}{f' (added at {file_and_line(self.step.place)})' if self.step.place else ''}"
-
-
-def _value(operand: Any) -> Any:
-    return operand.value if isinstance(operand, Node) else operand
 
 
 class _ShownArray(np.ndarray[Any, Any]):
