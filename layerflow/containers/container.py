@@ -1,7 +1,8 @@
 """What `Sequential` and `ComputationalGraph` share: they lay out steps, and the sweeps do the rest."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -265,6 +266,28 @@ class Container(Gate, checked=False):
             value, since = self._seen.get(parameter, (None, 0))
             if value is not None and (index < since or not parameter.equals(value)):
                 raise changed(self, parameter)
+
+    def _watch(self, parameter: Parameter, index: int) -> None:
+        """Keep the value that a step reads, unless an earlier step has read the same."""
+        seen = self._seen.get(parameter)
+        if seen is None or not parameter.equals(seen[0]):
+            self._seen[parameter] = parameter.value.copy(), index
+
+    def _passing(self, reached: list[int]) -> Iterator[Step]:
+        """Yield the steps behind the slots that gradients reach, last first, each once all of them have arrived."""
+        steps, writers = self.steps, self.writers
+        waiting: list[int] = []
+        last = None
+        while reached or waiting:
+            while reached:
+                writer = writers[reached.pop()]
+                if writer is not None:
+                    heappush(waiting, -writer)
+            if waiting and (index := -heappop(waiting)) != last:  # once for all outputs of a gate
+                if self._seen:
+                    self.check_unchanged(index)
+                yield steps[index]
+                last = index
 
     def _seed(self, slot: int, grad: Any) -> Any:
         value = self.values[slot]

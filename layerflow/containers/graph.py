@@ -2,9 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
-from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from layerflow.containers.node import VALUE, Node
 from layerflow.errors import GateError, did_you_mean, users_place
 from layerflow.gate import Gate, Run, build_by_hand
 from layerflow.parameter import Parameter, as_input
-from layerflow.sweep import Step, forward_sweep, write_gradients
+from layerflow.sweep import Step, write_gradients
 
 Wire = Node | str
 
@@ -91,29 +89,29 @@ class ComputationalGraph(Container, checked=False):
     # Building ----------------------------------------------------------------------------------------------------
 
     def apply(self, gate: Gate, *inputs: Any) -> Any:
-        """Add a gate that reads the given nodes (plain values become constants); return its node, or one per output."""
-        mark = len(self.values)
-        try:
-            wires = [value if isinstance(value, Node) else self.constant(value) for value in inputs]
-            return self.add(self._free_name(gate), gate, wires)
-        except Exception:
-            self._roll_back(mark)
-            raise
+        """Add a gate under the next free name; see `add`."""
+        return self.add(self._free_name(gate), gate, inputs)
 
-    def add(self, name: str, gate: Gate, inputs: Wire | Sequence[Wire]) -> Any:
-        """Add a gate under a name; its inputs are nodes or names, also of nodes that will only be added later.
+    def add(self, name: str, gate: Gate, inputs: Any) -> Any:
+        """Add a gate under a name.
+
+        Args:
+            name: the name of its node.
+            gate: the gate.
+            inputs: a node or a name, or a sequence of them; a name may be that of a node that will only be added later.
+                Plain values become constants.
 
         Returns:
             its node; for a gate of several outputs a tuple of nodes, called `name`, `name.1` and so on. Before there
             are values only `gate.num_outputs` says how many there are; without it one node stands for all of them.
         """
-        wires = [inputs] if isinstance(inputs, Node | str) else list(inputs)
-        read = [self.nodes.get(wire) if isinstance(wire, str) else self._node(wire, name) for wire in wires]
         if not isinstance(gate, Gate):
             raise GateError(f"{name!r} is {gate!r}, not a gate")
-        mark = len(self.values)
-        step = Step(name, gate, (), (), (), users_place())
+        mark, step = len(self.values), Step(name, gate, (), (), (), users_place())
         try:
+            items = [inputs] if isinstance(inputs, Node | str) else inputs
+            wires = [item if isinstance(item, Node | str) else self.constant(item) for item in items]
+            read = [self.nodes.get(wire) if isinstance(wire, str) else self._node(wire, name) for wire in wires]
             if all(node is not None and node.value is not None for node in read):
                 step.reads = tuple([node.slot for node in read if node is not None])
                 self._compute(step)
@@ -144,14 +142,12 @@ class ComputationalGraph(Container, checked=False):
             is_needed = laid.plan(self.needed)
             for parameter in laid.parameters:
                 self._watch(parameter, index)
-            if laid.writes:
-                forward_sweep((laid,), self.values, self.memories, self.training)
-            else:
-                output, memory = laid.forward([self.values[slot] for slot in laid.reads], self.training)
-                outputs = output if type(output) is tuple else (output,)
-                laid.writes = tuple([self.new_slot(value, is_needed, index) for value in outputs])
-                self.memories[laid.writes[0]] = memory
-            self.shapes |= {slot: np.shape(self.values[slot]) for slot in laid.writes}
+            output, memory = laid.forward([self.values[slot] for slot in laid.reads], self.training)
+            outputs = output if type(output) is tuple else (output,)
+            laid.writes = laid.writes or tuple([self.new_slot(None, is_needed, index) for _ in outputs])
+            self.memories[laid.writes[0]] = memory
+            for slot, value in zip(laid.writes, outputs, strict=True):
+                self.values[slot], self.shapes[slot] = value, np.shape(value)
 
     def widen(self, step: Step, count: int) -> None:
         """Make nodes for the further outputs of a gate too."""
@@ -323,22 +319,6 @@ class ComputationalGraph(Container, checked=False):
         self._learned = learned = self.sweep_back({node.slot: grad}, self._passing(reached), reached)
         write_gradients((before | learned).keys(), learned)
 
-    def _passing(self, reached: list[int]) -> Iterator[Step]:
-        """Yield the steps behind the slots that gradients reach, last first, each once all of them have arrived."""
-        steps, writers = self.steps, self.writers
-        waiting: list[int] = []
-        last = None
-        while reached or waiting:
-            while reached:
-                writer = writers[reached.pop()]
-                if writer is not None:
-                    heappush(waiting, -writer)
-            if waiting and (index := -heappop(waiting)) != last:  # once for all outputs of a gate
-                if self._seen:
-                    self.check_unchanged(index)
-                yield steps[index]
-                last = index
-
     def _read(self, slot: int, index: int) -> None:
         """If a slot holds a parameter, read its present value, for the step with this index."""
         parameter = self.sources.get(slot)
@@ -346,12 +326,6 @@ class ComputationalGraph(Container, checked=False):
             if parameter.has_value:
                 self._watch(parameter, index)
             self.values[slot] = parameter.present if parameter.has_value else None
-
-    def _watch(self, parameter: Parameter, index: int) -> None:
-        """Keep the value that a step reads, unless an earlier step has read the same."""
-        seen = self._seen.get(parameter)
-        if seen is None or not parameter.equals(seen[0]):
-            self._seen[parameter] = parameter.value.copy(), index
 
     # Names -------------------------------------------------------------------------------------------------------
 
