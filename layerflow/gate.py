@@ -329,8 +329,7 @@ def _checked_build(build: Callable[..., Any]) -> Callable[..., Any]:
 
 def _holds_state(item: Any, is_built: bool) -> bool:
     """Whether an attribute holds what a second build must leave alone: values, and the generators of a built gate."""
-    cells: Iterator[tuple[str, Cell]] = find(item, Cell)
-    if any(cell.has_value for _, cell in cells):
+    if any(cell.has_value for _, cell in find(item, Cell)):
         return True
     return is_built and any(True for _ in find(item, np.random.Generator))
 
@@ -349,7 +348,7 @@ def _checked_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
         self.needs_grad, self._memory = (True,) * len(inputs), None
         for gate in gates_in(self):
             gate.training = self.training
-        # Inside another forward, whoever runs that one watches all parameters.
+        # Inside another forward, that one watches all parameters.
         watched = [] if CURRENT.depth else [(p, p.value.copy()) for p in self.parameters() if p.has_value]
         CURRENT.depth += 1
         try:

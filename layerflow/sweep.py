@@ -75,9 +75,11 @@ class Step:
             output = gate.bare_forward(*inputs)
             if not hasattr(output, "shape"):
                 outputs = tuple(map(as_input, check_forward(gate, output)))
+                if self.writes and len(outputs) != len(self.writes):
+                    raise other_outputs(gate, outputs, len(self.writes))
                 output = outputs if len(outputs) > 1 else outputs[0]
-            if self.writes and (len(output) if type(output) is tuple else 1) != len(self.writes):
-                raise other_outputs(gate, output if type(output) is tuple else (output,), len(self.writes))
+            elif len(self.writes) > 1:
+                raise other_outputs(gate, (output,), len(self.writes))
         except Exception as error:
             error.add_note(self.located("forward", map(np.shape, inputs)))
             raise
@@ -143,20 +145,17 @@ def backward_sweep(
     """
     learned: dict[Parameter, Array] = {}
     for step in steps:
-        first, needs_grad = step.writes[0], step.needs_grad
+        writes, needs_grad = step.writes, step.needs_grad
+        upstream = (grads[writes[0]],) if len(writes) == 1 else step.upstream(values, grads)
+        if upstream is None or upstream[0] is None or not (step.parameters or True in needs_grad):
+            continue
         try:
             if step.is_operator:  # `step.backward` in short, for the millions of steps that scalars take
-                grad = grads[first]
-                if grad is None or True not in needs_grad:
-                    continue
                 gate = step.gate
-                gate.needs_grad, gate._saved = needs_grad, memories[first]
-                result = gate.bare_backward(grad)
+                gate.needs_grad, gate._saved = needs_grad, memories[writes[0]]
+                result = gate.bare_backward(upstream[0])
             else:
-                upstream = step.upstream(values, grads)
-                if upstream is None or not (step.parameters or True in needs_grad):
-                    continue
-                result = step.backward(upstream, memories[first])
+                result = step.backward(upstream, memories[writes[0]])
                 if not _keeps_contract(step, result, values):
                     check_backward(step.gate, result, [np.shape(values[slot]) for slot in step.reads])
         except Exception as error:

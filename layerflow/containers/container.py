@@ -209,7 +209,7 @@ class Container(Gate, checked=False):
         finally:
             CURRENT.depth -= 1
         outputs = [values[slot] for slot in self.output_slots]
-        self._ran = Run.of(inputs, outputs, [])
+        self._ran = Run.of(inputs, [] if self.is_plain else outputs, [])
         return _one_or_all(outputs)
 
     def backward(self, *grads: Any) -> Gradients:
