@@ -152,6 +152,7 @@ class ComputationalGraph(Container, checked=False):
     def widen(self, step: Step, count: int) -> None:
         """Make nodes for the further outputs of a gate too."""
         super().widen(step, count)
+        self._finished = len(self.values)
         if step.name in self._nodes:
             nodes = [Node(self, slot, step) for slot in step.writes]
             self._nodes |= {node.name: node for node in nodes[1:]}
