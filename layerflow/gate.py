@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 
 class Gate:
-    """One differentiable step. Subclass it and write `forward` and `backward`; nothing else is asked for.
+    """One differentiable step. Subclass it and write `forward` and `backward`; nothing else is required.
 
     There is no `super().__init__()` to call and nothing to register: parameters are found in the attributes (in lists,
     tuples, dicts and inner gates too), and the constructor's arguments are recorded, so that a gate can be rebuilt.

@@ -1,4 +1,4 @@
-"""What a gate owns besides its inputs: learned arrays (`Parameter`), and arrays that are only kept (`Buffer`)."""
+"""The arrays that a gate owns: learned ones (`Parameter`), and others that are kept and saved (`Buffer`)."""
 
 import math
 import weakref
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 LARGEST_SIZE = 1 << 48
-"""Of a parameter: four times as many bytes are beyond every machine, and NumPy words it strangely."""
+"""Of a parameter: no machine has the memory for more, and NumPy's own message is hard to read."""
 
 
 class Cell:
@@ -119,7 +119,7 @@ class Parameter(Cell):
 
     Args:
         value: the array, or nothing when the gate creates it in `build`, once the input shape is known.
-        decay: False spares it from weight decay (biases, scales).
+        decay: False excludes it from weight decay (biases, scales).
     """
 
     __slots__ = ("decay", "grad")
@@ -130,10 +130,10 @@ class Parameter(Cell):
         self.grad: Array | None = None
 
     def create(self, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array]) -> None:
-        """Set the first value to `draw(shape)`; a value that is there already stays.
+        """Set the first value to `draw(shape)`; a value that is already set is kept.
 
         Raises:
-            GateError: the value that is there has another shape.
+            GateError: the present value has another shape.
         """
         if self._value is None:
             if math.prod(shape) > LARGEST_SIZE:

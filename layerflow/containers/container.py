@@ -29,7 +29,7 @@ class Container(Gate, checked=False):
         shapes: the shape of every slot, since the last `build`.
         input_slots, output_slots: where the sweeps begin and end.
         is_watched: whether forward copies the parameters, so that backward can refuse when one was changed since. The
-            training objective, which nobody else runs, does without.
+            training objective, which only its trainer runs, does without.
     """
 
     is_watched: ClassVar[bool] = True
@@ -102,7 +102,7 @@ class Container(Gate, checked=False):
             self.lay(own)
 
     def widen(self, step: Step, count: int) -> None:
-        """Make room for all outputs of a gate, once it is known how many; who reads the first reads all of them."""
+        """Make room for all outputs of a gate, once it is known how many; steps that read the first then read all."""
         if len(step.writes) > 1:
             raise GateError(f"{step.gate!r} has {count} outputs, but {len(step.writes)} were expected")
         (first,) = step.writes

@@ -41,7 +41,7 @@ class Value(Gate):
         return "VALUE"
 
 
-VALUE = Value()
+VALUE, POWER, MAXIMUM = Value(), Power(), Maximum()
 _power = lru_cache(maxsize=64)(Power)
 
 
@@ -158,8 +158,7 @@ class Node:
     __mul__, __rmul__ = _binary(Multiply())
     __truediv__, __rtruediv__ = _binary(Divide())
     __matmul__, __rmatmul__ = _binary(MatMul())
-    _pow, __rpow__ = _binary(Power())
-    _maximum, _ = _binary(Maximum())
+    __rpow__ = _binary(POWER)[1]
 
     __neg__ = _unary(Negate(), "The negative of each element.")
     exp = _unary(Exp(), "Euler's number to the power of each element.")
@@ -174,7 +173,7 @@ class Node:
     def __pow__(self, exponent: Any) -> "Node":
         if isinstance(exponent, int | float):
             return self.graph.operate(_power(exponent), self)
-        return self._pow(exponent)
+        return self.graph.operate(POWER, self, exponent)
 
     def __getitem__(self, key: Any) -> "Node":
         parts = key if isinstance(key, tuple) else (key,)
@@ -183,7 +182,7 @@ class Node:
 
     def abs(self) -> "Node":
         """The absolute value of each element; the gradient at 0 is 0."""
-        return self._maximum(-self)
+        return self.graph.operate(MAXIMUM, self, -self)
 
     __abs__ = abs
 
