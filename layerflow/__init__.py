@@ -64,7 +64,19 @@ def _mimebundle(self: Container | Node, include: object = None, exclude: object 
     return bundle(self)
 
 
-# Pictures are made by the reports, which the core does not know: the methods are added here.
+def _summary(self: Container) -> str:
+    """A table of the steps: name, gate, output shape, number of parameters (shared ones counted once).
+
+    Raises:
+        GateError: shapes are not known yet.
+    """
+    from layerflow.report.graph import summary
+
+    return summary(self)
+
+
+# Pictures and tables are made by the reports, which the core does not know: the methods are added here.
+Container.summary = _summary
 _drawn: Any
 for _drawn in (Container, Node):
     _drawn.draw = _draw

@@ -16,7 +16,7 @@ def check_forward(gate: Any, output: Any) -> tuple[Any, ...]:
     """Return the outputs; raise `GateError` unless they are one array or number, or a tuple of two or more of them."""
     outputs = output if isinstance(output, tuple) and len(output) > 1 else (output,)
     for index, item in enumerate(outputs):
-        if not isinstance(item, np.ndarray | np.generic | int | float):
+        if _shape(item) is None:
             place = f" as output {index}" if len(outputs) > 1 else ""
             raise GateError(
                 f"{gate!r}: forward returned {_describe(item)}{place}, expected one array. Write: return y"
@@ -25,15 +25,14 @@ def check_forward(gate: Any, output: Any) -> tuple[Any, ...]:
     return outputs
 
 
-def check_outputs(gate: Any, outputs: tuple[Any, ...], count: int) -> None:
-    """Raise `GateError` unless forward returned as many outputs as `build` has announced."""
-    if len(outputs) != count:
-        shapes = ", ".join(str(np.shape(item)) for item in outputs)
-        raise GateError(
-            f"{gate!r}: forward returned {_count(len(outputs), 'output')}, of shape {shapes}; build returned "
-            f"{_count(count, 'shape')}. Write in build: return {shapes if len(outputs) == 1 else f'({shapes})'}, with "
-            "one shape per output"
-        )
+def other_outputs(gate: Any, outputs: tuple[Any, ...], count: int) -> GateError:
+    """The error for a forward that returned another number of outputs than `build` has announced."""
+    shapes = ", ".join(str(np.shape(item)) for item in outputs)
+    return GateError(
+        f"{gate!r}: forward returned {_count(len(outputs), 'output')}, of shape {shapes}; build returned "
+        f"{_count(count, 'shape')}. Write in build: return {shapes if len(outputs) == 1 else f'({shapes})'}, with "
+        "one shape per output"
+    )
 
 
 def check_build(gate: Any, returned: Any, shapes: Sequence[Shape]) -> Any:
@@ -42,11 +41,10 @@ def check_build(gate: Any, returned: Any, shapes: Sequence[Shape]) -> Any:
         return tuple(returned)
     if isinstance(returned, tuple | list) and len(returned) > 1 and all(map(_is_shape, returned)):
         return tuple(map(tuple, returned))
-    given = ", ".join(map(str, shapes))
     raise GateError(
-        f"{gate!r}: build returned {_describe(returned)} for input of shape {given}, expected the output shape. "
-        "Write: return shape, or the tuple of integers that forward's output has for shape; for several outputs, a "
-        "tuple of shapes"
+        f"{gate!r}: build returned {_describe(returned)} for input of shape {', '.join(map(str, shapes))}, expected "
+        "the output shape. Write: return shape, or the tuple of integers that forward's output has for shape; for "
+        "several outputs, a tuple of shapes"
     )
 
 
@@ -135,11 +133,11 @@ def as_upstream(place: str, grad: Any, shape: Shape, dtype: np.dtype[Any]) -> Ar
 
 def check_backward(gate: Any, result: Any, shapes: Sequence[Shape]) -> None:
     """Raise `GateError` unless `result` is `(input_grads, param_grads)`, one gradient per input shape and parameter."""
-    if problem := _problem(gate, result, shapes):
-        inputs = ", ".join(f"grad_{name}" for name in input_names(gate, len(shapes)))
-        comma = "," if len(shapes) == 1 else ""
-        parameters = ", ".join(f'"{name}": grad_{name.replace(".", "_")}' for name in gate.named_parameters())
-        raise GateError(f"{gate!r}: backward returned {problem}. Write: return ({inputs}{comma}), {{{parameters}}}")
+    names, parameters = input_names(gate, len(shapes)), gate.named_parameters()
+    if problem := _problem(result, dict(zip(names, shapes, strict=True)), parameters):
+        inputs = ", ".join(f"grad_{name}" for name in names) + ("," if len(shapes) == 1 else "")
+        grads = ", ".join(f'"{name}": grad_{name.replace(".", "_")}' for name in parameters)
+        raise GateError(f"{gate!r}: backward returned {problem}. Write: return ({inputs}), {{{grads}}}")
 
 
 def input_names(gate: Any, count: int) -> list[str]:
@@ -149,7 +147,8 @@ def input_names(gate: Any, count: int) -> list[str]:
     return names + [f"input{i}" for i in range(len(names), count)]
 
 
-def _problem(gate: Any, result: Any, shapes: Sequence[Shape]) -> str:
+def _problem(result: Any, inputs: Mapping[str, Shape], parameters: Mapping[str, Parameter]) -> str:
+    """Say what is wrong with the result of a backward, given the shapes of the inputs; nothing if it is right."""
     if type(result) is not tuple or len(result) != 2:
         return f"{_describe(result)}, expected the pair (input_grads, param_grads)"
     input_grads, param_grads = result
@@ -157,28 +156,24 @@ def _problem(gate: Any, result: Any, shapes: Sequence[Shape]) -> str:
         return f"{_describe(input_grads)} for the inputs, expected a tuple with one gradient per input"
     if type(param_grads) is not dict:
         return f"{_describe(param_grads)} for the parameters, expected a dict by parameter name"
-    if len(input_grads) != len(shapes):
-        return f"{len(input_grads)} input gradients, expected {len(shapes)}, one per input"
-    for name, grad, shape in zip(input_names(gate, len(shapes)), input_grads, shapes, strict=True):
+    if len(input_grads) != len(inputs):
+        return f"{len(input_grads)} input gradients, expected {len(inputs)}, one per input"
+    for (name, shape), grad in zip(inputs.items(), input_grads, strict=True):
         if grad is not None and _shape(grad) != shape:
             return f"{_gradient(grad)} for input {name!r}, expected {shape}, the shape of the input"
-    return _parameter_problem(gate.named_parameters(), param_grads)
-
-
-def _parameter_problem(parameters: Mapping[str, Parameter], grads: Mapping[str, Any]) -> str:
-    for name, grad in grads.items():
+    for name, grad in param_grads.items():
         if name not in parameters:
             hint = did_you_mean(name, parameters) or f"; its parameters are {', '.join(parameters) or 'none'}"
             return f"a gradient for {name!r}, which is no parameter of it{hint}"
         if _shape(grad) != parameters[name].value.shape:
             return f"{_gradient(grad)} for parameter {name!r}, expected {parameters[name].value.shape}"
-    missing = [repr(name) for name in parameters if name not in grads]
+    missing = [repr(name) for name in parameters if name not in param_grads]
     return f"no gradient for {', '.join(missing)} (zeros, if that is what is meant)" if missing else ""
 
 
-def _shape(grad: Any) -> Shape | None:
+def _shape(value: Any) -> Shape | None:
     """The shape of an array or a number; of anything else, none."""
-    return np.shape(grad) if isinstance(grad, np.ndarray | np.generic | int | float) else None
+    return np.shape(value) if isinstance(value, np.ndarray | np.generic | int | float) else None
 
 
 def _gradient(grad: Any) -> str:

@@ -46,19 +46,9 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return `", did you mean 'lr'?"` for the closest of `known`, or an empty string when nothing is close."""
     from difflib import get_close_matches  # which is slow to import, and needed only after a mistake
 
-    matches = get_close_matches(str(word).lower(), {name.lower(): name for name in known}, n=1, cutoff=0.6)
     originals = {name.lower(): name for name in known}
+    matches = get_close_matches(str(word).lower(), originals, n=1, cutoff=0.6)
     return f", did you mean {originals[matches[0]]!r}?" if matches else ""
-
-
-class Placed:
-    """Base of what keeps, as `place`, where it was added; a pickle or a copy leaves that out: code can't be pickled."""
-
-    __slots__ = ()
-
-    def __getstate__(self) -> tuple[None, dict[str, object]]:
-        names = [name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())]
-        return None, {name: getattr(self, name) for name in names if hasattr(self, name)} | {"place": None}
 
 
 def users_place() -> Place | None:

@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 
 class Gate:
-    """One differentiable step. Subclass it and write `forward` and `backward`; nothing else is asked for.
+    """One differentiable step. Subclass it and write `forward` and `backward`; nothing else is required.
 
     There is no `super().__init__()` to call and nothing to register: parameters are found in the attributes (in lists,
     tuples, dicts and inner gates too), and the constructor's arguments are recorded, so that a gate can be rebuilt.
@@ -113,9 +113,7 @@ class Gate:
         A gate of several outputs returns a tuple of shapes. Unless overridden, `forward` is run once on zeros, on a
         copy, to find the output shape; inner gates that are still to be built are built for the shapes they met there.
         """
-        shape, inner = probe(self, shapes)
-        for gate, met in inner:
-            gate.build(rng, *met)
+        shape = probe(self, rng, shapes)
         self._is_built = True
         return shape
 
@@ -265,37 +263,34 @@ def exchange(memory: Memory) -> Memory:
 
 
 class _Current(threading.local):
-    """What a thread is doing: how many watched forwards are open, and what building on zeros has built so far."""
+    """What a thread is doing: how many watched forwards are open."""
 
     depth = 0
-    built: list[tuple[Gate, tuple[Shape, ...]]] | None = None
 
 
 CURRENT = _Current()
 
 
-def probe(gate: Gate, shapes: tuple[Shape, ...]) -> tuple[Any, list[tuple[Gate, tuple[Shape, ...]]]]:
-    """Run a copy forward on zeros; inputs after the first are tried as labels (integers) too.
+def probe(gate: Gate, rng: "np.random.Generator", shapes: tuple[Shape, ...]) -> Any:
+    """Return the output shape, or a tuple of them, after one forward of a copy on zeros.
 
-    Returns:
-        the output shape, or a tuple of them; and the inner gates that this had to build, with their input shapes.
+    Inputs after the first are tried as labels (integers) too. Inner gates are built for the shapes they met.
     """
     for rest in (np.float64, np.int64):
         inputs = [np.zeros(shape, np.float64 if i == 0 else rest) for i, shape in enumerate(shapes)]
         twin = copy.deepcopy(gate)
-        original = {id(double): inner for double, inner in zip(gates_in(twin), gates_in(gate), strict=True)}
-        outer, CURRENT.built = CURRENT.built, []
+        pairs = list(zip(gates_in(gate), gates_in(twin), strict=True))[1:]
         try:
             with np.errstate(all="ignore"):
                 output = twin.bare_forward(*inputs)
-            built = [(original[id(double)], met) for double, met in CURRENT.built if id(double) in original]
         except Exception as error:
             failure = error
-        else:
-            check_forward(gate, output)
-            return tuple(map(np.shape, output)) if isinstance(output, tuple) else np.shape(output), built
-        finally:
-            CURRENT.built = outer
+            continue
+        check_forward(gate, output)
+        for inner, double in pairs:
+            if not inner._is_built and double._is_built and double._ran is not None:
+                inner.build(rng, *double._ran.inputs)
+        return tuple(map(np.shape, output)) if isinstance(output, tuple) else np.shape(output)
     raise GateError(
         f"{gate!r}: its output shape could not be found: forward on zeros of shape "
         f"{', '.join(map(str, shapes))} raised {type(failure).__name__}: {failure}. If such inputs are right, write "
@@ -306,10 +301,7 @@ def probe(gate: Gate, shapes: tuple[Shape, ...]) -> tuple[Any, list[tuple[Gate, 
 def build_by_hand(gate: Gate, inputs: tuple[Array, ...]) -> None:
     """Build a gate from its first inputs, in the type of the first that is floating-point."""
     if gate.has_build:
-        shapes = tuple([value.shape for value in inputs])
-        if CURRENT.built is not None:
-            CURRENT.built.append((gate, shapes))
-        gate.build(np.random.default_rng(), *shapes)
+        gate.build(np.random.default_rng(), *[value.shape for value in inputs])
     gate._is_built = True
     dtype = next((value.dtype for value in inputs if np.issubdtype(value.dtype, np.floating)), None)
     for cell in (*gate.parameters(), *gate.named_buffers().values()):
@@ -337,8 +329,7 @@ def _checked_build(build: Callable[..., Any]) -> Callable[..., Any]:
 
 def _holds_state(item: Any, is_built: bool) -> bool:
     """Whether an attribute holds what a second build must leave alone: values, and the generators of a built gate."""
-    cells: Iterator[tuple[str, Cell]] = find(item, Cell)
-    if any(cell.has_value for _, cell in cells):
+    if any(cell.has_value for _, cell in find(item, Cell)):
         return True
     return is_built and any(True for _ in find(item, np.random.Generator))
 
@@ -357,7 +348,7 @@ def _checked_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
         self.needs_grad, self._memory = (True,) * len(inputs), None
         for gate in gates_in(self):
             gate.training = self.training
-        # Inside another forward, whoever runs that one watches all parameters.
+        # Inside another forward, that one watches all parameters.
         watched = [] if CURRENT.depth else [(p, p.value.copy()) for p in self.parameters() if p.has_value]
         CURRENT.depth += 1
         try:

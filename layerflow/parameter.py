@@ -1,10 +1,9 @@
-"""What a gate owns besides its inputs: learned arrays (`Parameter`), and arrays that are only kept (`Buffer`)."""
+"""The arrays that a gate owns: learned ones (`Parameter`), and others that are kept and saved (`Buffer`)."""
 
-import copy
 import math
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 LARGEST_SIZE = 1 << 48
-"""Of a parameter: four times as many bytes are beyond every machine, and NumPy words it strangely."""
+"""Of a parameter: no machine has the memory for more, and NumPy's own message is hard to read."""
 
 
 class Cell:
@@ -80,10 +79,14 @@ class Cell:
     def place(self, view: Array, store: "ParameterStore") -> None:
         """Move the value into `view`, a part of `store`; a store that held it before can no longer be used."""
         view[...] = self.value
+        self._leave_store()
+        self._value, self._store = view, weakref.ref(store)
+
+    def _leave_store(self) -> None:
         former = None if self._store is None else self._store()
         if former is not None:
             former.lose(self)
-        self._value, self._store = view, weakref.ref(store)
+        self._store = None
 
     def equals(self, array: Array) -> bool:
         """Whether the value is this array, element by element; NaN equals NaN."""
@@ -96,21 +99,13 @@ class Cell:
     def astype(self, dtype: DTypeLike) -> None:
         """Turn the value into another floating-point type; one that was in a `ParameterStore` leaves it."""
         if self._value is not None and self._value.dtype != dtype:
-            former = None if self._store is None else self._store()
-            if former is not None:
-                former.lose(self)
-            self._value, self._store = self._value.astype(dtype), None
+            self._leave_store()
+            self._value = self._value.astype(dtype)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a copy of its own, outside any `ParameterStore`."""
-        twin = memo[id(self)] = copy.copy(self)
-        twin._value = copy.deepcopy(self._value)
-        return twin
-
-    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+    def __getstate__(self) -> Any:
         """What copies and pickles take along: all but the `ParameterStore`."""
-        names = [name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())]
-        return None, {name: getattr(self, name) for name in names} | {"_store": None}
+        state: Any = object.__getstate__(self)
+        return None, state[1] | {"_store": None}
 
     def __repr__(self) -> str:
         shape = "no value yet" if self._value is None else f"shape {self._value.shape}"
@@ -124,7 +119,7 @@ class Parameter(Cell):
 
     Args:
         value: the array, or nothing when the gate creates it in `build`, once the input shape is known.
-        decay: False spares it from weight decay (biases, scales).
+        decay: False excludes it from weight decay (biases, scales).
     """
 
     __slots__ = ("decay", "grad")
@@ -134,16 +129,11 @@ class Parameter(Cell):
         self.decay = decay
         self.grad: Array | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        twin = super().__deepcopy__(memo)
-        twin.grad = copy.deepcopy(self.grad)
-        return twin
-
     def create(self, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array]) -> None:
-        """Set the first value to `draw(shape)`; a value that is there already stays.
+        """Set the first value to `draw(shape)`; a value that is already set is kept.
 
         Raises:
-            GateError: the value that is there has another shape.
+            GateError: the present value has another shape.
         """
         if self._value is None:
             if math.prod(shape) > LARGEST_SIZE:

@@ -126,6 +126,14 @@ def test_where_it_is_not_said_the_node_stands_for_all_outputs():
     np.testing.assert_array_equal(graph.forward(X), X[:, :2] * X[:, 2:])
 
 
+def test_a_chosen_output_that_stands_for_several_does_so_in_every_sweep():
+    graph = lf.ComputationalGraph()
+    graph.add("halves", Halves(), graph.input("x"))
+    graph.output("halves")
+    for _ in range(2):
+        assert [half.tolist() for half in graph.forward(X)] == [X[:, :2].tolist(), X[:, 2:].tolist()]
+
+
 class Short(Halves):
     def build(self, rng, shape):
         return shape

@@ -344,11 +344,13 @@ def test_a_gate_at_several_places_stores_its_inputs_at_each(make):
 def test_the_sweeps_run_any_list_of_steps():
     steps = [Step("a", Scale(2.0), (0,), (1,)), Step("b", lf.Multiply(), (0, 1), (2,))]
     values, memories, grads = [np.float64(3.0), None, None], [None] * 3, [None, None, np.float64(1.0)]
-    needed = {0: True}
+    needed = [True, False, False]
     for step in steps:
         step.plan(needed)
     forward_sweep(steps, values, memories, training=True)
     assert values == [3.0, 6.0, 18.0]
-    learned = backward_sweep(reversed(steps), values, memories, grads)
+    reached = []
+    learned = backward_sweep(reversed(steps), values, memories, grads, reached)
     assert grads == [12.0, 3.0, 1.0]
+    assert reached == [0, 1]
     assert list(learned.values()) == [9.0]

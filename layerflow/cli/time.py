@@ -176,7 +176,7 @@ def _sweep(state: State, x: Array, y: Array) -> list[float]:
     grads: list[Any] = [None] * len(values)
     grads[objective.output_slots[0]] = np.ones_like(values[objective.output_slots[0]])
     steps = reversed(objective.steps)
-    backward = [_milliseconds(backward_sweep, (step,), values, memories, grads) for step in steps]
+    backward = [_milliseconds(backward_sweep, (step,), values, memories, grads, []) for step in steps]
     return [*forward, *reversed(backward)]
 
 

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from layerflow.contract import Shape, as_upstream, changed
-from layerflow.errors import GateError, Place
+from layerflow.errors import GateError
 from layerflow.gate import CURRENT, Gate, Gradients, Run, build_by_hand, find
 from layerflow.parameter import Array, Parameter, as_input, float_type
-from layerflow.sweep import Step, backward_sweep, forward_sweep, write_gradients
-
-RAN = Run([], [], [])
+from layerflow.sweep import Step, backward_sweep, forward_sweep, learn, write_gradients
 
 
 class Container(Gate, checked=False):
@@ -25,17 +23,18 @@ class Container(Gate, checked=False):
         values, grads: what the last sweeps computed, by slot.
         memories: what the gates keep for backward, by the first slot that their step writes.
         writers: the index of the step that writes a slot; `None` for inputs, parameters and constants.
+        needed: whether a slot needs a gradient.
         sources: the slots that read a `Parameter`.
         constants: the slots whose value never changes.
-        needed: which slots need a gradient.
         shapes: the shape of every slot, since the last `build`.
         input_slots, output_slots: where the sweeps begin and end.
         is_watched: whether forward copies the parameters, so that backward can refuse when one was changed since. The
-            training objective, which nobody else runs, does without.
+            training objective, which only its trainer runs, does without.
     """
 
     is_watched: ClassVar[bool] = True
     draw: ClassVar[Any]  # the reports' part, set where the package is put together
+    summary: ClassVar[Any]
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -43,62 +42,25 @@ class Container(Gate, checked=False):
         self.grads: list[Any] = []
         self.memories: list[Any] = []
         self.writers: list[int | None] = []
+        self.needed: list[bool] = []
         self.sources: dict[int, Parameter] = {}
         self.constants: dict[int, Any] = {}
-        self.needed: dict[int, bool] = {}
         self.shapes: dict[int, Shape] = {}
         self.input_slots: tuple[int, ...] = ()
         self.output_slots: tuple[int, ...] = ()
         self._names: dict[Parameter, str] | None = None
         self._seen: dict[Parameter, tuple[Array, int]] = {}  # the value read, and the first step that read it
-        self._reached: list[int] | None = None  # the slots with a gradient, after a backward from a node
 
     # Laying out steps --------------------------------------------------------------------------------------------
 
-    def new_slot(self, value: Any = None, needs_grad: bool = False) -> int:
+    def new_slot(self, value: Any = None, needs_grad: bool = False, writer: int | None = None) -> int:
         """Make room for one more value, its gradient, and what a gate keeps of it."""
-        self.needed[len(self.values)] = needs_grad
         self.values.append(value)
-        for by_slot in self.grads, self.memories, self.writers:
-            by_slot.append(None)
+        self.grads.append(None)
+        self.memories.append(None)
+        self.writers.append(writer)
+        self.needed.append(needs_grad)
         return len(self.values) - 1
-
-    def lay(
-        self, name: str, gate: Gate, reads: tuple[int, ...], writes: tuple[int, ...], place: Place | None = None
-    ) -> None:
-        """Append the step of a gate, or all the steps of a nested container."""
-        if not isinstance(gate, Container) or not gate.is_plain:
-            self._append(Step(name, gate, reads, writes, place=place))
-            return
-        gate.finish()
-        if len(gate.input_slots) != len(reads):
-            raise GateError(
-                f"{name!r} is a {type(gate).__name__} with {len(gate.input_slots)} inputs; it is given {len(reads)}"
-            )
-        computed = {slot for step in gate.steps for slot in step.writes}
-        if not computed.issuperset(gate.output_slots):
-            raise GateError(f"{name!r} is a {type(gate).__name__} whose output no gate computes; leave it out")
-        if len(gate.output_slots) != len(writes):
-            raise GateError(f"{name!r} has {len(gate.output_slots)} outputs; it had {len(writes)} when it was added")
-        slots = dict(zip(gate.input_slots, reads, strict=True)) | dict(zip(gate.output_slots, writes, strict=True))
-        for inner, constant in gate.constants.items():
-            slots[inner] = self.new_slot(constant)
-            self.constants[slots[inner]] = constant
-        for inner, parameter in gate.sources.items():
-            slots[inner] = self.new_slot(needs_grad=True)
-            self.sources[slots[inner]] = parameter
-        for step in gate.steps:
-            inputs = tuple([slots[slot] for slot in step.reads])
-            outputs = tuple([slots[slot] if slot in slots else self.new_slot() for slot in step.writes])
-            slots |= zip(step.writes, outputs, strict=True)
-            own = Step(f"{name}.{step.name}", step.gate, inputs, outputs, place=place or step.place)
-            own.is_operator = step.is_operator
-            self._append(own)
-
-    def _append(self, step: Step) -> None:
-        for slot in step.writes:
-            self.writers[slot] = len(self.steps)
-        self.steps.append(step)
 
     def slots_for(self, gate: Gate) -> tuple[int, ...]:
         """Make room for the outputs of a gate, as many as are known before it has run."""
@@ -107,16 +69,44 @@ class Container(Gate, checked=False):
             return tuple([self.new_slot() for _ in gate.output_slots])
         return tuple([self.new_slot() for _ in range(gate.num_outputs)])
 
-    def widen(self, step: Step, count: int) -> None:
-        """Make room for all outputs of a gate, once it is known how many; who reads the first reads all of them."""
-        if count == len(step.writes):
+    def lay(self, step: Step) -> None:
+        """Append a step, or in place of the step of a nested container all the steps of that."""
+        name, gate, reads, writes = step.name, step.gate, step.reads, step.writes
+        if not isinstance(gate, Container) or not gate.is_plain:
+            for slot in writes:
+                self.writers[slot] = len(self.steps)
+            self.steps.append(step)
             return
+        gate.finish()
+        if len(gate.input_slots) != len(reads):
+            raise GateError(
+                f"{name!r} is a {type(gate).__name__} with {len(gate.input_slots)} inputs; it is given {len(reads)}"
+            )
+        if any(gate.writers[slot] is None for slot in gate.output_slots):
+            raise GateError(f"{name!r} is a {type(gate).__name__} whose output no gate computes; leave it out")
+        if len(gate.output_slots) != len(writes):
+            raise GateError(f"{name!r} has {len(gate.output_slots)} outputs; it had {len(writes)} when it was added")
+        slots = dict(zip(gate.input_slots + gate.output_slots, reads + writes, strict=True))
+        for inner, constant in gate.constants.items():
+            slots[inner] = self.new_slot(constant)
+            self.constants[slots[inner]] = constant
+        for inner, parameter in gate.sources.items():
+            slots[inner] = self.new_slot(needs_grad=True)
+            self.sources[slots[inner]] = parameter
+        for inner_step in gate.steps:
+            inputs = tuple([slots[slot] for slot in inner_step.reads])
+            outputs = tuple([slots[slot] if slot in slots else self.new_slot() for slot in inner_step.writes])
+            slots |= zip(inner_step.writes, outputs, strict=True)
+            own = Step(f"{name}.{inner_step.name}", inner_step.gate, inputs, outputs)
+            own.place, own.is_operator = step.place or inner_step.place, inner_step.is_operator
+            self.lay(own)
+
+    def widen(self, step: Step, count: int) -> None:
+        """Make room for all outputs of a gate, once it is known how many; steps that read the first then read all."""
         if len(step.writes) > 1:
             raise GateError(f"{step.gate!r} has {count} outputs, but {len(step.writes)} were expected")
         (first,) = step.writes
-        step.writes = (first, *[self.new_slot() for _ in range(count - 1)])
-        for slot in step.writes:
-            self.writers[slot] = self.writers[first]
+        step.writes = (first, *[self.new_slot(writer=self.writers[first]) for _ in range(count - 1)])
 
         def widened(slots: tuple[int, ...]) -> tuple[int, ...]:
             return tuple([new for slot in slots for new in (step.writes if slot == first else (slot,))])
@@ -159,15 +149,13 @@ class Container(Gate, checked=False):
                 error.add_note(step.located("build", given))
                 raise
             several = shape if shape and isinstance(shape[0], tuple) else (shape,)
-            self.widen(step, len(several))
+            if len(several) != len(step.writes):
+                self.widen(step, len(several))
             known |= zip(step.writes, several, strict=True)
-        self.shapes = known
+        self.shapes, self._names, self._is_built = known, None, True
         for step in self.steps:
             step.plan(self.needed)
-        self._names = None
-        self._is_built = True
-        outputs = tuple([known[slot] for slot in self.output_slots])
-        return outputs[0] if len(outputs) == 1 else outputs
+        return _one_or_all([known[slot] for slot in self.output_slots])
 
     def _check_arity(self, step: Step, error: Exception) -> None:
         """Say so where the reason for an error is the number of inputs that a gate is given."""
@@ -220,10 +208,9 @@ class Container(Gate, checked=False):
             forward_sweep(self.steps, values, self.memories, self.training)
         finally:
             CURRENT.depth -= 1
-        outputs = tuple([values[slot] for slot in self.output_slots])
-        is_own = type(self).backward is type(self).bare_backward  # which checks by itself
-        self._ran = RAN if is_own else Run.of(inputs, outputs, [])
-        return outputs[0] if len(outputs) == 1 else outputs
+        outputs = [values[slot] for slot in self.output_slots]
+        self._ran = Run.of(inputs, [] if self.is_plain else outputs, [])
+        return _one_or_all(outputs)
 
     def backward(self, *grads: Any) -> Gradients:
         """Run the steps back from the upstream gradients, one per output; scalar outputs need none: they start from 1.
@@ -249,8 +236,8 @@ class Container(Gate, checked=False):
             given = {slot: grad for slot, grad in given.items() if grad is not None}
         for index in range(len(self.steps)) if self._seen else ():
             self.check_unchanged(index)
-        self.grads, self._reached = [None] * len(self.values), None
-        learned = self.sweep_back(given, reversed(self.steps))
+        self.grads = [None] * len(self.values)
+        learned = self.sweep_back(given, reversed(self.steps), [])
         if learned.keys() != self.parameter_names().keys():
             self._names = None  # perhaps a gate was given another parameter since
         write_gradients(self.parameter_names(), learned)
@@ -262,14 +249,14 @@ class Container(Gate, checked=False):
             },
         )
 
-    def sweep_back(self, given: dict[int, Any], steps: Iterable[Step]) -> dict[Parameter, Array]:
+    def sweep_back(self, given: dict[int, Any], steps: Iterable[Step], reached: list[int]) -> dict[Parameter, Array]:
         """Run steps back from the given slots (slot -> upstream gradient); return the gradients of the parameters."""
         for slot, grad in given.items():
             self.grads[slot] = self._seed(slot, grad)
-        learned = backward_sweep(steps, self.values, self.memories, self.grads)
+        learned = backward_sweep(steps, self.values, self.memories, self.grads, reached)
         for slot, parameter in self.sources.items():
-            if (arrived := self.grads[slot]) is not None:
-                learned[parameter] = learned[parameter] + arrived if parameter in learned else arrived
+            if self.grads[slot] is not None:
+                learn(learned, parameter, self.grads[slot])
         return learned
 
     def check_unchanged(self, index: int) -> None:
@@ -280,44 +267,27 @@ class Container(Gate, checked=False):
             if value is not None and (index < since or not parameter.equals(value)):
                 raise changed(self, parameter)
 
-    def _passing(self, slot: int) -> Iterator[Step]:
-        """Yield the steps behind a slot, last first, each once the gradients behind it have arrived."""
-        steps, writers, grads, reached = self.steps, self.writers, self.grads, self._reached
-        assert reached is not None
-        index = writers[slot]
-        waiting = [] if index is None else [-index]
-        last = None
-        while waiting:
-            index = -heappop(waiting)
-            if index == last:
-                continue
-            last, step = index, steps[index]
-            if self._seen:
-                self.check_unchanged(index)
-            yield step
-            for slot in step.reads:
-                if grads[slot] is not None:
-                    reached.append(slot)
-                    writer = writers[slot]
-                    if writer is not None:
-                        heappush(waiting, -writer)
-
-    def _read(self, slot: int, index: int) -> None:
-        """Read the present value of a parameter that a node holds, for the step with this index."""
-        parameter = self.sources[slot]
-        if parameter.has_value:
-            self._watch(parameter, index)
-        self.values[slot] = parameter.present if parameter.has_value else None
-
     def _watch(self, parameter: Parameter, index: int) -> None:
         """Keep the value that a step reads, unless an earlier step has read the same."""
         seen = self._seen.get(parameter)
         if seen is None or not parameter.equals(seen[0]):
             self._seen[parameter] = parameter.value.copy(), index
 
-    def described(self, slot: int) -> str:
-        """A slot in words."""
-        return "an output"
+    def _passing(self, reached: list[int]) -> Iterator[Step]:
+        """Yield the steps behind the slots that gradients reach, last first, each once all of them have arrived."""
+        steps, writers = self.steps, self.writers
+        waiting: list[int] = []
+        last = None
+        while reached or waiting:
+            while reached:
+                writer = writers[reached.pop()]
+                if writer is not None:
+                    heappush(waiting, -writer)
+            if waiting and (index := -heappop(waiting)) != last:  # once for all outputs of a gate
+                if self._seen:
+                    self.check_unchanged(index)
+                yield steps[index]
+                last = index
 
     def _seed(self, slot: int, grad: Any) -> Any:
         value = self.values[slot]
@@ -332,31 +302,10 @@ class Container(Gate, checked=False):
         place = "" if np.shape(grad) == shape else f"{type(self).__name__}, from {self.described(slot)}"
         return as_upstream(place, grad, shape, float_type(value))[()]
 
-    def shape_of(self, slot: int) -> Shape:
-        """The shape of a slot's value: of the last one it had, else as `build` inferred it."""
-        value = self.values[slot]
-        return self.shapes[slot] if value is None else np.shape(value)
+    def described(self, slot: int) -> str:
+        """A slot in words."""
+        return "an output"
 
-    # Looking at it -----------------------------------------------------------------------------------------------
 
-    def summary(self) -> str:
-        """A table of the steps: name, gate, output shape, number of parameters (shared ones counted once)."""
-        if not self._is_built:
-            raise GateError(
-                f"{type(self).__name__}: shapes are known after build(rng, shape) or the first forward; "
-                "summary comes after"
-            )
-        counted: set[Parameter] = set()
-        rows = [("name", "gate", "output shape", "parameters")]
-        for step in self.steps:
-            fresh = [parameter for parameter in step.gate.parameters() if parameter not in counted]
-            counted.update(fresh)
-            size = sum(parameter.value.size for parameter in fresh)
-            shapes = ", ".join(str(self.shape_of(slot)) for slot in step.writes)
-            rows.append((step.name, repr(step.gate), shapes, f"{size:,}"))
-        rows.append(("total", "", "", f"{sum(p.value.size for p in self.parameters()):,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        return "\n".join(
-            f"{name:<{widths[0]}}  {gate:<{widths[1]}}  {shape:<{widths[2]}}  {count:>{widths[3]}}"
-            for name, gate, shape, count in rows
-        )
+def _one_or_all(outputs: list[Any]) -> Any:
+    return outputs[0] if len(outputs) == 1 else tuple(outputs)

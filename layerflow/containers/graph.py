@@ -2,18 +2,17 @@
 
 import copy
 import sys
-from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
 
-from layerflow.containers.container import RAN, Container
+from layerflow.containers.container import Container
 from layerflow.containers.node import VALUE, Node
 from layerflow.errors import GateError, did_you_mean, users_place
-from layerflow.gate import Gate, build_by_hand
+from layerflow.gate import Gate, Run, build_by_hand
 from layerflow.parameter import Parameter, as_input
-from layerflow.sweep import Step, forward_sweep, write_gradients
+from layerflow.sweep import Step, write_gradients
 
 Wire = Node | str
 
@@ -40,10 +39,12 @@ class ComputationalGraph(Container, checked=False):
         self._nodes: dict[str, Node] = {}
         self._unnamed: list[Node] = []
         self._counts: dict[str, int] = {}
-        self._waiting: dict[str, tuple[Gate, list[Wire], list[Node]]] = {}
+        self._waiting: dict[str, tuple[Step, list[Wire]]] = {}  # steps that are not laid yet
         self._chosen: tuple[Wire, ...] = ()
+        self._finished = -1  # how many slots there were when the outputs were settled
         self._learned: dict[Parameter, Any] = {}  # by the last backward from a node
         self._is_built = True  # there is nothing yet that would wait for shapes
+        self._ran = Run([], [], [])  # nodes that are given values compute at once
 
     # Where values come from --------------------------------------------------------------------------------------
 
@@ -55,19 +56,17 @@ class ComputationalGraph(Container, checked=False):
         """Add an input, with a value if the graph is to compute at once; data that needs no gradient says so."""
         if isinstance(value, np.ndarray):
             value = value.copy()  # what the graph has computed from it stays true, whatever happens to the original
-        node = self._new_node(name, needs_grad=needs_grad, value=None if value is None else as_input(value))
+        node = self._value_node(name, None if value is None else as_input(value), needs_grad)
         self.input_slots += (node.slot,)
         return node
 
     def parameter(self, name: str, value: Any) -> Node:
         """Add a learned array, or a `Parameter` that a gate already holds."""
-        parameter = value if isinstance(value, Parameter) else Parameter(value)
-        node = self._new_node(name, needs_grad=True)
-        self.sources[node.slot] = parameter
-        self._names = None
+        node = self._value_node(name, None, needs_grad=True)
+        self.sources[node.slot] = value if isinstance(value, Parameter) else Parameter(value)
         return node
 
-    def constant(self, value: Any, name: str | None = None, beside: Node | None = None) -> Node:
+    def constant(self, value: Any, name: str = "", beside: Node | None = None) -> Node:
         """Add a value that never changes and needs no gradient.
 
         A bare number takes the floating-point type of the value of `beside`.
@@ -76,153 +75,142 @@ class ComputationalGraph(Container, checked=False):
         other = None if beside is None else self.values[beside.slot]
         if type(value) is np.float64 and other is not None and other.dtype.kind == "f":
             value = other.dtype.type(value)
-        if name is None:
-            slot = self.new_slot(value)
-            node = Node(self, slot, Step("", VALUE, (), (slot,)))
-            self._unnamed.append(node)
-        else:
-            node = self._new_node(name, value=value)
+        node = self._value_node(name, value)
         self.constants[node.slot] = value
+        return node
+
+    def _value_node(self, name: str, value: Any, needs_grad: bool = False) -> Node:
+        """Make a node that no gate computes."""
+        step = Step(name, VALUE, (), (len(self.values),), (), users_place() if name else None)
+        (node,) = self._add_nodes(step)
+        self.new_slot(value, needs_grad)
         return node
 
     # Building ----------------------------------------------------------------------------------------------------
 
-    def apply(self, gate: Gate, *inputs: Any, name: str | None = None) -> Any:
-        """Add a gate that reads the given nodes (plain values become constants); return its node, or one per output."""
-        mark = len(self.values), len(self.steps)
-        try:
-            wires = [value if isinstance(value, Node) else self.constant(value) for value in inputs]
-            return self.add(name or self._free_name(type(gate).__name__.lower()), gate, wires)
-        except Exception:
-            self._roll_back(*mark)
-            raise
+    def apply(self, gate: Gate, *inputs: Any) -> Any:
+        """Add a gate under the next free name; see `add`."""
+        return self.add(self._free_name(gate), gate, inputs)
 
-    def add(self, name: str, gate: Gate, inputs: Wire | Sequence[Wire]) -> Any:
-        """Add a gate under a name; its inputs are nodes or names, also of nodes that will only be added later.
+    def add(self, name: str, gate: Gate, inputs: Any) -> Any:
+        """Add a gate under a name.
+
+        Args:
+            name: the name of its node.
+            gate: the gate.
+            inputs: a node or a name, or a sequence of them; a name may be that of a node that will only be added later.
+                Plain values become constants.
 
         Returns:
             its node; for a gate of several outputs a tuple of nodes, called `name`, `name.1` and so on. Before there
             are values only `gate.num_outputs` says how many there are; without it one node stands for all of them.
         """
-        wires = [inputs] if isinstance(inputs, Node | str) else list(inputs)
-        for wire in wires:
-            if isinstance(wire, Node):
-                self._node(wire, name)
         if not isinstance(gate, Gate):
             raise GateError(f"{name!r} is {gate!r}, not a gate")
-        mark = len(self.values), len(self.steps)
+        mark, step = len(self.values), Step(name, gate, (), (), (), users_place())
         try:
-            nodes = self._new_nodes(Step(name, gate, (), self.slots_for(gate), place=users_place()))
-            read = [self.nodes.get(wire) if isinstance(wire, str) else wire for wire in wires]
-            if all(other is not None and other.value is not None for other in read):
-                nodes = self._compute(nodes, gate, tuple([self._node(wire).slot for wire in wires]))
+            items = [inputs] if isinstance(inputs, Node | str) else inputs
+            wires = [item if isinstance(item, Node | str) else self.constant(item) for item in items]
+            read = [self.nodes.get(wire) if isinstance(wire, str) else self._node(wire, name) for wire in wires]
+            if all(node is not None and node.value is not None for node in read):
+                step.reads = tuple([node.slot for node in read if node is not None])
+                self._compute(step)
+                nodes = self._add_nodes(step)
             else:
-                self._waiting[name] = gate, wires, nodes
+                step.writes = self.slots_for(gate)
+                nodes = self._add_nodes(step)
+                self._waiting[name] = step, wires
                 self._is_built = False
         except Exception:
-            self._roll_back(*mark)
+            self._roll_back(mark)
             raise
-        self.output_slots = ()
         return nodes[0] if len(nodes) == 1 else tuple(nodes)
 
-    def _compute(self, nodes: list[Node], gate: Gate, reads: tuple[int, ...]) -> list[Node]:
-        """Lay a gate whose inputs have values, and run it; return the nodes of all its outputs."""
-        first = len(self.steps)
-        self.lay(nodes[0].name, gate, reads, nodes[0].step.writes, nodes[0].step.place)
-        for index, step in enumerate(self.steps[first:], first):
+    def _compute(self, step: Step) -> None:
+        """Lay a gate whose inputs have values, and run it, which shows how many outputs it has."""
+        gate, first = step.gate, len(self.steps)
+        if not gate._is_built:
             for slot in step.reads:
-                if slot in self.sources:
-                    self._read(slot, index)
-            if not step.gate._is_built:
-                build_by_hand(step.gate, tuple([self.values[slot] for slot in step.reads]))
-            step.plan(self.needed)
-            for parameter in step.parameters:
+                self._read(slot, first)
+            build_by_hand(gate, tuple([self.values[slot] for slot in step.reads]))
+        if isinstance(gate, Container) and gate.is_plain:
+            step.writes = self.slots_for(gate)
+        self.lay(step)
+        for index, laid in enumerate(self.steps[first:], first):
+            for slot in laid.reads:
+                self._read(slot, index)
+            is_needed = laid.plan(self.needed)
+            for parameter in laid.parameters:
                 self._watch(parameter, index)
-            forward_sweep((step,), self.values, self.memories, self.training, self.widen)
-            self.shapes |= {slot: np.shape(self.values[slot]) for slot in step.writes}
-        self._ran = RAN
-        name, count = nodes[0].name, len(nodes[0].step.writes)
-        return nodes + [self._nodes[f"{name}.{i}"] for i in range(len(nodes), count)]
+            output, memory = laid.forward([self.values[slot] for slot in laid.reads], self.training)
+            outputs = output if type(output) is tuple else (output,)
+            laid.writes = laid.writes or tuple([self.new_slot(None, is_needed, index) for _ in outputs])
+            self.memories[laid.writes[0]] = memory
+            for slot, value in zip(laid.writes, outputs, strict=True):
+                self.values[slot], self.shapes[slot] = value, np.shape(value)
 
     def widen(self, step: Step, count: int) -> None:
-        """Make room for all outputs of a gate, and nodes for them."""
-        before = len(step.writes)
+        """Make nodes for the further outputs of a gate too."""
         super().widen(step, count)
-        node = next((node for node in self._nodes.values() if node.slot == step.writes[0]), None)
-        if node is not None and count > before:
-            node.step.writes = step.writes
-            self._new_nodes(node.step, before)
-            for slot in step.writes:
-                self.needed[slot] = self.needed[step.writes[0]]
+        self._finished = len(self.values)
+        if step.name in self._nodes:
+            nodes = [Node(self, slot, step) for slot in step.writes]
+            self._nodes |= {node.name: node for node in nodes[1:]}
 
-    # `transform` and `operate` are `apply` without its ceremony, for gates that hold no parameters and keep nothing but
-    # what they save: one gate then serves any number of nodes. Millions of nodes are made by them, so they are terse.
+    def operate(self, gate: Gate, left: Any, right: Any = None) -> Node:
+        """Add a built-in operator to a node, or to two of which one may be a plain value.
 
-    def transform(self, gate: Gate, operand: Node) -> Node:
-        """Add a built-in operator to one node."""
-        slot = operand.slot
-        if slot in self.sources:
-            self._read(slot, len(self.steps))
-        value = self.values[slot]
-        if value is None:
-            node: Node = self.apply(copy.copy(gate), operand)
+        This is `apply` without its ceremony, for gates that hold no parameters and keep nothing but what they save: one
+        gate then serves any number of nodes. Loops make millions of nodes, so this is written for speed.
+        """
+        values, sources, needed, slot = self.values, self.sources, self.needed, len(self.values)
+        if right is None:
+            i = left.slot
+            if i in sources:
+                self._read(i, len(self.steps))
+            reads: tuple[int, ...] = (i,)
+            inputs: tuple[Any, ...] = (values[i],)
+            needs_grad: tuple[bool, ...] = (needed[i] and gate.differentiable,)
+        else:
+            if type(right) is not Node:
+                right = self.constant(right, beside=left)
+            elif type(left) is not Node:
+                left = self.constant(left, beside=right)
+            elif left.graph is not right.graph:
+                self._node(right, type(gate).__name__.lower())
+            i, j = left.slot, right.slot
+            if i in sources:
+                self._read(i, len(self.steps))
+            if j in sources:
+                self._read(j, len(self.steps))
+            reads, inputs, needs_grad = (i, j), (values[i], values[j]), (needed[i], needed[j])
+        if inputs[0] is None or inputs[-1] is None:
+            node: Node = self.apply(copy.copy(gate), *[left, right][: len(inputs)])
             return node
-        return self._result(gate, (value,), (slot,), (self.needed[slot] and gate.differentiable,))
-
-    def operate(self, gate: Gate, left: Any, right: Any) -> Node:
-        """Add a built-in operator to two nodes, or to one and a plain value."""
-        if type(right) is not Node:
-            right = self.constant(right, beside=left)
-        elif type(left) is not Node:
-            left = self.constant(left, beside=right)
-        elif left.graph is not right.graph:
-            self._node(right, type(gate).__name__.lower())
-        i, j = left.slot, right.slot
-        sources, values, needed = self.sources, self.values, self.needed
-        if i in sources:
-            self._read(i, len(self.steps))
-        if j in sources:
-            self._read(j, len(self.steps))
-        x, y = values[i], values[j]
-        if x is None or y is None:
-            node: Node = self.apply(copy.copy(gate), left, right)
-            return node
-        return self._result(gate, (x, y), (i, j), (needed[i], needed[j]))
-
-    def _result(
-        self, gate: Gate, inputs: tuple[Any, ...], reads: tuple[int, ...], needs_grad: tuple[bool, ...]
-    ) -> Node:
-        """Run an operator and append its step and its node."""
         gate.needs_grad = needs_grad
         try:
             output = gate.bare_forward(*inputs)
         except Exception as error:
-            last = len(self.values) - 1
-            if last in reads and last in self.constants:  # which was made for this operation
-                self._roll_back(last, len(self.steps))
+            self._roll_back(slot)  # a constant made for this operation
             shapes = ", ".join(str(x.shape) for x in inputs)
             error.add_note(f"in gate {type(gate).__name__}, forward, input shapes {shapes}")
             raise
-        values = self.values
         slot = len(values)
-        frame = sys._getframe(3)  # who called the method of Node that called `transform` or `operate`
-        place = frame.f_code, frame.f_lasti
-        step = Step("", gate, reads, (slot,), needs_grad, place, True)
+        frame = sys._getframe(2)  # who called the method of Node that called this
+        step = Step("", gate, reads, (slot,), needs_grad, (frame.f_code, frame.f_lasti), True)
         node = Node(self, slot, step)
         values.append(output)
         self.grads.append(None)
         self.memories.append(gate._saved)
         self.writers.append(len(self.steps))
-        self.needed[slot] = True in needs_grad
         self.steps.append(step)
         self._unnamed.append(node)
-        self._ran = RAN
-        self.output_slots = ()
+        needed.append(True in needs_grad)
         return node
 
     def output(self, *nodes: Wire) -> None:
         """Say which nodes are the outputs, in order."""
-        self._chosen, self.output_slots = nodes, ()
+        self._chosen, self._finished = nodes, -1
 
     def clear(self) -> None:
         """Forget inputs, constants and results; parameters and their nodes stay."""
@@ -236,28 +224,32 @@ class ComputationalGraph(Container, checked=False):
             node.step.writes = (node.slot,)
             self.sources[node.slot], self._nodes[name] = parameter, node
 
-    def members(self) -> dict[str, Any]:
-        """The gates and parameters by the names of their nodes; operators, which hold nothing, are left out."""
-        return {
-            name: self.sources.get(node.slot) if node.step.gate is VALUE else node.step.gate
-            for name, node in self._nodes.items()
-            if not node.step.is_operator
-        }
+    def _roll_back(self, slots: int) -> None:
+        """Forget all slots, steps and nodes since there were so many slots: what failed leaves the graph as it was."""
+        for by_index in self.values, self.grads, self.memories, self.writers, self.needed:
+            del by_index[slots:]
+        while self.steps and (not self.steps[-1].writes or self.steps[-1].writes[0] >= slots):
+            del self.steps[-1]
+        self._nodes = {name: node for name, node in self._nodes.items() if node.slot < slots}
+        self._unnamed = [node for node in self._unnamed if node.slot < slots]
+        for by_slot in (self.sources, self.constants, self.shapes):
+            for slot in [slot for slot in by_slot if slot >= slots]:
+                del by_slot[slot]
+        self._names = None
 
     def finish(self) -> None:
         """Lay the waiting gates in topological order and settle which nodes are the outputs."""
-        if self.output_slots and not self._waiting and not self._unnamed:
+        if self._finished == len(self.values):
             return
         self.name_results()
         for name in self._order() if self._waiting else ():
-            gate, wires, nodes = self._waiting[name]
-            reads = tuple([self._node(wire, name).slot for wire in wires])
-            self.lay(name, gate, reads, nodes[0].step.writes, nodes[0].step.place)
+            step, wires = self._waiting[name]
+            step.reads = tuple([self._node(wire, name).slot for wire in wires])
+            self.lay(step)
             del self._waiting[name]
-        if not self.output_slots:
-            read = {slot for step in self.steps for slot in step.reads}
-            ends = [slot for step in self.steps for slot in step.writes if slot not in read]
-            self.output_slots = tuple([self._node(wire, "output").slot for wire in self._chosen]) or tuple(ends)
+        read = {slot for step in self.steps for slot in step.reads}
+        ends = [slot for step in self.steps for slot in step.writes if slot not in read]
+        self.output_slots = tuple([self._node(wire, "output").slot for wire in self._chosen]) or tuple(ends)
         if len(set(self.output_slots)) < len(self.output_slots):
             raise GateError("the graph has one node as output twice; outputs must differ")
         if not self.output_slots:
@@ -270,19 +262,22 @@ class ComputationalGraph(Container, checked=False):
         for slot in self.output_slots:
             if slot not in reached:
                 raise GateError(f"no input and no parameter reaches the output {self.described(slot)}")
+        self._finished = len(self.values)
 
     def _order(self) -> list[str]:
         """The names of the waiting gates, each after those that it reads."""
-        writer = {node.slot: name for name, (_, _, nodes) in self._waiting.items() for node in nodes}
-        waits_for = {
-            name: [writer[slot] for wire in wires if (slot := self._node(wire, name).slot) in writer]
-            for name, (_, wires, _) in self._waiting.items()
-        }
+        waits_for = {}
+        for name, (_, wires) in self._waiting.items():
+            waits_for[name] = [
+                step.name for wire in wires if (step := self._node(wire, name).step).name in self._waiting
+            ]
         try:
             return list(TopologicalSorter(waits_for).static_order())
         except CycleError as error:
             cycle = " -> ".join(error.args[1])
             raise GateError(f"the graph has a cycle: {cycle}; a gate cannot depend on its own output") from None
+
+    # The sweeps --------------------------------------------------------------------------------------------------
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run the graph on its inputs, given in order or by name; an input left out keeps the value it has."""
@@ -290,19 +285,6 @@ class ComputationalGraph(Container, checked=False):
         if named or len(inputs) != len(self.input_slots):
             inputs = self._all_inputs(inputs, named)
         return super().forward(*inputs)
-
-    def backward_from(self, node: Node, grad: Any = None) -> None:
-        """Run back from any node that has a value, through what it depends on and nothing else."""
-        if node.value is None:
-            raise GateError(f"backward from {node}, which has no value yet: run forward first")
-        if self._reached is None:
-            self.grads = [None] * len(self.values)
-        for slot in self._reached or ():
-            self.grads[slot] = None
-        self._reached = [node.slot]
-        before = self._learned
-        self._learned = learned = self.sweep_back({node.slot: grad}, self._passing(node.slot))
-        write_gradients((before | learned).keys(), learned)
 
     @property
     def input_names(self) -> list[str]:
@@ -323,11 +305,28 @@ class ComputationalGraph(Container, checked=False):
             if name in given:
                 raise GateError(f"input {name!r} was given twice, by position and by name")
             given[name] = value
-        values = [given.get(name, self.values[slot]) for name, slot in zip(names, self.input_slots, strict=True)]
-        if missing := [name for name, value in zip(names, values, strict=True) if value is None]:
+        values = {name: given.get(name, self.values[slot]) for name, slot in zip(names, self.input_slots, strict=True)}
+        if missing := [name for name, value in values.items() if value is None]:
             nodes = ", ".join(str(self.nodes[name]) for name in missing)
             raise GateError(f"forward needs a value for {nodes}: forward({missing[0]}=...)")
-        return tuple(values)
+        return tuple(values.values())
+
+    def backward_from(self, node: Node, grad: Any = None) -> None:
+        """Run back from any node that has a value, through what it depends on and nothing else."""
+        if node.value is None:
+            raise GateError(f"backward from {node}, which has no value yet: run forward first")
+        self.grads, reached = [None] * len(self.values), [node.slot]
+        before = self._learned
+        self._learned = learned = self.sweep_back({node.slot: grad}, self._passing(reached), reached)
+        write_gradients((before | learned).keys(), learned)
+
+    def _read(self, slot: int, index: int) -> None:
+        """If a slot holds a parameter, read its present value, for the step with this index."""
+        parameter = self.sources.get(slot)
+        if parameter is not None:
+            if parameter.has_value:
+                self._watch(parameter, index)
+            self.values[slot] = parameter.present if parameter.has_value else None
 
     # Names -------------------------------------------------------------------------------------------------------
 
@@ -341,8 +340,7 @@ class ComputationalGraph(Container, checked=False):
         """Name the results of operators, and the constants in them, that are still without a name."""
         unnamed, self._unnamed = self._unnamed, []
         for node in unnamed:
-            gate = node.step.gate
-            node.step.name = name = self._free_name("constant" if gate is VALUE else type(gate).__name__.lower())
+            node.step.name = name = self._free_name(node.step.gate)
             self._nodes[name] = node
 
     def __getitem__(self, name: str) -> Node:
@@ -350,29 +348,35 @@ class ComputationalGraph(Container, checked=False):
             raise GateError(f"the graph has no node {name!r}{did_you_mean(name, self.nodes)}")
         return self.nodes[name]
 
+    def members(self) -> dict[str, Any]:
+        """The gates and parameters by the names of their nodes; operators, which hold nothing, are left out."""
+        return {
+            name: self.sources.get(node.slot) if node.step.gate is VALUE else node.step.gate
+            for name, node in self._nodes.items()
+            if not node.step.is_operator
+        }
+
     def described(self, slot: int) -> str:
         """A slot in words: its node, with the line that added it."""
         return next((str(node) for node in self.nodes.values() if node.slot == slot), super().described(slot))
 
-    def _node(self, wire: Wire, reader: str = "") -> Node:
+    def _node(self, wire: Wire, reader: str) -> Node:
+        """The node that a gate reads."""
         if isinstance(wire, Node):
             if wire.graph is not self:
                 raise GateError(f"{reader!r} reads {wire}, which is a node of another graph; build both in one graph")
             return wire
-        if wire not in self.nodes and reader:
+        if wire not in self.nodes:
             hint = did_you_mean(wire, self.nodes)
             raise GateError(f"{reader!r} reads {wire!r}, but the graph has no such node{hint}")
-        return self[wire]
+        return self.nodes[wire]
 
-    def _new_node(self, name: str, value: Any = None, needs_grad: bool = False) -> Node:
-        """Make the node of a value that no gate computes."""
-        (node,) = self._new_nodes(Step(name, VALUE, (), (len(self.values),), place=users_place()))
-        self.new_slot(value, needs_grad)
-        return node
-
-    def _new_nodes(self, step: Step, first: int = 0) -> list[Node]:
-        """Make the nodes of what a step writes, but for those that are there already."""
-        nodes = [Node(self, slot, step) for slot in step.writes[first:]]
+    def _add_nodes(self, step: Step) -> list[Node]:
+        """Make the nodes of what a step writes; those of a step without a name are named later."""
+        nodes = [Node(self, slot, step) for slot in step.writes]
+        if not step.name:
+            self._unnamed += nodes
+            return nodes
         for node in nodes:
             if (name := node.name) in self.nodes:
                 raise GateError(f"the graph already has a node {self.nodes[name]}; names must differ")
@@ -380,19 +384,8 @@ class ComputationalGraph(Container, checked=False):
         self._names = None
         return nodes
 
-    def _free_name(self, kind: str) -> str:
+    def _free_name(self, gate: Gate) -> str:
+        kind = "constant" if gate is VALUE else type(gate).__name__.lower()
         self._counts[kind] = count = self._counts.get(kind, 0) + 1
         name = kind if count == 1 else f"{kind}_{count}"
-        return name if name not in self._nodes else self._free_name(kind)
-
-    def _roll_back(self, slots: int, steps: int) -> None:
-        """Forget all nodes, slots and steps since the mark: what failed leaves the graph as it was."""
-        for by_index in self.values, self.grads, self.memories, self.writers:
-            del by_index[slots:]
-        del self.steps[steps:]
-        self._nodes = {name: node for name, node in self._nodes.items() if node.slot < slots}
-        self._unnamed = [node for node in self._unnamed if node.slot < slots]
-        for by_slot in (self.sources, self.constants, self.shapes, self.needed):
-            for slot in [slot for slot in by_slot if slot >= slots]:
-                del by_slot[slot]
-        self._names = None
+        return name if name not in self._nodes else self._free_name(gate)

@@ -1,12 +1,13 @@
 """One value of a `ComputationalGraph`: calling gates on nodes and computing with them builds the graph."""
 
 import copy
+import operator
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from layerflow.containers.shown import show
 from layerflow.contract import Shape
 from layerflow.errors import GateError, file_and_line
 from layerflow.gate import Gate, Gradients
@@ -32,20 +33,44 @@ class Detach(Gate):
         return (None,), {}
 
 
-ADD, SUBTRACT, MULTIPLY, DIVIDE, MATMUL, NEGATE = Add(), Subtract(), Multiply(), Divide(), MatMul(), Negate()
-EXP, LOG, TANH, RELU, SIGMOID, TRANSPOSE = Exp(), Log(), Tanh(), ReLU(), Sigmoid(), Transpose()
-MAXIMUM, POWER, DETACH = Maximum(), Power(), Detach()
-_power = lru_cache(maxsize=64)(Power)
-
-
 class Value(Gate):
-    """Stands where no gate computes a node; copies and pickles keep it as it is."""
+    """The gate of a node that no gate computes; copies and pickles keep it as it is."""
 
     def __reduce__(self) -> str:
         return "VALUE"
 
 
-VALUE = Value()
+VALUE, POWER, MAXIMUM = Value(), Power(), Maximum()
+_power = lru_cache(maxsize=64)(Power)
+
+
+def _unary(gate: Gate, doc: str) -> Callable[["Node"], "Node"]:
+    """Return a method that applies a gate to a node."""
+
+    def method(self: "Node") -> "Node":
+        return self.graph.operate(gate, self)
+
+    method.__doc__ = doc
+    return method
+
+
+def _binary(gate: Gate) -> tuple[Callable[["Node", Any], "Node"], Callable[["Node", Any], "Node"]]:
+    """Return the methods of an operator with the node on its left and on its right."""
+
+    def method(self: "Node", other: Any) -> "Node":
+        return self.graph.operate(gate, self, other)
+
+    def reflected(self: "Node", other: Any) -> "Node":
+        return self.graph.operate(gate, other, self)
+
+    return method, reflected
+
+
+def _comparison(compare: Callable[[Any, Any], Any]) -> Callable[["Node", Any], Any]:
+    def method(self: "Node", other: Any) -> Any:
+        return compare(self.value, other.value if isinstance(other, Node) else other)
+
+    return method
 
 
 class Node:
@@ -93,10 +118,11 @@ class Node:
         Raises:
             GateError: neither is known yet.
         """
-        value = self.value
-        if value is None and self.slot not in self.graph.shapes:
-            raise GateError(f"the shape of {self} is not known yet: run build or forward first")
-        return self.graph.shapes[self.slot] if value is None else np.shape(value)
+        if (value := self.value) is not None:
+            return np.shape(value)
+        if self.slot in self.graph.shapes:
+            return self.graph.shapes[self.slot]
+        raise GateError(f"the shape of {self} is not known yet: run build or forward first")
 
     @property
     def value(self) -> Any:
@@ -104,7 +130,7 @@ class Node:
         source = self.graph.sources.get(self.slot)
         if source is not None:
             return source.value if source.has_value else None
-        return show(self.graph.values[self.slot], "value", self)
+        return _shown(self.graph.values[self.slot], "value", self)
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -117,7 +143,7 @@ class Node:
     @property
     def grad(self) -> Any:
         """The gradient of the last backward sweep; `None` where none arrived."""
-        return show(self.graph.grads[self.slot], "gradient", self)
+        return _shown(self.graph.grads[self.slot], "gradient", self)
 
     def backward(self, grad: Any = None) -> None:
         """Run back from this node; afterwards every node it depends on has its `.grad`. A scalar starts from 1.
@@ -126,128 +152,66 @@ class Node:
         """
         self.graph.backward_from(self, grad)
 
-    def detach(self) -> "Node":
-        """The same value as a constant: no gradient passes to what it was computed from."""
-        return self.graph.transform(DETACH, self)
+    __add__, __radd__ = _binary(Add())
+    __sub__, __rsub__ = _binary(Subtract())
+    __mul__, __rmul__ = _binary(Multiply())
+    __truediv__, __rtruediv__ = _binary(Divide())
+    __matmul__, __rmatmul__ = _binary(MatMul())
+    __rpow__ = _binary(POWER)[1]
 
-    def __add__(self, other: Any) -> "Node":
-        return self.graph.operate(ADD, self, other)
-
-    def __radd__(self, other: Any) -> "Node":
-        return self.graph.operate(ADD, other, self)
-
-    def __sub__(self, other: Any) -> "Node":
-        return self.graph.operate(SUBTRACT, self, other)
-
-    def __rsub__(self, other: Any) -> "Node":
-        return self.graph.operate(SUBTRACT, other, self)
-
-    def __mul__(self, other: Any) -> "Node":
-        return self.graph.operate(MULTIPLY, self, other)
-
-    def __rmul__(self, other: Any) -> "Node":
-        return self.graph.operate(MULTIPLY, other, self)
-
-    def __truediv__(self, other: Any) -> "Node":
-        return self.graph.operate(DIVIDE, self, other)
-
-    def __rtruediv__(self, other: Any) -> "Node":
-        return self.graph.operate(DIVIDE, other, self)
-
-    def __matmul__(self, other: Any) -> "Node":
-        return self.graph.operate(MATMUL, self, other)
-
-    def __rmatmul__(self, other: Any) -> "Node":
-        return self.graph.operate(MATMUL, other, self)
+    __neg__ = _unary(Negate(), "The negative of each element.")
+    exp = _unary(Exp(), "Euler's number to the power of each element.")
+    log = _unary(Log(), "The natural logarithm of each element.")
+    sqrt = _unary(Power(0.5), "The square root of each element.")
+    tanh = _unary(Tanh(), "The hyperbolic tangent of each element.")
+    relu = _unary(ReLU(), "max(0, x) of each element x.")
+    sigmoid = _unary(Sigmoid(), "1 / (1 + e^-x) of each element x.")
+    detach = _unary(Detach(), "The same value as a constant: no gradient passes to what it was computed from.")
+    T = property(_unary(Transpose(), "The transpose."))
 
     def __pow__(self, exponent: Any) -> "Node":
         if isinstance(exponent, int | float):
-            return self.graph.transform(_power(exponent), self)
+            return self.graph.operate(_power(exponent), self)
         return self.graph.operate(POWER, self, exponent)
-
-    def __rpow__(self, base: Any) -> "Node":
-        return self.graph.operate(POWER, base, self)
-
-    def __abs__(self) -> "Node":
-        return self.graph.operate(MAXIMUM, self, -self)
-
-    def __neg__(self) -> "Node":
-        return self.graph.transform(NEGATE, self)
 
     def __getitem__(self, key: Any) -> "Node":
         parts = key if isinstance(key, tuple) else (key,)
         key = tuple([np.asarray(part) if isinstance(part, list) else part for part in parts])
-        return self.graph.transform(Slice(key), self)
+        return self.graph.operate(Slice(key), self)
 
-    @property
-    def T(self) -> "Node":  # noqa: N802 (NumPy's name)
-        """The transpose."""
-        return self.graph.transform(TRANSPOSE, self)
+    def abs(self) -> "Node":
+        """The absolute value of each element; the gradient at 0 is 0."""
+        return self.graph.operate(MAXIMUM, self, -self)
+
+    __abs__ = abs
+
+    def reshape(self, *shape: Any) -> "Node":
+        """The same elements in another shape, given as sizes or as one tuple."""
+        return self.graph.operate(Reshape(shape[0] if len(shape) == 1 else shape), self)
 
     def sum(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The sum of all elements, or along some axes."""
-        return self.graph.transform(Sum(axis, keepdims), self)
+        return self.graph.operate(Sum(axis, keepdims), self)
 
     def mean(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The mean of all elements, or along some axes."""
-        return self.graph.transform(Mean(axis, keepdims), self)
+        return self.graph.operate(Mean(axis, keepdims), self)
 
     def max(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The largest element, of all or along some axes."""
-        return self.graph.transform(Max(axis, keepdims), self)
+        return self.graph.operate(Max(axis, keepdims), self)
 
     def min(self, axis: Axes = None, keepdims: bool = False) -> "Node":
         """The smallest element, of all or along some axes."""
         return -(-self).max(axis, keepdims)
-
-    def abs(self) -> "Node":
-        """The absolute value of each element; the gradient at 0 is 0."""
-        return abs(self)
-
-    def sqrt(self) -> "Node":
-        """The square root of each element."""
-        return self.graph.transform(_power(0.5), self)
-
-    def reshape(self, *shape: Any) -> "Node":
-        """The same elements in another shape, given as sizes or as one tuple."""
-        return self.graph.transform(Reshape(shape[0] if len(shape) == 1 else shape), self)
-
-    def exp(self) -> "Node":
-        """Euler's number to the power of each element."""
-        return self.graph.transform(EXP, self)
-
-    def log(self) -> "Node":
-        """The natural logarithm of each element."""
-        return self.graph.transform(LOG, self)
-
-    def tanh(self) -> "Node":
-        """The hyperbolic tangent of each element."""
-        return self.graph.transform(TANH, self)
-
-    def relu(self) -> "Node":
-        """max(0, x) of each element x."""
-        return self.graph.transform(RELU, self)
-
-    def sigmoid(self) -> "Node":
-        """1 / (1 + e^-x) of each element x."""
-        return self.graph.transform(SIGMOID, self)
 
     def __float__(self) -> float:
         return float(self.value)
 
     # Comparisons are about values, so that ifs and loops can follow them; nothing of them is in the graph.
 
-    def __lt__(self, other: Any) -> Any:
-        return self.value < _value(other)
-
-    def __le__(self, other: Any) -> Any:
-        return self.value <= _value(other)
-
-    def __gt__(self, other: Any) -> Any:
-        return self.value > _value(other)
-
-    def __ge__(self, other: Any) -> Any:
-        return self.value >= _value(other)
+    __lt__, __le__ = _comparison(operator.lt), _comparison(operator.le)
+    __gt__, __ge__ = _comparison(operator.gt), _comparison(operator.ge)
 
     # NumPy must leave `array + node` and the like to the methods above, and `for item in node` has no end to stop at.
     __array_ufunc__ = None
@@ -260,5 +224,38 @@ class Node:
         return f"{self.name!r}{f' (added at {file_and_line(self.step.place)})' if self.step.place else ''}"
 
 
-def _value(operand: Any) -> Any:
-    return operand.value if isinstance(operand, Node) else operand
+class _ShownArray(np.ndarray[Any, Any]):
+    """A read-only view of a node's value or gradient; whatever is computed from it is a plain array."""
+
+    shows: tuple[str, Any] = ("", None)  # "value" or "gradient", and the node
+
+    def __array_finalize__(self, parent: Any) -> None:
+        self.shows = getattr(parent, "shows", self.shows)
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        return array[()] if return_scalar else np.asarray(array)
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        what, node = self.shows
+        raise GateError(f"the {what} of node {node} cannot be changed in place: backward builds on it; change a copy")
+
+    # Other ways to write (`fill`, `sort`, `out=`) are refused by NumPy itself, since the view is read-only.
+    __setitem__ = __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __ipow__ = __imatmul__ = _refuse
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+    def __reduce__(self) -> Any:
+        return np.array(self).__reduce__()
+
+
+def _shown(array: Any, what: str, node: Node) -> Any:
+    """Return an array as a read-only view, and a number, which cannot be changed, as it is."""
+    if not isinstance(array, np.ndarray):
+        return array
+    if array.ndim == 0:
+        return array[()]
+    view = array.view(_ShownArray)
+    view.shows = what, node
+    view.flags.writeable = False
+    return view

@@ -6,6 +6,7 @@ from typing import Any, overload
 from layerflow.containers.container import Container
 from layerflow.errors import GateError, did_you_mean
 from layerflow.gate import Gate
+from layerflow.sweep import Step
 
 
 class Sequential(Container, checked=False):
@@ -33,7 +34,7 @@ class Sequential(Container, checked=False):
             if not isinstance(gate, Gate):
                 raise GateError(f"Sequential: {name!r} is {gate!r}, not a gate{_remedy(gate)}")
             following = self.slots_for(gate)
-            self.lay(name, gate, slots, following)
+            self.lay(Step(name, gate, slots, following))
             slots = following
         self.output_slots = slots
 

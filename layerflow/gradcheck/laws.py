@@ -1,13 +1,13 @@
 """The laws that every gate keeps, built-in or custom; each is a function that raises `AssertionError` if broken."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from layerflow.errors import GateError
+from layerflow.errors import GateError, LayerflowError
 from layerflow.gate import Gate, find
 from layerflow.gradcheck.entry import check_gradients
 from layerflow.gradcheck.subject import Subject, copied, is_real, outputs
@@ -178,6 +178,47 @@ LAWS = (
     Law("rebuilds from its arguments", rebuilds_from_its_arguments),
     Law("batch equals stacked samples", batch_equals_stacked_samples, treats_samples_apart),
 )
+
+
+def check_gate(gate: Gate, *inputs: Any) -> None:
+    """Check every law on a gate and its inputs.
+
+    Raises:
+        AssertionError: some laws are broken; the message says which, and how each shows itself.
+    """
+    broken = []
+    for law in LAWS:
+        try:
+            if law.applies(gate, inputs):
+                law.check(gate, inputs)
+        except (AssertionError, LayerflowError) as error:
+            broken.append(f"{law.name}:\n{error}")
+    if broken:
+        raise AssertionError(f"{gate!r} breaks {len(broken)} of {len(LAWS)} laws\n\n" + "\n\n".join(broken))
+
+
+def law_tests(cases: Iterable[tuple[Any, ...]]) -> Callable[..., None]:
+    """Return a pytest test function that runs once per case and law that applies to it.
+
+    Args:
+        cases: tuples of a gate and its inputs, `(gate, x)` or `(gate, (x, labels))`.
+    """
+    import pytest
+
+    split = [(case[0], case[1] if len(case) == 2 and isinstance(case[1], tuple) else tuple(case[1:])) for case in cases]
+    pairs = [
+        pytest.param(gate, inputs, law, id=f"{type(gate).__name__}{index}-{law.name.replace(' ', '_')}")
+        for index, (gate, inputs) in enumerate(split)
+        for law in LAWS
+        if law.applies(gate, inputs)
+    ]
+
+    @pytest.mark.parametrize(("gate", "inputs", "law"), pairs)
+    def test_law(gate: Gate, inputs: tuple[Any, ...], law: Law) -> None:
+        law.check(gate, inputs)
+
+    parametrized: Callable[..., None] = test_law
+    return parametrized
 
 
 def _assert_same(

@@ -350,6 +350,28 @@ def test_a_gate_that_fails_later_names_the_line_that_added_it(graph):
         assert "test_dynamic.py" in note
 
 
+OPERATIONS = {
+    "x * y": lambda x, y: x * y,
+    "number - x": lambda x, y: 1.0 - x,
+    "x ** 2": lambda x, y: x**2,
+    "x ** y": lambda x, y: x**y,
+    "2 ** x": lambda x, y: 2.0**x,
+    "abs": lambda x, y: abs(x),
+    "x.abs": lambda x, y: x.abs(),
+    "exp": lambda x, y: x.exp(),
+    "T": lambda x, y: x.T,
+    "sum": lambda x, y: x.sum(),
+    "index": lambda x, y: x[0],
+    "detach": lambda x, y: x.detach(),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_every_operation_knows_the_line_that_wrote_it(graph, operation):
+    node = operation(graph.input("x", np.ones(2)), graph.input("y", np.ones(2)))
+    assert f"test_dynamic.py:{operation.__code__.co_firstlineno})" in str(node)
+
+
 def test_what_is_computed_from_a_value_is_a_plain_array(graph):
     x = graph.input("x", np.arange(3.0))
     for computed in (x.value + 1, np.exp(x.value), x.value.copy() * 2):

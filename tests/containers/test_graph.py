@@ -327,7 +327,7 @@ def snapshot(graph):
         [step.name for step in graph.steps],
         list(graph.sources),
         list(graph.constants),
-        dict(graph.needed),
+        list(graph.needed),
         list(graph.named_parameters()),
     )
 

@@ -28,6 +28,18 @@ class BadBackward(lf.Gate):
         return (np.where(x > 3, np.float32(np.inf), grad),), {}
 
 
+class Twice(lf.Gate):
+    """(x, x / (x - 1)), whose second output is infinite where x is 1."""
+
+    def forward(self, x: Any) -> Any:
+        self.save(x)
+        return x, x / (x - 1)
+
+    def backward(self, grad: Any, ratio: Any) -> Any:
+        (x,) = self.saved
+        return (grad - ratio / (x - 1) ** 2,), {}
+
+
 def fit(gates: list[lf.Gate], x: np.ndarray, **settings: Any) -> Trainer:
     settings = {
         "optimizer": lf.SGD(lr=0.1),
@@ -46,6 +58,10 @@ CASES: dict[str, tuple[list[lf.Gate], np.ndarray, dict[str, Any], list[str]]] = 
     "a logarithm of zero": (
         [lf.Log(), lf.Linear(1)], np.where(np.arange(24).reshape(12, 2) == 17, 0.0, X), {},
         ["epoch 1, step 3", "'model.0' (Log)", "its input: 0 to", "zero or negative"],
+    ),
+    "a second output": (
+        [Twice(), lf.Add(), lf.Linear(1)], np.where(np.arange(24).reshape(12, 2) == 17, 1.0, X + 1), {},
+        ["epoch 1, step 3", "first bad output: gate 'model.0' (Twice)", "; 1.", "1 of 8 not finite; its input: 1"],
     ),
     "features without scaling": (
         [lf.Linear(4), lf.Linear(1)], X * 1e30, {}, ["loss", "features are not scaled (up to ", "data.scale"],

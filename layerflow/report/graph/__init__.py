@@ -3,9 +3,12 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from layerflow.containers.container import Container
 from layerflow.containers.node import Node
-from layerflow.errors import LayerflowError, did_you_mean
+from layerflow.errors import GateError, LayerflowError, did_you_mean
+from layerflow.parameter import Parameter
 from layerflow.report.graph.explain import explain
 from layerflow.report.graph.formats import FORMATS, to_svg, to_text
 from layerflow.report.graph.picture import find_gate, picture_of
@@ -61,3 +64,23 @@ def explain_gate(container: Container, name: str) -> str:
     """
     picture = picture_of(container)
     return explain(picture, find_gate(picture, name))
+
+
+def summary(container: Container) -> str:
+    """Return a table of the steps: name, gate, output shape, number of parameters (shared ones counted once)."""
+    if not container._is_built:
+        raise GateError(
+            f"{type(container).__name__}: shapes are known after build(rng, shape) or the first forward; "
+            "summary comes after"
+        )
+    counted: set[Parameter] = set()
+    rows = [("name", "gate", "output shape", "parameters")]
+    for step in container.steps:
+        fresh = set(step.gate.parameters()) - counted
+        counted |= fresh
+        outputs = [(container.values[slot], slot) for slot in step.writes]
+        shapes = ", ".join(str(container.shapes[slot] if y is None else np.shape(y)) for y, slot in outputs)
+        rows.append((step.name, repr(step.gate), shapes, f"{sum(p.value.size for p in fresh):,}"))
+    rows.append(("total", "", "", f"{sum(p.value.size for p in container.parameters()):,}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join([*map(str.ljust, row[:3], widths), row[3].rjust(widths[3])]) for row in rows)
