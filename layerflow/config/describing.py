@@ -1,19 +1,25 @@
-"""A model as plain values, and back: what a model file keeps of a model besides its arrays. No pickle, no code."""
+"""Models and readers as plain values, and back: what a model file keeps besides arrays. No pickle, no code."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 
-from layerflow.config.checking import Checker
+from layerflow.config.checking import PATH, bare, members_of, metadata_of
+from layerflow.config.elements import Element
+from layerflow.config.plan import ModelChecker
 from layerflow.config.problems import InvalidConfig, Place, Source
-from layerflow.config.registry import Registry
-from layerflow.config.yaml import MAXIMUM_DEPTH, Node
+from layerflow.config.registry import Factory, Registry, signature_of
+from layerflow.config.yaml import MAXIMUM_DEPTH, Node, parse_value
 from layerflow.containers.container import Container
 from layerflow.containers.graph import ComputationalGraph
 from layerflow.containers.sequential import Sequential
+from layerflow.data import READERS
+from layerflow.data.paths import SUPPORTED, kind_by_name
+from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError
 from layerflow.gate import Gate
 
@@ -41,7 +47,7 @@ def rebuild_model(description: Any, registry: Registry | None = None, name: str 
         ConfigError: it is damaged, or names a type that is not known here: it has to be imported first.
     """
     node = _node(description, Place(Source(name)), depth=0).settle(("model",))
-    checker = Checker(registry or Registry.builtin(), ".")
+    checker = ModelChecker(registry or Registry.builtin(), ".")
     is_lone_gate = isinstance(description, str) or (isinstance(description, dict) and "gates" not in description)
     plan = checker.element(node, "gate") if is_lone_gate else checker.model(node)
     gate: Gate = plan.build()
@@ -51,7 +57,7 @@ def rebuild_model(description: Any, registry: Registry | None = None, name: str 
 def rebuild_element(description: Any, kind: str, registry: Registry | None = None, name: str = "element") -> Any:
     """Return the loss, reader, ... of which `Element.plain` gave the description; see `rebuild_model`."""
     node = _node(description, Place(Source(name)), depth=0).settle((kind,))
-    return Checker(registry or Registry.builtin(), ".").element(node, kind).build()
+    return ModelChecker(registry or Registry.builtin(), ".").element(node, kind).build()
 
 
 def _describe(model: Gate) -> Any:
@@ -162,3 +168,74 @@ def _parts(gate: Gate) -> Iterator[Gate]:
         for part in gate.members().values():
             if isinstance(part, Gate):
                 yield from _parts(part)
+
+
+# Readers of new files -----------------------------------------------------------------------------------------------
+
+
+def without_files(reader: Element) -> dict[str, Any]:
+    """Return the description of a reader, all but the files that it reads."""
+    files = file_arguments(reader.factory)
+    return {name: value for name, value in reader.mapping().items() if name not in files}
+
+
+def reader_for(words: Sequence[str], known: dict[str, Any], registry: Registry) -> Reader:
+    """Return a reader for new files.
+
+    Args:
+        words: the files, in the order in which the reader takes them, and settings of the reader (`delimiter=;`).
+        known: the description of the reader of the training data; its settings hold for the new file too, unless the
+            file's name says that it is of another kind.
+        registry: the types known.
+
+    Raises:
+        ConfigError: no file, too many of them, or an unsupported type of file.
+    """
+    files = [word for word in words if "=" not in word or Path(word).exists()]
+    settings = dict(_setting(word) for word in words if word not in files)
+    if not files:
+        raise ConfigError(f"no data file is given, only settings ({', '.join(words)}); name a file first")
+    kind, said = kind_by_name(files[0]), known["type"]
+    factory = registry.find("reader", said)
+    takes_files = factory is not None and bool(file_arguments(factory))
+    if kind and (not takes_files or (said in READERS and kind != said)):
+        described: dict[str, Any] = {"type": kind}
+        factory = READERS[kind]
+    elif factory is not None and takes_files:
+        described = known
+    else:
+        raise ConfigError(f"{files[0]}: unsupported file type; {SUPPORTED}")
+    if described["type"] == "CSV" and files[0].lower().removesuffix(".gz").endswith(".tsv"):
+        described = described | {"delimiter": "\t"}
+    described = described | _placed(files, factory, described["type"]) | settings
+    reader: Reader = rebuild_element(described, "reader", registry, files[0])
+    return reader
+
+
+def file_arguments(reader: Factory) -> dict[str, bool]:
+    """Return the arguments of a reader that are files, in order; True for one that takes any number of them."""
+    found = {}
+    for name, argument in signature_of(reader).items():
+        members = members_of(argument.annotation)
+        is_many = any(PATH in metadata_of(item) for member in members for item in get_args(bare(member)))
+        if is_many or any(PATH in metadata_of(member) for member in members):
+            found[name] = is_many
+    return found
+
+
+def _placed(files: Sequence[str], reader: Factory, kind: str) -> dict[str, Any]:
+    """Return the files by the arguments that take them."""
+    arguments = file_arguments(reader)
+    left, placed = list(files), {}
+    for name, is_many in arguments.items():
+        if left:
+            placed[name] = left if is_many else left[0]
+            left = [] if is_many else left[1:]
+    if left:
+        raise ConfigError(f"{kind} takes {len(arguments)} file(s), {', '.join(arguments)}; {len(files)} were given")
+    return placed
+
+
+def _setting(word: str) -> tuple[str, Any]:
+    name, _, text = word.partition("=")
+    return name, parse_value(text, Source(word, (word,), is_override=True), column=len(name) + 1).plain()

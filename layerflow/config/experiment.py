@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.config.config import Config
+from layerflow.config.elements import build
 from layerflow.config.problems import InvalidConfig
 from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
@@ -34,19 +35,20 @@ class Parts:
 
 def read_parts(config: Config) -> Parts:
     """Read and split the data: `test` first, `validation` from the rest; a part with a reader of its own wins."""
-    train = config.build_reader().read()
-    test, validation = config.build_part("test"), config.build_part("validation")
-    held: dict[str, Dataset | None] = {"test": None, "validation": None}
-    for offset, (name, wanted) in enumerate((("test", test), ("validation", validation))):
+    data = config.data
+    train = build(data.source).read()
+    parts = {"test": build(data.test), "validation": build(data.validation)}
+    held: dict[str, Dataset | None] = dict.fromkeys(parts)
+    for offset, (name, wanted) in enumerate(parts.items()):
         if isinstance(wanted, float):
             assert train.y is not None
             try:
-                kept, back = split(train.y, wanted, config.seed + offset, config.data.stratify)
+                kept, back = split(train.y, wanted, config.seed + offset, data.stratify)
             except DataError as error:
                 raise DataError(f"data.{name}: {error}") from error
             train, held[name] = train.take(kept), train.take(back)
-    preprocessing = Preprocessing.fit(train, config.build_scaler())
-    for name, wanted in (("test", test), ("validation", validation)):
+    preprocessing = Preprocessing.fit(train, build(data.scaler))
+    for name, wanted in parts.items():
         if isinstance(wanted, Reader):
             held[name] = wanted.read(like=preprocessing)
     return Parts(train, held["validation"], held["test"], preprocessing)
@@ -64,7 +66,7 @@ def check_task(config: Config, loss: Gate, classes: tuple[str, ...] | None) -> N
     """Raise `ConfigError` when the loss is not made for such targets."""
     task, is_binary = getattr(loss, "task", None), getattr(loss, "is_binary", False)
     count = None if classes is None else len(classes)
-    name, element = type(loss).__name__, config.sections.loss
+    name = type(loss).__name__
     if task == "regression" and count is not None:
         problem = f"{name} is for numbers, but the targets are {count} classes; take SoftmaxCE, or say task: regression"
     elif task == "classification" and count is None and not is_binary:
@@ -73,7 +75,7 @@ def check_task(config: Config, loss: Gate, classes: tuple[str, ...] | None) -> N
         problem = f"{name} is for two classes, but the targets have {count}; take SoftmaxCE"
     else:
         return
-    raise InvalidConfig([element.node.problem(problem)])
+    raise InvalidConfig([config.loss.node.problem(problem)])
 
 
 class Experiment:
@@ -89,28 +91,21 @@ class Experiment:
     def __init__(self, config: Config, parts: Parts | None = None, **settings: Any) -> None:
         self.config = config
         self.parts = parts or read_parts(config)
-        self.loss = config.build_loss()
+        self.loss: Gate = build(config.loss)
         check_task(config, self.loss, self.parts.preprocessing.classes)
         self.width = output_width(self.loss, self.parts.preprocessing)
         self.model = config.build_model(self.width)
-        train = config.train
-        stopping = train.early_stopping
-        configured: dict[str, Any] = {
-            "optimizer": config.build_optimizer(),
-            "regularizer": config.build_regularizers(),
-            "schedule": config.build_schedule(),
-            "epochs": train.epochs,
-            "batch_size": max(1, min(train.batch_size, len(self.parts.train))),
-            "shuffle": train.shuffle,
-            "drop_last": train.drop_last,
-            "clip_norm": train.clip_norm,
-            "clip_value": train.clip_value,
-            "early_stopping": stopping and EarlyStopping(stopping.metric, stopping.patience, stopping.min_delta),
-            "best": train.best,
-            "metrics": train.metrics,
+        # The section `train` has the names of the trainer's settings.
+        configured = vars(config.train) | {
+            "optimizer": build(config.optimizer),
+            "regularizer": build(config.regularizer) or (),
+            "schedule": build(config.schedule),
+            "batch_size": max(1, min(config.train.batch_size, len(self.parts.train))),
+            "early_stopping": config.train.early_stopping and EarlyStopping(**vars(config.train.early_stopping)),
             "seed": config.seed,
             "dtype": config.dtype,
         }
+        del configured["checkpoint"]
         self.trainer = Trainer(self.model, self.loss, **(configured | settings))
 
     def data(self) -> tuple[Any, Any, tuple[Any, Any] | None]:

@@ -1,24 +1,27 @@
-"""The types a configuration may name, by kind; your own are added from Python, by `--import` or by entry point.
+"""The types a configuration may name, by kind, and the settings that each takes; your own types can be added.
 
 A configuration file alone never causes code to run: modules are imported only when the command line names them, and
 an installed package's gate only when the file names its type and no other type has that name.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
+import textwrap
 import traceback
+import typing
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Annotated, Any, Self
 
-from layerflow.config.signatures import MODEL, ElementKind, bare, metadata_of
 from layerflow.data import READERS
 from layerflow.data.reader import Reader
 from layerflow.data.scaling import SCALERS, Scaler
@@ -30,7 +33,119 @@ from layerflow.training.optimizers import OPTIMIZERS, Optimizer
 from layerflow.training.schedules import SCHEDULES, Schedule
 
 ENTRY_POINT_GROUP = "layerflow.gates"
+REQUIRED = inspect.Parameter.empty
+BASES: dict[str, type] = {
+    "gate": Gate,
+    "loss": Gate,
+    "regularizer": Gate,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+    "reader": Reader,
+    "scaler": Scaler,
+}
+"""What your own types of each kind are subclasses of."""
+
+HINTS: dict[str, Any] = BASES | {"initializer": Initializer}
+"""The type hint that asks for each kind; the first one of those that share it."""
+
+_ARGUMENT = re.compile(r"^(\w+)(?: .*?)?:(.*(?:\n[ \t]+.*)*)", re.MULTILINE)
 Factory = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class ElementKind:
+    """Marks a hint whose value is an element `{type: ...}` of this kind: `Annotated[Any, ElementKind("reader")]`."""
+
+    name: str
+
+
+MODEL = ElementKind("model")
+"""Marks a hint whose value is a model, as the `model` section writes it."""
+
+
+# Settings ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One setting of a type.
+
+    Attributes:
+        name: its name.
+        annotation: its type hint; `Any` when there is none.
+        default: its default, or `REQUIRED`.
+        description: what the docstring says about it.
+        is_variadic: whether it is `*arguments`, which a configuration writes as a list.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    description: str
+    is_variadic: bool
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the setting has to be written."""
+        return self.default is REQUIRED
+
+
+@lru_cache(maxsize=1024)
+def signature_of(target: Factory) -> dict[str, Argument]:
+    """Return the settings that a class (its `__init__`) or a function takes, all but those of `**arguments`."""
+    hints, documented = _hints(_function(target)), _argument_descriptions(target)
+    arguments = {}
+    for item in _parameters(target):
+        if item.kind is not item.VAR_KEYWORD:
+            hint, default, is_variadic = hints.get(item.name, Any), item.default, item.kind is item.VAR_POSITIONAL
+            if is_variadic:
+                hint, default = list[hint], []  # type: ignore[valid-type]  # the hint is a value, known at run time
+            arguments[item.name] = Argument(item.name, hint, default, documented.get(item.name, ""), is_variadic)
+    return arguments
+
+
+def is_open(target: Factory) -> bool:
+    """Whether a type takes further settings by `**arguments`, whose names cannot be checked."""
+    return any(item.kind is item.VAR_KEYWORD for item in _parameters(target))
+
+
+def summary_of(target: Any) -> str:
+    """Return the first paragraph of the docstring on one line."""
+    return " ".join((inspect.getdoc(target) or "").split("\n\n")[0].split())
+
+
+def _function(target: Factory) -> Any:
+    return target.__init__ if inspect.isclass(target) else target
+
+
+def _parameters(target: Factory) -> list[inspect.Parameter]:
+    function = _function(target)
+    if function is object.__init__:
+        return []
+    return list(inspect.signature(function).parameters.values())[1 if inspect.isclass(target) else 0 :]
+
+
+def _argument_descriptions(target: Any) -> dict[str, str]:
+    """Return what the `Args:` part of the docstrings of a class and its constructor says about each argument."""
+    described: dict[str, str] = {}
+    for documented in (target, getattr(target, "__init__", None)):
+        block = re.search(r"^Arg(?:ument)?s:\n((?:[ \t]+\S.*\n?)+)", inspect.getdoc(documented) or "", re.MULTILINE)
+        for name, text in _ARGUMENT.findall(textwrap.dedent(block[1])) if block else []:
+            described[name] = " ".join(text.split())
+    return described
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """Return the type hints of a function, each by itself: one that cannot be resolved leaves the others checked."""
+    hints: dict[str, Any] = {}
+    for name, hint in getattr(function, "__annotations__", {}).items():
+        with contextlib.suppress(NameError, TypeError, AttributeError, SyntaxError):
+            alone = SimpleNamespace(__annotations__={name: hint})
+            hints |= typing.get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)
+    return hints
+
+
+# Types -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -40,22 +155,20 @@ class Kind:
     Attributes:
         name: what it is called in messages.
         types: the types known by name.
-        base: what your own types of this kind are subclasses of.
-        fits: which subclasses of `base` belong to it.
         text_is_name: whether text always names a type, even where the hint takes other text too.
         aliases: names in `types` that are another spelling of a type.
+        fits: which subclasses of the kind's base belong to it.
     """
 
     name: str
     types: dict[str, Factory]
-    base: type | None = None
     text_is_name: bool = False
     aliases: frozenset[str] = frozenset()
     fits: Callable[[Any], bool] = lambda target: True
 
     def accepts(self, target: object) -> bool:
         """Whether a class that was imported belongs to this kind."""
-        is_one = self.base is not None and isinstance(target, type) and issubclass(target, self.base)
+        is_one = self.name in BASES and isinstance(target, type) and issubclass(target, BASES[self.name])
         return is_one and not inspect.isabstract(target) and self.fits(target)
 
 
@@ -86,7 +199,7 @@ class Registry:
 
     def find(self, kind: str, name: str) -> Factory | None:
         """Return the type called `name`, from an installed package's entry point if no other type has that name."""
-        if name not in self.kinds[kind].types and self.kinds[kind].base is self.kinds["gate"].base:
+        if name not in self.kinds[kind].types and BASES.get(kind) is Gate:
             for point in self.entry_points:
                 if point.name == name:
                     self.add(_load(point), origin=f"entry point {point.value!r}", name=name)
@@ -95,7 +208,7 @@ class Registry:
     def names(self, kind: str) -> list[str]:
         """Return the names that `find` knows, built-in ones first."""
         names = list(self.kinds[kind].types)
-        if self.kinds[kind].base is self.kinds["gate"].base:
+        if BASES.get(kind) is Gate:
             names += [point.name for point in self.entry_points if point.name not in names]
         return names
 
@@ -109,10 +222,8 @@ class Registry:
         prefix = f"{origin}: " if origin else ""
         kinds = [kind for kind in self.kinds.values() if kind.accepts(target)]
         if not kinds:
-            bases = sorted({kind.base.__name__ for kind in self.kinds.values() if kind.base is not None})
-            raise ConfigError(
-                f"{prefix}{name!r} is no subclass of {', '.join(bases)}, so a configuration cannot use it"
-            )
+            bases = ", ".join(sorted({base.__name__ for base in BASES.values()}))
+            raise ConfigError(f"{prefix}{name!r} is no subclass of {bases}, so a configuration cannot use it")
         for kind in kinds:
             known = kind.types.get(name)
             if known is not None and known is not target:
@@ -145,38 +256,21 @@ def _load(point: EntryPoint) -> Any:
         raise ConfigError(f"the gate {point.name!r}{package} cannot be imported: {reason(error)}") from None
 
 
-_KINDS_BY_HINT: dict[Any, str] = {
-    Gate: "gate",
-    Optimizer: "optimizer",
-    Schedule: "schedule",
-    Reader: "reader",
-    Scaler: "scaler",
-    Initializer: "initializer",
-}
-
-
-def kind_of(hint: Any) -> str | None:
-    """Return the kind of element that a type hint asks for: by its mark, or because it is the kind's base class."""
-    marked = [mark.name for mark in metadata_of(hint) if isinstance(mark, ElementKind)]
-    return marked[0] if marked else next((kind for base, kind in _KINDS_BY_HINT.items() if bare(hint) is base), None)
-
-
 def _builtin_kinds() -> list[Kind]:
     """Return every kind with its built-in types, in fresh dicts that can be added to."""
     losses: dict[str, Factory] = {name: GATES[name] for name in LOSSES}
     regularizers: dict[str, Factory] = {name: GATES[name] for name in REGULARIZERS}
     layers = {name: gate for name, gate in GATES.items() if name not in (*LOSSES, *REGULARIZERS)}
     lower_case = {name.lower(): initializer for name, initializer in INITIALIZERS.items()}
-    named: dict[str, Factory] = {**INITIALIZERS, **lower_case}
     return [
-        Kind("gate", {**layers, "Sequential": _sequential, "ComputationalGraph": _graph}, Gate),
-        Kind("loss", losses, Gate, fits=_takes_two_inputs),
-        Kind("regularizer", regularizers, Gate),
-        Kind("optimizer", dict(OPTIMIZERS), Optimizer),
-        Kind("schedule", dict(SCHEDULES), Schedule),
-        Kind("reader", dict(READERS), Reader),
-        Kind("scaler", dict(SCALERS), Scaler),
-        Kind("initializer", named, text_is_name=True, aliases=frozenset(lower_case)),
+        Kind("gate", {**layers, "Sequential": _sequential, "ComputationalGraph": _graph}),
+        Kind("loss", losses, fits=_takes_two_inputs),
+        Kind("regularizer", regularizers),
+        Kind("optimizer", dict(OPTIMIZERS)),
+        Kind("schedule", dict(SCHEDULES)),
+        Kind("reader", dict(READERS)),
+        Kind("scaler", dict(SCALERS)),
+        Kind("initializer", {**INITIALIZERS, **lower_case}, text_is_name=True, aliases=frozenset(lower_case)),
     ]
 
 

@@ -9,7 +9,8 @@ false and `12:30` is 750.
 import math
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import stat as file_status
 from pathlib import Path as FilePath
@@ -17,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from layerflow.config.problems import InvalidConfig, Path, Place, Problem, Source, collected
+from layerflow.config.problems import InvalidConfig, Path, Place, Problem, Source
 from layerflow.errors import did_you_mean
 
 Scalar = str | int | float | bool | None
@@ -74,6 +75,15 @@ class Node:
     def key_problem(self, key: str, message: str) -> Problem:
         """Return a problem of one of the keys of this mapping."""
         return Problem(self.keys[key], (*self.path, key), message)
+
+
+@contextmanager
+def collected(found: list[Problem]) -> Iterator[None]:
+    """Add the problems that are raised inside to `found`, so that one run of the checks reports them all."""
+    try:
+        yield
+    except InvalidConfig as error:
+        found += error.found
 
 
 # Reading -----------------------------------------------------------------------------------------------------------

@@ -96,9 +96,7 @@ def feature_scale(context: Context) -> Finding:
     spread = float(widths.max() / widths.min()) if widths.size else 1.0
     evidence = f"rms {size:.3g} after preprocessing; the widest range of a feature is {spread:.3g} times the narrowest"
     remedy = (
-        "set data.scale: Standard"
-        if context.config.build_scaler() is None
-        else "use another scaler: data.scale: Standard"
+        "set data.scale: Standard" if context.config.data.scaler is None else "use another scaler: data.scale: Standard"
     )
     return judge("feature scale", size, evidence, remedy, warn=not 0.01 < size < 5 or spread > 1000)
 

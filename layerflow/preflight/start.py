@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from layerflow.config.elements import build
 from layerflow.gates import ClippedNLL, LogisticLikelihood, MulticlassSVM, ReLU, Sigmoid, SigmoidCE, SoftmaxCE, Tanh
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, rms, swept
@@ -159,7 +160,7 @@ def _knowing_nothing(context: Context) -> tuple[float, str]:
 
 def _constant(context: Context, scores: Array, guess: float) -> float:
     """Return the loss of one guess for all samples."""
-    return float(context.config.build_loss().forward(np.full_like(scores, guess), context.swept_targets))
+    return float(build(context.config.loss).forward(np.full_like(scores, guess), context.swept_targets))
 
 
 def _sizes(objective: Objective, arrays: list[Array | None]) -> list[tuple[str, float]]:

@@ -8,9 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from layerflow.config.describing import describe_model, rebuild_element, rebuild_model
+from layerflow.config.describing import describe_model, rebuild_element, rebuild_model, without_files
 from layerflow.config.experiment import Experiment
-from layerflow.config.new_data import without_files
 from layerflow.config.registry import Registry
 from layerflow.data import Preprocessing
 from layerflow.data.frames import samples
@@ -189,9 +188,7 @@ class SavedModel:
         saved = read_model_file(file)
         said = saved.description
         if saved.is_plain:
-            raise DataError(
-                f"{file}: written by lf.save_model, without its preprocessing; give a run folder"
-            )
+            raise DataError(f"{file}: written by lf.save_model, without its preprocessing; give a run folder")
         try:
             preprocessing = Preprocessing.from_dict(said["preprocessing"])
             model = rebuild_model(said["model"], registry, str(file))

@@ -12,6 +12,7 @@ import pytest
 import layerflow as lf
 from layerflow.config import Registry, load_config_text
 from layerflow.config import registry as registry_module
+from layerflow.config.elements import build
 from layerflow.errors import ConfigError
 
 CONFIG = """\
@@ -27,7 +28,7 @@ def test_custom_types_of_every_kind_are_built(custom_registry: Registry) -> None
     model = config.build_model(2)
     assert isinstance(model, lf.Sequential)
     assert [type(gate).__name__ for gate in model] == ["Swish2", "Half", "Linear"]
-    built = [config.build_loss(), config.build_optimizer(), config.build_reader()]
+    built = [build(config.loss), build(config.optimizer), build(config.data.source)]
     assert [type(item).__name__ for item in built] == ["MeanLoss", "SignSGD", "Nothing"]
     assert config.resolve()["model"][0] == {"type": "Swish2", "beta": 2.0, "mode": "exact", "inner": None}
 
