@@ -8,8 +8,7 @@ from typing import Any
 from layerflow.cli.options import add_command, add_import_option
 from layerflow.config import Registry
 from layerflow.config.checking import REFERENCE, type_schema
-from layerflow.config.config import TopLevel
-from layerflow.config.elements import WIDTH
+from layerflow.config.elements import WIDTH, TopLevel
 from layerflow.config.registry import Factory, signature_of
 
 EXAMPLES = """\
@@ -45,14 +44,13 @@ def json_schema(registry: Registry | None = None) -> dict[str, Any]:
     names = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
     beside = {"name": {"type": "string"}, "inputs": names}
     definitions: dict[str, Any] = {"model": _model_schema(names, beside)}
-    for kind in registry.kinds.values():
-        own = beside if kind.name == "gate" else {}
-        names_of_kind = [name for name in kind.types if name not in kind.aliases]
-        for name in names_of_kind:
-            definitions[f"{kind.name}.{name}"] = _element_schema(kind.types[name], name, own)
-        lone = [name for name, target in kind.types.items() if not _needs_more(target)]
-        references = [{REFERENCE: f"{kind.name}.{name}"} for name in names_of_kind]
-        definitions[kind.name] = {"anyOf": [*([{"enum": lone}] if lone else []), *references]}
+    for kind, types in registry.types.items():
+        first_names = {target: name for name, target in reversed(types.items())}  # the others are lower-case aliases
+        for target, name in first_names.items():
+            definitions[f"{kind}.{name}"] = _element_schema(target, name, beside if kind == "gate" else {})
+        lone = [name for name, target in types.items() if not _needs_more(target)]
+        references = [{REFERENCE: f"{kind}.{name}"} for name, target in types.items() if first_names[target] == name]
+        definitions[kind] = {"anyOf": [*([{"enum": lone}] if lone else []), *references]}
     whole = type_schema(TopLevel) | {"title": "layerflow configuration", "$defs": definitions}
     text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | whole)
     # pydantic refuses references to definitions that are not its own.

@@ -84,7 +84,7 @@ class Checker(ABC):
         if not isinstance(node.value, dict):
             keys = ", ".join(signature_of(section))
             raise InvalidConfig([node.problem(f"must be a mapping with the keys {keys}, not {shown(node.plain())}")])
-        return section(**self._arguments(node, section, dotted(node.path) or "the configuration"))
+        return section(**self._arguments(node, section))
 
     def element(self, node: Node, kind: str, beside: Collection[str] = (), spared: str = "") -> Element:
         """Return the element that a node describes: `{type: ReLU}`, or `ReLU` alone.
@@ -107,7 +107,7 @@ class Checker(ABC):
         return element
 
     def _arguments(
-        self, node: Node, target: Factory, owner: str, beside: Collection[str] = (), spared: str = ""
+        self, node: Node, target: Factory, owner: str = "", beside: Collection[str] = (), spared: str = ""
     ) -> dict[str, Any]:
         """Return the checked arguments that a mapping gives to a type; raise `InvalidConfig` with all its problems."""
         signature, given = signature_of(target), {k: item for k, item in node.entries.items() if k not in beside}
@@ -127,6 +127,7 @@ class Checker(ABC):
             if argument.is_required and name not in node.entries and name != spared and repr(name) not in hints:
                 phrase = Setting(argument.annotation).phrase.replace(" ({type: ...})", "")
                 wanted = "" if argument.annotation is Any else f" ({phrase})"
+                owner = owner or dotted(node.path) or "the configuration"
                 found.append(node.problem(f"{owner} needs {name!r}{wanted}"))
         if found:
             raise InvalidConfig(found)
@@ -135,7 +136,7 @@ class Checker(ABC):
     def _type_node(self, node: Node, kind: str) -> Node:
         if isinstance(node.value, str):
             return node
-        example = f"{{type: {next(iter(self.registry.kinds[kind].types), 'Name')}}}"
+        example = f"{{type: {next(iter(self.registry.types[kind]), 'Name')}}}"
         if not isinstance(node.value, dict):
             wanted = f"must be {with_article(kind)}, such as {example}"
             raise InvalidConfig([node.problem(f"{wanted}, not {shown(node.plain())}")])
@@ -264,7 +265,7 @@ class Setting:
         if isinstance(value, dict):
             return "type" in value or dict not in self.takes
         if isinstance(value, str):
-            is_name = registry.kinds[kind].text_is_name or registry.find(kind, value) is not None
+            is_name = kind == "initializer" or registry.find(kind, value) is not None
             return is_name or str not in self.takes
         return len(self.choices) == 1
 

@@ -1,14 +1,18 @@
-"""A configuration brought to life: its data, its model and its trainer."""
+"""A configuration, loaded from YAML and brought to life: its data, its model and its trainer."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from layerflow.config.config import Config
-from layerflow.config.elements import build
-from layerflow.config.problems import InvalidConfig
+from layerflow.config.elements import SECTIONS, TopLevel, build, plain_value
+from layerflow.config.plan import ModelChecker, ModelPlan
+from layerflow.config.problems import InvalidConfig, Problem, shown
+from layerflow.config.registry import Registry
+from layerflow.config.yaml import Node, apply_override, collected, dump_yaml, parse_document, read_document
 from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError, DataError
@@ -17,6 +21,107 @@ from layerflow.training.callbacks import Callback
 from layerflow.training.history import EarlyStopping, History
 from layerflow.training.state import Snapshot
 from layerflow.training.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TopLevel):
+    """A configuration without problems; `layerflow.config.elements.build` makes a new object of any of its parts.
+
+    Attributes:
+        registry: the types it was checked with, your own included.
+        source: the file it was read from.
+    """
+
+    registry: Registry
+    source: str
+
+    @property
+    def name(self) -> str:
+        """What its runs are called: the name of its file without extension, safe as a folder's name.
+
+        Leading dots are left out: a folder named `..` would be another folder.
+        """
+        return Path(Path(self.source).name.lstrip(".")).stem or "config"
+
+    def build_model(self, outputs: int | None = None) -> Gate:
+        """Return a new, unbuilt `Sequential` or `ComputationalGraph`.
+
+        Args:
+            outputs: the number of classes or targets: the width of the last `Linear` where the file leaves it out.
+        """
+        plan: ModelPlan = self.model
+        return (plan if outputs is None else plan.with_width(outputs)).build()
+
+    def resolve(self, folder: str | Path | None = None) -> dict[str, Any]:
+        """Return the whole configuration as plain values, defaults and overrides included.
+
+        Paths are absolute, or relative to `folder` when one is given: the folder that the file will be written to.
+        """
+        base = None if folder is None else os.fspath(folder)
+        return {name: plain_value(getattr(self, name), base) for name in SECTIONS}
+
+    def to_yaml(self, folder: str | Path | None = None) -> str:
+        """Return the resolved configuration as YAML, which loads to an equal one from `folder`."""
+        return dump_yaml(self.resolve(folder))
+
+
+def load_config(
+    file: str | Path, overrides: Iterable[str] = (), registry: Registry | None = None, seed: int | None = None
+) -> Config:
+    """Load and check a YAML file.
+
+    Args:
+        file: The configuration; relative paths in it start at its folder.
+        overrides: `optimizer.lr=0.05`, ...: put into the document before it is checked.
+        registry: The types it may name; `Registry.builtin()` when left out.
+        seed: Replaces the seed of the file (`--seed`).
+
+    Raises:
+        ConfigError: with every problem, its line and a caret.
+    """
+    found: list[Problem] = []
+    folder = os.path.dirname(os.path.abspath(file))
+    return _load(read_document(file, found), found, str(file), folder, overrides, registry, seed)
+
+
+def load_config_text(
+    text: str,
+    overrides: Iterable[str] = (),
+    registry: Registry | None = None,
+    seed: int | None = None,
+    name: str = "<text>",
+    folder: str = ".",
+) -> Config:
+    """Load and check YAML text, as `load_config` does a file; relative paths start at `folder`."""
+    found: list[Problem] = []
+    root = parse_document(text, name, found)
+    return _load(root, found, name, os.path.abspath(folder), overrides, registry, seed)
+
+
+def _load(
+    root: Node,
+    found: list[Problem],
+    name: str,
+    folder: str,
+    overrides: Iterable[str],
+    registry: Registry | None,
+    seed: int | None,
+) -> Config:
+    checker = ModelChecker(registry or Registry.builtin(), folder, SECTIONS)
+    if not isinstance(root.value, dict):
+        wanted = f"must be a mapping with the sections {', '.join(SECTIONS)}"
+        raise InvalidConfig([root.problem(f"{wanted}, not {shown(root.plain())}")])
+    for override in [*overrides, *([] if seed is None else [f"seed={seed}"])]:
+        with collected(found):
+            apply_override(root, override)
+    with collected(found):
+        sections = checker.section(root.settle(), TopLevel)
+    if found:
+        raise InvalidConfig(found)
+    return Config(**vars(sections), registry=checker.registry, source=name)
+
+
+# Data, model and trainer ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -149,39 +149,15 @@ def _hints(function: Any) -> dict[str, Any]:
 
 
 @dataclass
-class Kind:
-    """One kind of element.
-
-    Attributes:
-        name: what it is called in messages.
-        types: the types known by name.
-        text_is_name: whether text always names a type, even where the hint takes other text too.
-        aliases: names in `types` that are another spelling of a type.
-        fits: which subclasses of the kind's base belong to it.
-    """
-
-    name: str
-    types: dict[str, Factory]
-    text_is_name: bool = False
-    aliases: frozenset[str] = frozenset()
-    fits: Callable[[Any], bool] = lambda target: True
-
-    def accepts(self, target: object) -> bool:
-        """Whether a class that was imported belongs to this kind."""
-        is_one = self.name in BASES and isinstance(target, type) and issubclass(target, BASES[self.name])
-        return is_one and not inspect.isabstract(target) and self.fits(target)
-
-
-@dataclass
 class Registry:
-    """Every kind by name. `Registry.builtin()` has what layerflow ships; each configuration is loaded with its own.
+    """Every type. `Registry.builtin()` has what layerflow ships; each configuration is loaded with its own.
 
     Attributes:
-        kinds: the kinds by name.
+        types: the types of each kind, by name.
         own: the types that were added.
     """
 
-    kinds: dict[str, Kind]
+    types: dict[str, dict[str, Factory]]
     own: dict[str, Factory] = field(default_factory=dict)
 
     @cached_property
@@ -192,45 +168,45 @@ class Registry:
     @classmethod
     def builtin(cls, imports: Iterable[str] = ()) -> Self:
         """Return the built-in types, and those of `imports`: Python files or modules (`--import`)."""
-        registry = cls({kind.name: kind for kind in _builtin_kinds()})
+        registry = cls(_builtin_types())
         for name in imports:
             registry.import_types(name)
         return registry
 
     def find(self, kind: str, name: str) -> Factory | None:
         """Return the type called `name`, from an installed package's entry point if no other type has that name."""
-        if name not in self.kinds[kind].types and BASES.get(kind) is Gate:
+        if name not in self.types[kind] and BASES.get(kind) is Gate:
             for point in self.entry_points:
                 if point.name == name:
                     self.add(_load(point), origin=f"entry point {point.value!r}", name=name)
-        return self.kinds[kind].types.get(name)
+        return self.types[kind].get(name)
 
     def names(self, kind: str) -> list[str]:
         """Return the names that `find` knows, built-in ones first."""
-        names = list(self.kinds[kind].types)
+        names = list(self.types[kind])
         if BASES.get(kind) is Gate:
             names += [point.name for point in self.entry_points if point.name not in names]
         return names
 
     def kind_elsewhere(self, name: str) -> str | None:
         """Return the kind that has a type called `name`."""
-        return next((kind.name for kind in self.kinds.values() if name in kind.types), None)
+        return next((kind for kind, types in self.types.items() if name in types), None)
 
     def add(self, target: Factory, origin: str = "", name: str | None = None) -> None:
         """Add a type of your own to every kind it fits; a name that is taken is a `ConfigError`."""
         name = name or target.__name__
         prefix = f"{origin}: " if origin else ""
-        kinds = [kind for kind in self.kinds.values() if kind.accepts(target)]
+        kinds = kinds_of(target)
         if not kinds:
             bases = ", ".join(sorted({base.__name__ for base in BASES.values()}))
             raise ConfigError(f"{prefix}{name!r} is no subclass of {bases}, so a configuration cannot use it")
         for kind in kinds:
-            known = kind.types.get(name)
+            known = self.types[kind].get(name)
             if known is not None and known is not target:
                 owner = f"the one in {known.__module__}" if name in self.own else "a built-in type"
                 raise ConfigError(f"{prefix}{name!r} is also the name of {owner}: give yours another name")
         for kind in kinds:
-            kind.types[name] = target
+            self.types[kind][name] = target
         self.own[name] = target
 
     def import_types(self, name: str) -> None:
@@ -241,7 +217,7 @@ class Registry:
             for word, target in vars(module).items()
             if isinstance(target, type) and not word.startswith("_") and not target.__module__.startswith("layerflow.")
         }
-        usable = [target for target in targets.values() if any(kind.accepts(target) for kind in self.kinds.values())]
+        usable = [target for target in targets.values() if kinds_of(target)]
         if not usable:
             raise ConfigError(f"--import {name}: defines no gate, loss, optimizer, schedule or reader that can be used")
         for target in usable:
@@ -256,22 +232,27 @@ def _load(point: EntryPoint) -> Any:
         raise ConfigError(f"the gate {point.name!r}{package} cannot be imported: {reason(error)}") from None
 
 
-def _builtin_kinds() -> list[Kind]:
-    """Return every kind with its built-in types, in fresh dicts that can be added to."""
-    losses: dict[str, Factory] = {name: GATES[name] for name in LOSSES}
-    regularizers: dict[str, Factory] = {name: GATES[name] for name in REGULARIZERS}
+def kinds_of(target: object) -> list[str]:
+    """Return the kinds that a class of your own belongs to."""
+    if not isinstance(target, type) or inspect.isabstract(target):
+        return []
+    kinds = [kind for kind, base in BASES.items() if issubclass(target, base)]
+    return kinds if "loss" not in kinds or _takes_two_inputs(target) else [kind for kind in kinds if kind != "loss"]
+
+
+def _builtin_types() -> dict[str, dict[str, Factory]]:
+    """Return the types that layerflow ships, in fresh dicts that can be added to."""
     layers = {name: gate for name, gate in GATES.items() if name not in (*LOSSES, *REGULARIZERS)}
-    lower_case = {name.lower(): initializer for name, initializer in INITIALIZERS.items()}
-    return [
-        Kind("gate", {**layers, "Sequential": _sequential, "ComputationalGraph": _graph}),
-        Kind("loss", losses, fits=_takes_two_inputs),
-        Kind("regularizer", regularizers),
-        Kind("optimizer", dict(OPTIMIZERS)),
-        Kind("schedule", dict(SCHEDULES)),
-        Kind("reader", dict(READERS)),
-        Kind("scaler", dict(SCALERS)),
-        Kind("initializer", {**INITIALIZERS, **lower_case}, text_is_name=True, aliases=frozenset(lower_case)),
-    ]
+    return {
+        "gate": {**layers, "Sequential": _sequential, "ComputationalGraph": _graph},
+        "loss": {name: GATES[name] for name in LOSSES},
+        "regularizer": {name: GATES[name] for name in REGULARIZERS},
+        "optimizer": dict(OPTIMIZERS),
+        "schedule": dict(SCHEDULES),
+        "reader": dict(READERS),
+        "scaler": dict(SCALERS),
+        "initializer": {**INITIALIZERS, **{name.lower(): made for name, made in INITIALIZERS.items()}},
+    }
 
 
 def _sequential(gates: Annotated[Any, MODEL]) -> Gate:

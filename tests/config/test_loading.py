@@ -11,8 +11,7 @@ import pytest
 
 import layerflow as lf
 from layerflow.config import Config, Registry, load_config, load_config_text
-from layerflow.config.config import EarlyStoppingSection, TrainSection
-from layerflow.config.elements import build
+from layerflow.config.elements import EarlyStoppingSection, TrainSection, build
 from layerflow.errors import ConfigError
 from layerflow.training.history import EarlyStopping
 from layerflow.training.trainer import Trainer
