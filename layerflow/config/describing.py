@@ -180,7 +180,7 @@ def without_files(reader: Element) -> dict[str, Any]:
 
 
 def reader_for(words: Sequence[str], known: dict[str, Any], registry: Registry) -> Reader:
-    """Return a reader for new files.
+    """Return a reader for new files: of the kind that read the training data, or of the kind that the file's name says.
 
     Args:
         words: the files, in the order in which the reader takes them, and settings of the reader (`delimiter=;`).
@@ -192,22 +192,28 @@ def reader_for(words: Sequence[str], known: dict[str, Any], registry: Registry) 
         ConfigError: no file, too many of them, or an unsupported type of file.
     """
     files = [word for word in words if "=" not in word or Path(word).exists()]
-    settings = dict(_setting(word) for word in words if word not in files)
     if not files:
         raise ConfigError(f"no data file is given, only settings ({', '.join(words)}); name a file first")
-    kind, said = kind_by_name(files[0]), known["type"]
-    factory = registry.find("reader", said)
-    takes_files = factory is not None and bool(file_arguments(factory))
-    if kind and (not takes_files or (said in READERS and kind != said)):
-        described: dict[str, Any] = {"type": kind}
-        factory = READERS[kind]
-    elif factory is not None and takes_files:
-        described = known
-    else:
+    kind, factory = known["type"], registry.find("reader", known["type"])
+    is_known, named = factory is not None and bool(file_arguments(factory)), kind_by_name(files[0])
+    described = dict(known)
+    if named and (not is_known or (kind in READERS and named != kind)):
+        kind, factory, described = named, READERS[named], {"type": named}
+    elif factory is None or not is_known:
         raise ConfigError(f"{files[0]}: unsupported file type; {SUPPORTED}")
-    if described["type"] == "CSV" and files[0].lower().removesuffix(".gz").endswith(".tsv"):
-        described = described | {"delimiter": "\t"}
-    described = described | _placed(files, factory, described["type"]) | settings
+    if kind == "CSV" and files[0].lower().removesuffix(".gz").endswith(".tsv"):
+        described["delimiter"] = "\t"
+    arguments, left = file_arguments(factory), files
+    for name, is_many in arguments.items():
+        if left:
+            described[name], left = (left, []) if is_many else (left[0], left[1:])
+    if left:
+        raise ConfigError(f"{kind} takes {len(arguments)} file(s), {', '.join(arguments)}; {len(files)} were given")
+    for word in words:
+        if word not in files:
+            name, _, text = word.partition("=")
+            source = Source(word, (word,), is_override=True)
+            described[name] = parse_value(text, source, column=len(name) + 1).plain()
     reader: Reader = rebuild_element(described, "reader", registry, files[0])
     return reader
 
@@ -221,21 +227,3 @@ def file_arguments(reader: Factory) -> dict[str, bool]:
         if is_many or any(PATH in metadata_of(member) for member in members):
             found[name] = is_many
     return found
-
-
-def _placed(files: Sequence[str], reader: Factory, kind: str) -> dict[str, Any]:
-    """Return the files by the arguments that take them."""
-    arguments = file_arguments(reader)
-    left, placed = list(files), {}
-    for name, is_many in arguments.items():
-        if left:
-            placed[name] = left if is_many else left[0]
-            left = [] if is_many else left[1:]
-    if left:
-        raise ConfigError(f"{kind} takes {len(arguments)} file(s), {', '.join(arguments)}; {len(files)} were given")
-    return placed
-
-
-def _setting(word: str) -> tuple[str, Any]:
-    name, _, text = word.partition("=")
-    return name, parse_value(text, Source(word, (word,), is_override=True), column=len(name) + 1).plain()

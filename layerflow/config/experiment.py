@@ -12,7 +12,7 @@ from layerflow.config.elements import SECTIONS, TopLevel, build, plain_value
 from layerflow.config.plan import ModelChecker, ModelPlan
 from layerflow.config.problems import InvalidConfig, Problem, shown
 from layerflow.config.registry import Registry
-from layerflow.config.yaml import Node, apply_override, collected, dump_yaml, parse_document, read_document
+from layerflow.config.yaml import apply_override, collected, dump_yaml, parse_document, read_text
 from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError, DataError
@@ -79,9 +79,8 @@ def load_config(
     Raises:
         ConfigError: with every problem, its line and a caret.
     """
-    found: list[Problem] = []
     folder = os.path.dirname(os.path.abspath(file))
-    return _load(read_document(file, found), found, str(file), folder, overrides, registry, seed)
+    return load_config_text(read_text(file), overrides, registry, seed, str(file), folder)
 
 
 def load_config_text(
@@ -95,19 +94,7 @@ def load_config_text(
     """Load and check YAML text, as `load_config` does a file; relative paths start at `folder`."""
     found: list[Problem] = []
     root = parse_document(text, name, found)
-    return _load(root, found, name, os.path.abspath(folder), overrides, registry, seed)
-
-
-def _load(
-    root: Node,
-    found: list[Problem],
-    name: str,
-    folder: str,
-    overrides: Iterable[str],
-    registry: Registry | None,
-    seed: int | None,
-) -> Config:
-    checker = ModelChecker(registry or Registry.builtin(), folder, SECTIONS)
+    checker = ModelChecker(registry or Registry.builtin(), os.path.abspath(folder), SECTIONS)
     if not isinstance(root.value, dict):
         wanted = f"must be a mapping with the sections {', '.join(SECTIONS)}"
         raise InvalidConfig([root.problem(f"{wanted}, not {shown(root.plain())}")])
