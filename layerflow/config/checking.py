@@ -31,16 +31,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from typing_extensions import TypedDict
 
 from layerflow.config.elements import WIDTH, ConfigPath, Element, Part, Section, is_plain, plain_value
-from layerflow.config.problems import (
-    InvalidConfig,
-    Problem,
-    dotted,
-    listed,
-    setting_hint,
-    shown,
-    type_hint,
-    with_article,
-)
+from layerflow.config.problems import InvalidConfig, Problem, dotted, setting_hint, shown, type_hint
 from layerflow.config.registry import HINTS, MODEL, ElementKind, Factory, Registry, is_open, signature_of, summary_of
 from layerflow.config.yaml import Node
 from layerflow.errors import did_you_mean
@@ -138,7 +129,7 @@ class Checker(ABC):
             return node
         example = f"{{type: {next(iter(self.registry.types[kind]), 'Name')}}}"
         if not isinstance(node.value, dict):
-            wanted = f"must be {with_article(kind)}, such as {example}"
+            wanted = f"must be {_with_article(kind)}, such as {example}"
             raise InvalidConfig([node.problem(f"{wanted}, not {shown(node.plain())}")])
         if "type" not in node.value:
             meant = next((key for key in node.value if did_you_mean(key, ["type"])), None)
@@ -146,14 +137,14 @@ class Checker(ABC):
             raise InvalidConfig([node.problem(f"the type of the {kind} is missing{hint}")])
         named = node.value["type"]
         if not isinstance(named.value, str):
-            wanted = f"must be the name of {with_article(kind)}"
+            wanted = f"must be the name of {_with_article(kind)}"
             raise InvalidConfig([named.problem(f"{wanted}, not {shown(named.plain())}")])
         return named
 
     def _unknown_type(self, named: Node, name: str, kind: str) -> Problem:
         elsewhere = self.registry.kind_elsewhere(name)
         if elsewhere is not None:
-            return named.problem(f"unknown {kind} {name!r}: it is {with_article(elsewhere)}")
+            return named.problem(f"unknown {kind} {name!r}: it is {_with_article(elsewhere)}")
         names = self.registry.names(kind)
         hint = type_hint(name, names)
         stop = "" if hint.endswith("?") else "."
@@ -203,7 +194,7 @@ class Setting:
         self.hint = hint
         self.choices = [_choice(member) for member in members_of(hint)]
         self.parts = [choice for choice in self.choices if choice.kind or choice.section]
-        self.plain = [choice for choice in self.choices if choice not in self.parts]
+        self.plain = [choice for choice in self.choices if not (choice.kind or choice.section)]
         self.takes = [choice.takes for choice in self.plain]
 
     @property
@@ -212,7 +203,7 @@ class Setting:
         words = dict.fromkeys(word for choice in self.choices for word in choice.words)
         if "a number" in words:
             words.pop("a whole number", None)
-        return listed(sorted(words, key="null".__eq__)) or "a plain value"
+        return _listed(sorted(words, key="null".__eq__)) or "a plain value"
 
     @property
     def annotation(self) -> Any:
@@ -250,11 +241,9 @@ class Setting:
                 return checker.model(node)
             if self._is_element(value, part.kind, checker.registry):
                 return checker.element(node, part.kind)
-        is_entered = (isinstance(value, list) and {list, tuple} & {*self.takes}) or (
-            isinstance(value, dict) and dict in self.takes
-        )
-        try:
-            checked = handler(value if is_entered else node.plain())
+        shapes = [list, tuple] if isinstance(value, list) else [dict] if isinstance(value, dict) else []
+        try:  # the items of a list or mapping are checked as nodes, each by a `Setting` of its own
+            checked = handler(value if any(shape in self.takes for shape in shapes) else node.plain())
         except ValidationError as error:
             message = self._objection(error, node.plain(), checker.registry)
             raise InvalidConfig(_noted(error) or [node.problem(message)]) from None
@@ -286,8 +275,8 @@ def _choice(hint: Any) -> Choice:
     plain, metadata = bare(hint), metadata_of(hint)
     origin, inner = get_origin(plain) or plain, get_args(plain)
     if kind := _kind_of(hint):
-        return Choice(("a list of gates" if kind == MODEL.name else f"{with_article(kind)} ({{type: ...}})",), kind)
-    if is_section(plain):
+        return Choice(("a list of gates" if kind == MODEL.name else f"{_with_article(kind)} ({{type: ...}})",), kind)
+    if isinstance(plain, type) and issubclass(plain, Section):
         return Choice(("a mapping",), section=plain)
     if PATH in metadata:
         schema = WithJsonSchema({"type": "string", "format": "path"})
@@ -310,7 +299,7 @@ def _choice(hint: Any) -> Choice:
     if known is not None:
         return Choice(known, annotation=hint, takes=plain)
     is_own = isinstance(plain, type) and plain.__module__ != "builtins"
-    own = (f"{with_article(plain.__name__)} ({{type: ...}})",) if is_own else ()
+    own = (f"{_with_article(plain.__name__)} ({{type: ...}})",) if is_own else ()
     return Choice(own, annotation=_as_json(hint), takes=plain)
 
 
@@ -318,11 +307,6 @@ def _kind_of(hint: Any) -> str:
     """Return the kind of part that a type hint asks for: by its mark, or because it is the kind's base class."""
     marked = [mark.name for mark in metadata_of(hint) if isinstance(mark, ElementKind)]
     return next(iter(marked), "") or next((kind for kind, base in HINTS.items() if bare(hint) is base), "")
-
-
-def is_section(hint: Any) -> bool:
-    """Whether a hint is that of a section of fixed keys."""
-    return isinstance(hint, type) and issubclass(hint, Section)
 
 
 def _absolute(text: str, info: ValidationInfo[Checker]) -> ConfigPath:
@@ -352,7 +336,7 @@ def _noted(error: ValidationError) -> list[Problem]:
     return [problem for each in errors for problem in each.get("ctx", {}).get("found", [])]
 
 
-# Type hints and schemas --------------------------------------------------------------------------------------------
+# Type hints and words ---------------------------------------------------------------------------------------------
 
 
 def metadata_of(hint: Any) -> tuple[Any, ...]:
@@ -372,6 +356,16 @@ def members_of(hint: Any) -> tuple[Any, ...]:
     if get_origin(bare(hint)) in (Union, UnionType):
         return tuple(member for part in get_args(bare(hint)) for member in members_of(part))
     return (hint,)
+
+
+def _with_article(noun: str) -> str:
+    """Put `a` or `an` before a noun."""
+    return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Join words as a sentence does: `a, b or c`."""
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def _annotated(hint: Any, metadata: tuple[Any, ...]) -> Any:

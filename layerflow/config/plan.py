@@ -231,7 +231,7 @@ class _Gates:
         keys = node.entries
         if "name" in keys:
             with collected(self.found):
-                text = _text(keys["name"])
+                (text,) = _names(keys["name"], is_one=True)
                 self.claim(keys["name"], text)
                 name = text
         if self.is_graph and "inputs" in keys:
@@ -258,25 +258,14 @@ class _Gates:
         return Entry(first.element, name, inputs, first.same_as or str(other.value))
 
 
-def _text(node: Node) -> str:
-    if not isinstance(node.value, str):
-        raise InvalidConfig([node.problem(f"must be text, not {shown(node.plain())}")])
-    return node.value
-
-
-def _names(node: Node) -> tuple[str, ...]:
+def _names(node: Node, is_one: bool = False) -> tuple[str, ...]:
     """Return the name or names that a node holds."""
-    items = node.value if isinstance(node.value, list) else [node]
+    items = node.value if isinstance(node.value, list) and not is_one else [node]
     if not items:
         raise InvalidConfig([node.problem("must have at least one name")])
-    found: list[Problem] = []
-    names = []
-    for item in items:
-        with collected(found):
-            names.append(_text(item))
-    if found:
-        raise InvalidConfig(found)
-    return tuple(names)
+    if wrong := [item for item in items if not isinstance(item.value, str)]:
+        raise InvalidConfig(item.problem(f"must be text, not {shown(item.plain())}") for item in wrong)
+    return tuple(str(item.value) for item in items)
 
 
 def _arrays(node: Node) -> dict[str, Any]:

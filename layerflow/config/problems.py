@@ -1,7 +1,7 @@
 """What is wrong with a configuration, where, and what to write instead."""
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from layerflow.errors import ConfigError, did_you_mean
@@ -183,16 +183,6 @@ def type_hint(word: str, known: Collection[str]) -> str:
     foreign = word.lower().replace("_", "").replace("-", "")
     ours = next((ours for ours, words in TYPES.items() if foreign in words.split()), None)
     return f", layerflow calls it {ours!r}" if ours in known else did_you_mean(word, known)
-
-
-def with_article(noun: str) -> str:
-    """Put `a` or `an` before a noun."""
-    return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """Join words as a sentence does: `a, b or c`."""
-    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def shown(value: object) -> str:
