@@ -57,7 +57,7 @@ class Checker(ABC):
     """Turns nodes into sections, models and elements.
 
     Attributes:
-        registry: the types known.
+        registry: the known types.
         folder: where relative paths start.
         sections: the keys of the top level, to recognize one that is written elsewhere.
     """
@@ -142,8 +142,7 @@ class Checker(ABC):
         return named
 
     def _unknown_type(self, named: Node, name: str, kind: str) -> Problem:
-        elsewhere = self.registry.kind_elsewhere(name)
-        if elsewhere is not None:
+        if elsewhere := next((kind for kind, types in self.registry.types.items() if name in types), None):
             return named.problem(f"unknown {kind} {name!r}: it is {_with_article(elsewhere)}")
         names = self.registry.names(kind)
         hint = type_hint(name, names)
@@ -207,7 +206,7 @@ class Setting:
 
     @property
     def annotation(self) -> Any:
-        """What pydantic is told: the alternatives that are plain values, and this validator around them."""
+        """The hint for pydantic: the alternatives that are plain values, and this validator around them."""
         members = tuple(choice.annotation for choice in self.plain) or (NoneType,)
         inner: Any = Union.__getitem__(members)  # known at run time only
         return Annotated[_annotated(inner, metadata_of(self.hint) if len(self.choices) > 1 else ()), self]
@@ -259,7 +258,7 @@ class Setting:
         return len(self.choices) == 1
 
     def _objection(self, error: ValidationError, value: Any, registry: Registry) -> str:
-        """Say what is wrong: a bound that is broken, or else what kind of value the hint asks for."""
+        """Return what is wrong: a bound that is broken, or else what kind of value the hint asks for."""
         for each in error.errors(include_url=False, include_input=False):
             if each["type"] == "value_error":
                 return each["msg"].removeprefix("Value error, ")

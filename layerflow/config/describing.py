@@ -29,7 +29,7 @@ def describe_model(model: Gate) -> Any:
 
     Raises:
         ConfigError: an argument of a gate cannot be written down (a function, a `Parameter`), or gates share a
-            `Parameter` in a way that a description cannot say.
+            `Parameter` in a way that a description cannot express.
     """
     _refuse_shared_parameters(model)
     return _describe(model)
@@ -157,7 +157,7 @@ def _refuse_shared_parameters(model: Gate) -> None:
             if owner is not gate:
                 raise ConfigError(
                     f"{gate!r} and {owner!r} hold the same Parameter {parameter.name!r}, which a description of the "
-                    "model cannot say: use one gate at both places instead"
+                    "model cannot express: use one gate at both places instead"
                 )
 
 
@@ -186,7 +186,7 @@ def reader_for(words: Sequence[str], known: dict[str, Any], registry: Registry) 
         words: the files, in the order in which the reader takes them, and settings of the reader (`delimiter=;`).
         known: the description of the reader of the training data; its settings hold for the new file too, unless the
             file's name says that it is of another kind.
-        registry: the types known.
+        registry: the known types.
 
     Raises:
         ConfigError: no file, too many of them, or an unsupported type of file.

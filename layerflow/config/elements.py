@@ -39,7 +39,7 @@ class Part(ABC):
 
     @abstractmethod
     def plain(self, folder: str | None = None) -> Any:
-        """Return what YAML says for it; paths relative to `folder`."""
+        """Return it as plain values for YAML; paths relative to `folder`."""
 
 
 class Section(Part):
@@ -84,12 +84,12 @@ class Element(Part):
             raise InvalidConfig([self._problem(error)]) from error
 
     def plain(self, folder: str | None = None) -> dict[str, Any] | str:
-        """Return what YAML says for the element: a mapping, or the bare type where there is nothing to set."""
+        """Return the element as a mapping, or as its bare type where there is nothing to set."""
         mapping = self.mapping(folder)
         return mapping if len(mapping) > 1 else self.type
 
     def mapping(self, folder: str | None = None) -> dict[str, Any]:
-        """Return the element as plain values with every default that YAML can say; paths relative to `folder`."""
+        """Return the element as plain values with every default that YAML can express; paths relative to `folder`."""
         values, signature = dict(self.arguments), signature_of(self.factory)
         for name, argument in signature.items():
             if not argument.is_required and not argument.is_variadic and is_plain(argument.default):
@@ -139,7 +139,7 @@ def _map(value: Any, part: Callable[[Part], Any], path: Callable[[ConfigPath], A
 
 
 def is_plain(value: Any) -> bool:
-    """Whether YAML can say a value."""
+    """Whether YAML can express a value."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     if isinstance(value, dict):

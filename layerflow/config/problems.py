@@ -83,12 +83,12 @@ class InvalidConfig(ConfigError):
 
     def __init__(self, found: Iterable[Problem]) -> None:
         self.found = sorted(dict.fromkeys(found), key=_position)
-        told = self.found[:MOST_PROBLEMS]
-        first = {problem.choices: index for index, problem in reversed(list(enumerate(told)))}
-        lines = [problem.text(with_choices=first[problem.choices] == index) for index, problem in enumerate(told)]
-        if further := len(self.found) - len(told):
+        listed = self.found[:MOST_PROBLEMS]
+        first = {problem.choices: index for index, problem in reversed(list(enumerate(listed)))}
+        lines = [problem.text(with_choices=first[problem.choices] == index) for index, problem in enumerate(listed)]
+        if further := len(self.found) - len(listed):
             lines.append(f"... and {further:,} more problems")
-        super().__init__("\n".join(lines), [problem.as_dict() for problem in told])
+        super().__init__("\n".join(lines), [problem.as_dict() for problem in listed])
 
 
 def _position(problem: Problem) -> tuple[bool, int, int]:

@@ -188,10 +188,6 @@ class Registry:
             names += [point.name for point in self.entry_points if point.name not in names]
         return names
 
-    def kind_elsewhere(self, name: str) -> str | None:
-        """Return the kind that has a type called `name`."""
-        return next((kind for kind, types in self.types.items() if name in types), None)
-
     def add(self, target: Factory, origin: str = "", name: str | None = None) -> None:
         """Add a type of your own to every kind it fits; a name that is taken is a `ConfigError`."""
         name = name or target.__name__
@@ -255,16 +251,14 @@ def _builtin_types() -> dict[str, dict[str, Factory]]:
     }
 
 
-def _sequential(gates: Annotated[Any, MODEL]) -> Gate:
+def _sequential(gates: Annotated[Any, MODEL]) -> Any:
     """Gates one after another, as one gate of the model."""
-    nested: Gate = gates
-    return nested
+    return gates
 
 
-def _graph(graph: Annotated[Any, MODEL]) -> Gate:
+def _graph(graph: Annotated[Any, MODEL]) -> Any:
     """A graph `{inputs: [x], gates: [...], output: name}`, as one gate of the model."""
-    nested: Gate = graph
-    return nested
+    return graph
 
 
 def _takes_two_inputs(target: Any) -> bool:

@@ -91,14 +91,14 @@ CASES: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("old", "new", "first_line"), CASES, ids=[(case[1] or case[0])[:40] for case in CASES])
-def test_a_problem_is_told_with_its_place_and_remedy(load: Load, old: str, new: str, first_line: str) -> None:
+def test_a_problem_is_reported_with_its_place_and_remedy(load: Load, old: str, new: str, first_line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(old, new)
-    told = str(caught.value).splitlines()[0]
-    assert told.startswith(first_line) if first_line.endswith(": ") else told == first_line
+    reported = str(caught.value).splitlines()[0]
+    assert reported.startswith(first_line) if first_line.endswith(": ") else reported == first_line
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_file(valid: str, registry: Registry) -> None:
+def test_all_problems_are_reported_at_once_in_the_order_of_the_file(valid: str, registry: Registry) -> None:
     broken = valid.replace("momentum", "momentm").replace("epochs: 5", "epochs: five").replace("64", "6.4")
     with pytest.raises(ConfigError) as caught:
         load_config_text(broken, registry=registry, name="c.yaml")
@@ -137,10 +137,10 @@ def test_the_known_types_are_listed_once_for_all_unknown_ones(valid: str, regist
     unknown = "".join(f"  - {name}\n" for name in ("Relu", "Dense", "Softmux", "Xyzzy", "Tanhh", "Conv9d"))
     with pytest.raises(ConfigError) as caught:
         load_config_text(valid.replace("  - ReLU\n", unknown), registry=registry, name="c.yaml")
-    told = str(caught.value)
-    assert told.count("unknown gate") == 6
-    assert told.count("Known: ") == 1
-    assert "c.yaml:9:5: model.2: unknown gate 'Dense', layerflow calls it 'Linear'.\n    " in told
+    reported = str(caught.value)
+    assert reported.count("unknown gate") == 6
+    assert reported.count("Known: ") == 1
+    assert "c.yaml:9:5: model.2: unknown gate 'Dense', layerflow calls it 'Linear'.\n    " in reported
     assert all("Known: " in str(problem["message"]) for problem in caught.value.problems)
 
 

@@ -75,8 +75,8 @@ def test_custom_types_are_checked_like_built_in_ones(
     assert old in CONFIG
     with pytest.raises(ConfigError) as caught:
         load_config_text(CONFIG.replace(old, new, 1), registry=custom_registry, name="c.yaml")
-    told = str(caught.value).splitlines()[0]
-    assert told.startswith(first_line) if first_line.endswith(": ") else told == first_line
+    reported = str(caught.value).splitlines()[0]
+    assert reported.startswith(first_line) if first_line.endswith(": ") else reported == first_line
 
 
 def test_a_file_alone_imports_nothing(registry: Registry, custom_file: Path) -> None:
@@ -110,7 +110,7 @@ BROKEN: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("code", "message"), BROKEN)
-def test_a_broken_file_is_told_with_its_own_line(tmp_path: Path, code: str, message: str) -> None:
+def test_a_broken_file_is_reported_with_its_own_line(tmp_path: Path, code: str, message: str) -> None:
     file = tmp_path / "broken.py"
     file.write_text(code)
     with pytest.raises(ConfigError) as caught:
@@ -118,7 +118,7 @@ def test_a_broken_file_is_told_with_its_own_line(tmp_path: Path, code: str, mess
     assert str(caught.value) == f"--import {file}: {message.format(file=file)}"
 
 
-def test_what_cannot_be_found_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_found_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("")
     for name, message in {
