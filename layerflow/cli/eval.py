@@ -11,8 +11,8 @@ import numpy as np
 from layerflow.cli.options import add_command, add_model_argument
 from layerflow.cli.tables import as_table
 from layerflow.config import Registry, load_config
+from layerflow.config.describing import reader_for
 from layerflow.config.experiment import read_parts
-from layerflow.config.new_data import reader_for
 from layerflow.data import Dataset
 from layerflow.errors import ConfigError
 from layerflow.runs.files import to_json

@@ -8,8 +8,7 @@ from typing import Any
 
 from layerflow.cli.options import add_command, add_import_option
 from layerflow.config import Registry
-from layerflow.config.registry import Factory
-from layerflow.config.signatures import summary_of
+from layerflow.config.registry import Factory, summary_of
 from layerflow.errors import ConfigError, did_you_mean
 
 EXAMPLES = """\

@@ -12,7 +12,7 @@ import numpy as np
 from layerflow.cli.options import add_command, add_model_argument
 from layerflow.cli.output import add_output_options, check_output, write_output
 from layerflow.config import Registry
-from layerflow.config.new_data import reader_for
+from layerflow.config.describing import reader_for
 from layerflow.data import Dataset
 from layerflow.errors import ConfigError
 from layerflow.runs.files import to_json

@@ -12,7 +12,7 @@ from layerflow.cli.options import add_command, add_import_option, positive
 from layerflow.cli.tables import as_table
 from layerflow.cli.train import train_file
 from layerflow.config import Registry, load_config
-from layerflow.config.toplevel import RECORDED
+from layerflow.config.elements import RECORDED
 from layerflow.errors import ConfigError, did_you_mean
 from layerflow.report.comparison import Group, default_metric, figures_of, grouped
 from layerflow.runs.combinations import combinations

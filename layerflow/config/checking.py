@@ -1,79 +1,81 @@
-"""Checks a document against constructors' signatures, and writes the same rules down as a JSON schema.
+"""Checks a document against the signatures of constructors.
 
-For each type that a file names, pydantic makes a model of its constructor's signature (`create_model`). It is given the
-nodes of the document rather than plain values: the validator of each setting (`Setting`) takes the value out of its
-node, so that every problem is reported with the place of the node. Which model checks an element is decided by its
-`type`: a union discriminated by `type`, whose members are made when they are named.
+For each type that a file names, pydantic makes the validator of a mapping from its constructor's signature
+(`validator_of`). It is given the nodes of the document rather than plain values: the validator of each setting
+(`Setting`) takes the value out of its node, so that every problem is reported with the place of the node.
 """
 
 import json
 import os
-import re
-from collections.abc import Collection
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import NoneType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin
 
 from pydantic import (
-    BaseModel,
+    AfterValidator,
     ConfigDict,
     Field,
     PlainValidator,
     Strict,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
-    create_model,
 )
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError, core_schema
+from typing_extensions import TypedDict
 
-from layerflow.config.building import WIDTH, ConfigPath, Element, ModelPlan, is_plain, plain_value
-from layerflow.config.problems import InvalidConfig, Problem, dotted
-from layerflow.config.registry import Factory, Registry, kind_of
-from layerflow.config.signatures import (
-    MODEL,
-    bare,
-    fixed_hints,
-    is_path,
-    item_hint,
-    mapped_hint,
-    members_of,
-    metadata_of,
-    signature_of,
-    summary_of,
-)
-from layerflow.config.toplevel import Section, TopLevel
-from layerflow.config.vocabulary import phrase, setting_hint, shown, type_hint, with_article
-from layerflow.config.wiring import check_model
+from layerflow.config.elements import WIDTH, ConfigPath, Element, Part, Section, is_plain, plain_value
+from layerflow.config.problems import InvalidConfig, Problem, dotted, setting_hint, shown, type_hint
+from layerflow.config.registry import HINTS, MODEL, ElementKind, Factory, Registry, is_open, signature_of, summary_of
 from layerflow.config.yaml import Node
 from layerflow.errors import did_you_mean
 
-SECTIONS = tuple(signature_of(TopLevel).arguments)
-BOUNDS = ("greater_than", "less_than", "multiple_of", "finite_number", "string_too", "too_short", "too_long")
-PLAIN: tuple[Any, ...] = (int, float, str, bool, None, NoneType, Any)
+PATH = "path"
+"""Marks the hint of a file or folder (see `layerflow.data.DataPath`)."""
+
 REFERENCE = "reference to"
+BOUNDS = ("greater_than", "less_than", "multiple_of", "finite_number", "string_too", "too_short", "too_long")
+LISTS: tuple[Any, ...] = (list, tuple, Sequence, Iterable, Collection)
+WORDS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (int, ("a whole number",)),
+    (float, ("a number",)),
+    (str, ("text",)),
+    (bool, ("true", "false")),
+    (NoneType, ("null",)),
+    (Any, ()),
+)
 
 
 @dataclass(frozen=True)
-class Checker:
-    """Turns nodes into sections, models and elements; `folder` is where relative paths start."""
+class Checker(ABC):
+    """Turns nodes into sections, models and elements.
+
+    Attributes:
+        registry: the known types.
+        folder: where relative paths start.
+        sections: the keys of the top level, to recognize one that is written elsewhere.
+    """
 
     registry: Registry
     folder: str
+    sections: Collection[str] = ()
+
+    @abstractmethod
+    def model(self, node: Node) -> Part:
+        """Return a model."""
 
     def section(self, node: Node, section: type[Section]) -> Any:
         """Return a section of fixed keys."""
         if not isinstance(node.value, dict):
-            keys = ", ".join(signature_of(section).arguments)
+            keys = ", ".join(signature_of(section))
             raise InvalidConfig([node.problem(f"must be a mapping with the keys {keys}, not {shown(node.plain())}")])
-        return section(**self.arguments(node, section, dotted(node.path) or "the configuration"))
-
-    def model(self, node: Node) -> ModelPlan:
-        """Return a model."""
-        return check_model(node, self.element, self.registry)
+        return section(**self._arguments(node, section))
 
     def element(self, node: Node, kind: str, beside: Collection[str] = (), spared: str = "") -> Element:
         """Return the element that a node describes: `{type: ReLU}`, or `ReLU` alone.
@@ -89,48 +91,45 @@ class Checker:
         factory = self.registry.find(kind, name)
         if factory is None:
             raise InvalidConfig([self._unknown_type(named, name, kind)])
-        arguments = self.arguments(node, factory, name, ("type", *beside), spared)
+        arguments = self._arguments(node, factory, name, ("type", *beside), spared)
         element = Element(name, factory, arguments, node)
         # The constructor checks what no type hint says. A width that is left to the data is a guess here.
         element.build(**({spared: 1} if spared and spared not in arguments else {}))
         return element
 
-    def arguments(
-        self, node: Node, target: Factory, owner: str, beside: Collection[str] = (), spared: str = ""
+    def _arguments(
+        self, node: Node, target: Factory, owner: str = "", beside: Collection[str] = (), spared: str = ""
     ) -> dict[str, Any]:
         """Return the checked arguments that a mapping gives to a type; raise `InvalidConfig` with all its problems."""
-        signature, model, entries = signature_of(target), model_of(target), node.entries
+        signature, given = signature_of(target), {k: item for k, item in node.entries.items() if k not in beside}
         found: list[Problem] = []
         values: dict[str, Any] = {}
         hints = ""
         try:
-            checked = model.model_validate({k: item for k, item in entries.items() if k not in beside}, context=self)
-            given = [name for name in model.model_fields if name in checked.model_fields_set]
-            values = {str(model.model_fields[name].alias): getattr(checked, name) for name in given}
-            values |= {key: item.plain() for key, item in (checked.model_extra or {}).items()}
+            values = validator_of(target).validate_python(given, context=self)
         except ValidationError as error:
-            for each in error.errors(include_url=False, include_input=False):
-                if each["type"] == "extra_forbidden":
-                    hint = setting_hint(str(each["loc"][0]), [*beside, *signature.arguments], SECTIONS)
-                    hints += hint.partition(";")[0]
-                    found.append(node.key_problem(str(each["loc"][0]), f"unknown key{hint}"))
             found += _noted(error)
-        for name, argument in signature.arguments.items():
+            for key in [str(each["loc"][0]) for each in error.errors() if each["type"] == "extra_forbidden"]:
+                hint = setting_hint(key, [*beside, *signature], self.sections)
+                hints += hint.partition(";")[0]
+                found.append(node.key_problem(key, f"unknown key{hint}"))
+        for name, argument in signature.items():
             # A name in the hints is there, misspelt.
-            if argument.is_required and name not in entries and name != spared and repr(name) not in hints:
-                hint = phrase(argument.annotation).replace(" ({type: ...})", "")
-                wanted = "" if argument.annotation is Any else f" ({hint})"
+            if argument.is_required and name not in node.entries and name != spared and repr(name) not in hints:
+                phrase = Setting(argument.annotation).phrase.replace(" ({type: ...})", "")
+                wanted = "" if argument.annotation is Any else f" ({phrase})"
+                owner = owner or dotted(node.path) or "the configuration"
                 found.append(node.problem(f"{owner} needs {name!r}{wanted}"))
         if found:
             raise InvalidConfig(found)
-        return values
+        return {key: value.plain() if isinstance(value, Node) else value for key, value in values.items()}
 
     def _type_node(self, node: Node, kind: str) -> Node:
         if isinstance(node.value, str):
             return node
-        example = f"{{type: {next(iter(self.registry.kinds[kind].types), 'Name')}}}"
+        example = f"{{type: {next(iter(self.registry.types[kind]), 'Name')}}}"
         if not isinstance(node.value, dict):
-            wanted = f"must be {with_article(kind)}, such as {example}"
+            wanted = f"must be {_with_article(kind)}, such as {example}"
             raise InvalidConfig([node.problem(f"{wanted}, not {shown(node.plain())}")])
         if "type" not in node.value:
             meant = next((key for key in node.value if did_you_mean(key, ["type"])), None)
@@ -138,18 +137,53 @@ class Checker:
             raise InvalidConfig([node.problem(f"the type of the {kind} is missing{hint}")])
         named = node.value["type"]
         if not isinstance(named.value, str):
-            wanted = f"must be the name of {with_article(kind)}"
+            wanted = f"must be the name of {_with_article(kind)}"
             raise InvalidConfig([named.problem(f"{wanted}, not {shown(named.plain())}")])
         return named
 
     def _unknown_type(self, named: Node, name: str, kind: str) -> Problem:
-        elsewhere = self.registry.kind_elsewhere(name)
-        if elsewhere is not None:
-            return named.problem(f"unknown {kind} {name!r}: it is {with_article(elsewhere)}")
+        if elsewhere := next((kind for kind, types in self.registry.types.items() if name in types), None):
+            return named.problem(f"unknown {kind} {name!r}: it is {_with_article(elsewhere)}")
         names = self.registry.names(kind)
         hint = type_hint(name, names)
         stop = "" if hint.endswith("?") else "."
         return named.problem(f"unknown {kind} {name!r}{hint}{stop}", f" Known: {', '.join(sorted(names))}")
+
+
+@lru_cache(maxsize=1024)
+def validator_of(target: Factory) -> TypeAdapter[dict[str, Any]]:
+    """Return the validator of the mapping that a constructor's signature describes."""
+    keys: dict[str, Any] = {}
+    for name, argument in signature_of(target).items():
+        default = {"default": plain_value(argument.default, None)} if is_plain(argument.default) else None
+        described = Field(description=argument.description or None, json_schema_extra=default)
+        # `Checker` knows where a width is needed.
+        needed: Any = Required if argument.is_required and name != WIDTH else NotRequired
+        keys[name] = needed[Annotated[Setting(argument.annotation).annotation, described]]
+    make: Any = TypedDict  # mypy knows only those that are written as classes
+    mapping = make(target.__name__, keys)
+    mapping.__doc__ = summary_of(target)
+    mapping.__pydantic_config__ = ConfigDict(extra="allow" if is_open(target) else "forbid", strict=True)
+    return TypeAdapter(mapping)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One alternative of a type hint: a part of a configuration, or plain values.
+
+    Attributes:
+        words: what messages call it.
+        kind: the kind of the part.
+        section: the section that it is.
+        annotation: what pydantic checks plain values with.
+        takes: the type of the plain values in the document.
+    """
+
+    words: tuple[str, ...]
+    kind: str = ""
+    section: type[Section] | None = None
+    annotation: Any = None
+    takes: Any = None
 
 
 class Setting:
@@ -157,30 +191,31 @@ class Setting:
 
     def __init__(self, hint: Any) -> None:
         self.hint = hint
-        self.members = members_of(hint)
-        self.kinds = [kind for member in self.members if (kind := kind_of(member)) is not None]
-        self.sections = [bare(member) for member in self.members if _is_section(member)]
-        self.is_model = any(MODEL in metadata_of(member) for member in self.members)
-        self.plain = tuple(member for member in self.members if not _is_part(member))
-        self.takes_lists = any(item_hint(member) is not None or fixed_hints(member) for member in self.plain)
-        self.takes_mappings = any(mapped_hint(member) is not None for member in self.plain)
-        self.takes_text = any(bare(m) is str or get_origin(bare(m)) is Literal for m in self.plain)
+        self.choices = [_choice(member) for member in members_of(hint)]
+        self.parts = [choice for choice in self.choices if choice.kind or choice.section]
+        self.plain = [choice for choice in self.choices if not (choice.kind or choice.section)]
+        self.takes = [choice.takes for choice in self.plain]
+
+    @property
+    def phrase(self) -> str:
+        """What the hint asks for: `a number, a list of numbers or null`."""
+        words = dict.fromkeys(word for choice in self.choices for word in choice.words)
+        if "a number" in words:
+            words.pop("a whole number", None)
+        return _listed(sorted(words, key="null".__eq__)) or "a plain value"
 
     @property
     def annotation(self) -> Any:
-        """The schema for pydantic: the members that are not parts of a configuration, and this validator."""
-        members = tuple(self._member(member) for member in self.plain) or (NoneType,)
+        """The hint for pydantic: the alternatives that are plain values, and this validator ."""
+        members = tuple(choice.annotation for choice in self.plain) or (NoneType,)
         inner: Any = Union.__getitem__(members)  # known at run time only
-        if len(self.members) > 1 and (metadata := metadata_of(self.hint)):
-            inner = Annotated[(inner, *metadata)]
-        return Annotated[inner, self]
+        return Annotated[_annotated(inner, metadata_of(self.hint) if len(self.choices) > 1 else ()), self]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.with_info_wrap_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        parts = [{REFERENCE: kind} for kind in [*self.kinds, *([MODEL] if self.is_model else [])]]
-        parts += [type_schema(section) for section in self.sections]
+        parts = [type_schema(part.section) if part.section else {REFERENCE: part.kind} for part in self.parts]
         plain = handler(schema) if self.plain else {}
         if not parts:
             return plain
@@ -196,94 +231,88 @@ class Setting:
 
     def _checked(self, node: Node, handler: Any, checker: Checker) -> Any:
         value = node.value
-        if value is None and any(member in (None, NoneType) for member in self.members):
+        if value is None and NoneType in self.takes:
             return None
-        if self.is_model:
-            return checker.model(node)
-        if self.sections:
-            return checker.section(node, self.sections[0])
-        for kind in self.kinds:
-            if self._is_element(value, kind, checker.registry):
-                return checker.element(node, kind)
-        is_entered = (isinstance(value, list) and self.takes_lists) or (isinstance(value, dict) and self.takes_mappings)
-        try:
-            checked = handler(value if is_entered else node.plain())
+        for part in self.parts:
+            if part.section:
+                return checker.section(node, part.section)
+            if part.kind == MODEL.name:
+                return checker.model(node)
+            if self._is_element(value, part.kind, checker.registry):
+                return checker.element(node, part.kind)
+        shapes = [list, tuple] if isinstance(value, list) else [dict] if isinstance(value, dict) else []
+        try:  # the items of a list or mapping are checked as nodes, each by a `Setting` of its own
+            checked = handler(value if any(shape in self.takes for shape in shapes) else node.plain())
         except ValidationError as error:
             message = self._objection(error, node.plain(), checker.registry)
             raise InvalidConfig(_noted(error) or [node.problem(message)]) from None
-        if isinstance(value, str) and any(map(is_path, self.members)):
-            if "\0" in value or not value:
-                raise InvalidConfig([node.problem(f"must be a path, not {shown(value)}")])
-            return ConfigPath(os.path.normpath(os.path.join(checker.folder, os.path.expanduser(value))))
         return list(checked) if isinstance(checked, tuple) else checked
 
     def _is_element(self, value: Any, kind: str, registry: Registry) -> bool:
-        """Whether a value is meant to be an element of a kind, rather than one of the plain members."""
+        """Whether a value is meant to be an element of a kind, rather than a plain value."""
         if isinstance(value, dict):
-            return "type" in value or not self.takes_mappings
+            return "type" in value or dict not in self.takes
         if isinstance(value, str):
-            is_name = registry.kinds[kind].text_is_name or registry.find(kind, value) is not None
-            return is_name or not self.takes_text
-        return len(self.members) == 1
-
-    def _member(self, member: Any) -> Any:
-        """Return a plain member of the hint for pydantic; what it cannot check becomes `Any`."""
-        inner: Any = member
-        if is_path(member):
-            return Annotated[str, WithJsonSchema({"type": "string", "format": "path"})]
-        if (item := item_hint(member)) is not None:
-            inner = list[Setting(item).annotation]  # type: ignore[misc]
-        elif (fixed := fixed_hints(member)) is not None:
-            items = tuple(Setting(each).annotation for each in fixed)
-            inner = Annotated[tuple[items], Strict(False)]  # type: ignore[valid-type]
-        elif (mapped := mapped_hint(member)) is not None:
-            inner = dict[str, Setting(mapped).annotation]  # type: ignore[misc]
-        elif bare(member) not in PLAIN and get_origin(bare(member)) is not Literal:
-            return _as_json(member)
-        return Annotated[(inner, *metadata_of(member))] if inner is not member and metadata_of(member) else inner
+            is_name = kind == "initializer" or registry.find(kind, value) is not None
+            return is_name or str not in self.takes
+        return len(self.choices) == 1
 
     def _objection(self, error: ValidationError, value: Any, registry: Registry) -> str:
-        """Say what is wrong: a bound that is broken, or else what kind of value the hint asks for."""
+        """Return what is wrong: a bound that is broken, or else what kind of value the hint asks for."""
         for each in error.errors(include_url=False, include_input=False):
             if each["type"] == "value_error":
                 return each["msg"].removeprefix("Value error, ")
-            if each["type"].startswith(BOUNDS) and not any(map(fixed_hints, self.plain)):
+            if each["type"].startswith(BOUNDS) and tuple not in self.takes:
                 return f"{each['msg'].replace('Input should be', 'must be')}, not {shown(value)}"
-        names = [name for kind in self.kinds for name in registry.names(kind)]
-        choices = [c for m in self.plain if get_origin(bare(m)) is Literal for c in get_args(bare(m))]
-        known = [*names, *(choice for choice in choices if isinstance(choice, str))]
-        guess = did_you_mean(value, known) if isinstance(value, str) else ""
-        return f"must be {phrase(self.hint)}, not {shown(value)}{guess}"
+        names = [name for part in self.parts if part.kind in HINTS for name in registry.names(part.kind)]
+        names += [name for choice in self.plain for name in get_args(bare(choice.annotation)) if isinstance(name, str)]
+        guess = did_you_mean(value, names) if isinstance(value, str) else ""
+        return f"must be {self.phrase}, not {shown(value)}{guess}"
 
 
-@lru_cache(maxsize=1024)
-def model_of(target: Factory) -> type[BaseModel]:
-    """Return the pydantic model of a constructor's signature."""
-    signature = signature_of(target)
-    fields: dict[str, Any] = {}
-    for number, (name, argument) in enumerate(signature.arguments.items()):
-        options: dict[str, Any] = {"alias": name, "description": argument.description or None}
-        if is_plain(argument.default):
-            options["default"] = plain_value(argument.default, None)
-        elif not argument.is_required or name == WIDTH:  # `Checker.arguments` says where a width is needed
-            options["default_factory"] = NoneType
-        fields[f"field_{number}"] = (Setting(argument.annotation).annotation, Field(**options))
-    settings = ConfigDict(extra="allow" if signature.is_open else "forbid", strict=True)
-    return create_model(target.__name__, __config__=settings, __doc__=summary_of(target), **fields)
+def _choice(hint: Any) -> Choice:
+    plain, metadata = bare(hint), metadata_of(hint)
+    origin, inner = get_origin(plain) or plain, get_args(plain)
+    if kind := _kind_of(hint):
+        return Choice(("a list of gates" if kind == MODEL.name else f"{_with_article(kind)} ({{type: ...}})",), kind)
+    if isinstance(plain, type) and issubclass(plain, Section):
+        return Choice(("a mapping",), section=plain)
+    if PATH in metadata:
+        schema = WithJsonSchema({"type": "string", "format": "path"})
+        return Choice(("a path",), annotation=Annotated[str, AfterValidator(_absolute), schema], takes=str)
+    if origin is tuple and inner and inner[-1] is not Ellipsis:
+        items = [Setting(item) for item in inner]
+        words = f"a list of {len(items)} ({', '.join(item.phrase for item in items)})"
+        annotation: Any = tuple.__class_getitem__(tuple(item.annotation for item in items))
+        return Choice((words,), annotation=_annotated(annotation, (Strict(False), *metadata)), takes=tuple)
+    if origin in LISTS:
+        item = Setting(inner[0] if inner else Any)
+        words = "a list" if item.hint is Any else f"a list (each item {item.phrase})"
+        return Choice((words,), annotation=_annotated(list[item.annotation], metadata), takes=list)  # type: ignore[name-defined]
+    if origin in (dict, Mapping):
+        item = Setting(inner[1] if inner else Any)
+        return Choice(("a mapping",), annotation=_annotated(dict[str, item.annotation], metadata), takes=dict)  # type: ignore[name-defined]
+    if origin is Literal:
+        return Choice(tuple(repr(c) if isinstance(c, str) else shown(c) for c in inner), annotation=hint, takes=str)
+    known = next((words for known, words in WORDS if plain is known), None)
+    if known is not None:
+        return Choice(known, annotation=hint, takes=plain)
+    is_own = isinstance(plain, type) and plain.__module__ != "builtins"
+    own = (f"{_with_article(plain.__name__)} ({{type: ...}})",) if is_own else ()
+    return Choice(own, annotation=_as_json(hint), takes=plain)
 
 
-def _noted(error: ValidationError) -> list[Problem]:
-    """Return the problems that settings found."""
-    errors = error.errors(include_url=False, include_input=False)
-    return [problem for each in errors for problem in each.get("ctx", {}).get("found", [])]
+def _kind_of(hint: Any) -> str:
+    """Return the kind of part that a type hint asks for: by its mark, or because it is the kind's base class."""
+    marked = [mark.name for mark in metadata_of(hint) if isinstance(mark, ElementKind)]
+    return next(iter(marked), "") or next((kind for kind, base in HINTS.items() if bare(hint) is base), "")
 
 
-def _is_part(hint: Any) -> bool:
-    return kind_of(hint) is not None or _is_section(hint) or MODEL in metadata_of(hint)
-
-
-def _is_section(hint: Any) -> bool:
-    return isinstance(bare(hint), type) and issubclass(bare(hint), Section)
+def _absolute(text: str, info: ValidationInfo[Checker]) -> ConfigPath:
+    """Return the path, which starts at the folder of the `Checker`."""
+    if not text or "\0" in text:
+        raise ValueError(f"must be a path, not {shown(text)}")
+    return ConfigPath(os.path.normpath(os.path.join(info.context.folder, os.path.expanduser(text))))
 
 
 def _as_json(hint: Any) -> Any:
@@ -300,32 +329,46 @@ def _as_json(hint: Any) -> Any:
     return Annotated[Any, PlainValidator(check)]
 
 
-# JSON schema -------------------------------------------------------------------------------------------------------
+def _noted(error: ValidationError) -> list[Problem]:
+    """Return the problems that settings found."""
+    errors = error.errors(include_url=False, include_input=False)
+    return [problem for each in errors for problem in each.get("ctx", {}).get("found", [])]
 
 
-def json_schema(registry: Registry | None = None) -> dict[str, Any]:
-    """Return a JSON schema of configurations for the types of `registry` (built-in ones when left out).
+# Type hints and words ---------------------------------------------------------------------------------------------
 
-    Draft 2020-12 (https://json-schema.org/draft/2020-12), for completion in editors. The checks say more than a schema
-    can: names that refer to each other in a graph, and what only a constructor knows.
-    """
-    registry = registry or Registry.builtin()
-    names = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-    beside = {"name": {"type": "string"}, "inputs": names}
-    definitions: dict[str, Any] = {"model": _model_schema(names, beside)}
-    for kind in registry.kinds.values():
-        own = beside if kind.name == "gate" else {}
-        names_of_kind = [name for name in kind.types if name not in kind.aliases]
-        for name in names_of_kind:
-            definitions[f"{kind.name}.{name}"] = type_schema(kind.types[name], name, own)
-        lone = [name for name, target in kind.types.items() if not _needs_more(target)]
-        references = [{REFERENCE: f"{kind.name}.{name}"} for name in names_of_kind]
-        definitions[kind.name] = {"anyOf": [*([{"enum": lone}] if lone else []), *references]}
-    whole = type_schema(TopLevel) | {"title": "layerflow configuration", "$defs": definitions}
-    text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | whole)
-    # pydantic refuses references to definitions that are not its own.
-    schema: dict[str, Any] = json.loads(re.sub(f'"{REFERENCE}": "', '"$ref": "#/$defs/', text))
-    return schema
+
+def metadata_of(hint: Any) -> tuple[Any, ...]:
+    """Return what `Annotated` adds to a hint."""
+    return tuple(hint.__metadata__) if get_origin(hint) is Annotated else ()
+
+
+def bare(hint: Any) -> Any:
+    """Return a hint without its `Annotated`."""
+    return hint.__origin__ if get_origin(hint) is Annotated else hint
+
+
+def members_of(hint: Any) -> tuple[Any, ...]:
+    """Return the alternatives of a union; any other hint is its only one."""
+    if hint is None:
+        return (NoneType,)
+    if get_origin(bare(hint)) in (Union, UnionType):
+        return tuple(member for part in get_args(bare(hint)) for member in members_of(part))
+    return (hint,)
+
+
+def _with_article(noun: str) -> str:
+    """Put `a` or `an` before a noun."""
+    return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Join words as a sentence does: `a, b or c`."""
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def _annotated(hint: Any, metadata: tuple[Any, ...]) -> Any:
+    return Annotated[(hint, *metadata)] if metadata else hint
 
 
 class _JsonSchema(GenerateJsonSchema):
@@ -336,35 +379,6 @@ class _JsonSchema(GenerateJsonSchema):
         return False
 
 
-def type_schema(target: Factory, name: str | None = None, beside: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the schema of a mapping that describes a type; `name` is that of its key `type`, if it has one."""
-    schema = model_of(target).model_json_schema(schema_generator=_JsonSchema)
-    if name is not None:
-        schema["properties"] = {"type": {"const": name}} | (beside or {}) | schema["properties"]
-        schema["required"] = ["type", *schema.get("required", [])]
-    return schema
-
-
-def _needs_more(target: Factory) -> bool:
-    """Whether a type has required settings, so that its name alone does not describe it."""
-    return any(item.is_required and item.name != WIDTH for item in signature_of(target).arguments.values())
-
-
-def _model_schema(names: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
-    again = {
-        "type": "object",
-        "description": "The gate of an earlier entry once more, parameters shared.",
-        "properties": {"same_as": {"type": ["string", "integer"]}, **beside},
-        "required": ["same_as"],
-        "additionalProperties": False,
-    }
-    gates = {"type": "array", "items": {"anyOf": [{REFERENCE: "gate"}, again]}, "minItems": 1}
-    arrays = {"type": "object", "additionalProperties": {"type": ["number", "array"]}}
-    graph = {
-        "type": "object",
-        "description": "Gates with names; each says which nodes it reads.",
-        "properties": {"inputs": names, "constants": arrays, "parameters": arrays, "gates": gates, "output": names},
-        "required": ["inputs", "gates"],
-        "additionalProperties": False,
-    }
-    return {"anyOf": [gates, graph]}
+def type_schema(target: Factory) -> dict[str, Any]:
+    """Return the JSON schema of the mapping that describes a type."""
+    return validator_of(target).json_schema(schema_generator=_JsonSchema)

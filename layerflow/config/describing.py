@@ -1,19 +1,24 @@
-"""A model as plain values, and back: what a model file keeps of a model besides its arrays. No pickle, no code."""
+"""Models and readers as plain values, and back: what a model file keeps besides arrays. No pickle, no code."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 
-from layerflow.config.checking import Checker
+from layerflow.config.checking import PATH, bare, members_of, metadata_of
+from layerflow.config.elements import Element
+from layerflow.config.plan import ModelChecker
 from layerflow.config.problems import InvalidConfig, Place, Source
-from layerflow.config.registry import Registry
-from layerflow.config.yaml import MAXIMUM_DEPTH, Node
+from layerflow.config.registry import Factory, Registry, signature_of
+from layerflow.config.yaml import MAXIMUM_DEPTH, Node, parse_value
 from layerflow.containers.container import Container
 from layerflow.containers.graph import ComputationalGraph
 from layerflow.containers.sequential import Sequential
+from layerflow.data import READERS
+from layerflow.data.reader import SUPPORTED, Reader, kind_by_name
 from layerflow.errors import ConfigError
 from layerflow.gate import Gate
 
@@ -23,7 +28,7 @@ def describe_model(model: Gate) -> Any:
 
     Raises:
         ConfigError: an argument of a gate cannot be written down (a function, a `Parameter`), or gates share a
-            `Parameter` in a way that a description cannot say.
+            `Parameter` in a way that a description cannot express.
     """
     _refuse_shared_parameters(model)
     return _describe(model)
@@ -41,7 +46,7 @@ def rebuild_model(description: Any, registry: Registry | None = None, name: str 
         ConfigError: it is damaged, or names a type that is not known here: it has to be imported first.
     """
     node = _node(description, Place(Source(name)), depth=0).settle(("model",))
-    checker = Checker(registry or Registry.builtin(), ".")
+    checker = ModelChecker(registry or Registry.builtin(), ".")
     is_lone_gate = isinstance(description, str) or (isinstance(description, dict) and "gates" not in description)
     plan = checker.element(node, "gate") if is_lone_gate else checker.model(node)
     gate: Gate = plan.build()
@@ -51,7 +56,7 @@ def rebuild_model(description: Any, registry: Registry | None = None, name: str 
 def rebuild_element(description: Any, kind: str, registry: Registry | None = None, name: str = "element") -> Any:
     """Return the loss, reader, ... of which `Element.plain` gave the description; see `rebuild_model`."""
     node = _node(description, Place(Source(name)), depth=0).settle((kind,))
-    return Checker(registry or Registry.builtin(), ".").element(node, kind).build()
+    return ModelChecker(registry or Registry.builtin(), ".").element(node, kind).build()
 
 
 def _describe(model: Gate) -> Any:
@@ -151,7 +156,7 @@ def _refuse_shared_parameters(model: Gate) -> None:
             if owner is not gate:
                 raise ConfigError(
                     f"{gate!r} and {owner!r} hold the same Parameter {parameter.name!r}, which a description of the "
-                    "model cannot say: use one gate at both places instead"
+                    "model cannot express: use one gate at both places instead"
                 )
 
 
@@ -162,3 +167,62 @@ def _parts(gate: Gate) -> Iterator[Gate]:
         for part in gate.members().values():
             if isinstance(part, Gate):
                 yield from _parts(part)
+
+
+# Readers of new files -----------------------------------------------------------------------------------------------
+
+
+def without_files(reader: Element) -> dict[str, Any]:
+    """Return the description of a reader, all but the files that it reads."""
+    files = file_arguments(reader.factory)
+    return {name: value for name, value in reader.mapping().items() if name not in files}
+
+
+def reader_for(words: Sequence[str], known: dict[str, Any], registry: Registry) -> Reader:
+    """Return a reader for new files: of the kind that read the training data, or of the kind that the file's name says.
+
+    Args:
+        words: the files, in the order in which the reader takes them, and settings of the reader (`delimiter=;`).
+        known: the description of the reader of the training data; its settings hold for the new file too, unless the
+            file's name says that it is of another kind.
+        registry: the known types.
+
+    Raises:
+        ConfigError: no file, too many of them, or an unsupported type of file.
+    """
+    files = [word for word in words if "=" not in word or Path(word).exists()]
+    if not files:
+        raise ConfigError(f"no data file is given, only settings ({', '.join(words)}); name a file first")
+    kind, factory = known["type"], registry.find("reader", known["type"])
+    is_known, named = factory is not None and bool(file_arguments(factory)), kind_by_name(files[0])
+    described = dict(known)
+    if named and (not is_known or (kind in READERS and named != kind)):
+        kind, factory, described = named, READERS[named], {"type": named}
+    elif factory is None or not is_known:
+        raise ConfigError(f"{files[0]}: unsupported file type; {SUPPORTED}")
+    if kind == "CSV" and files[0].lower().removesuffix(".gz").endswith(".tsv"):
+        described["delimiter"] = "\t"
+    arguments, left = file_arguments(factory), files
+    for name, is_many in arguments.items():
+        if left:
+            described[name], left = (left, []) if is_many else (left[0], left[1:])
+    if left:
+        raise ConfigError(f"{kind} takes {len(arguments)} file(s), {', '.join(arguments)}; {len(files)} were given")
+    for word in words:
+        if word not in files:
+            name, _, text = word.partition("=")
+            source = Source(word, (word,), is_override=True)
+            described[name] = parse_value(text, source, column=len(name) + 1).plain()
+    reader: Reader = rebuild_element(described, "reader", registry, files[0])
+    return reader
+
+
+def file_arguments(reader: Factory) -> dict[str, bool]:
+    """Return the arguments of a reader that are files, in order; True for one that takes any number of them."""
+    found = {}
+    for name, argument in signature_of(reader).items():
+        members = members_of(argument.annotation)
+        is_many = any(PATH in metadata_of(item) for member in members for item in get_args(bare(member)))
+        if is_many or any(PATH in metadata_of(member) for member in members):
+            found[name] = is_many
+    return found

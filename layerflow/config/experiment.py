@@ -1,13 +1,18 @@
-"""A configuration brought to life: its data, its model and its trainer."""
+"""A configuration, loaded from YAML and brought to life: its data, its model and its trainer."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from layerflow.config.config import Config
-from layerflow.config.problems import InvalidConfig
+from layerflow.config.elements import SECTIONS, TopLevel, build, plain_value
+from layerflow.config.plan import ModelChecker, ModelPlan
+from layerflow.config.problems import InvalidConfig, Problem, shown
+from layerflow.config.registry import Registry
+from layerflow.config.yaml import apply_override, collected, dump_yaml, parse_document, read_text
 from layerflow.data import Dataset, Preprocessing, split
 from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError, DataError
@@ -16,6 +21,94 @@ from layerflow.training.callbacks import Callback
 from layerflow.training.history import EarlyStopping, History
 from layerflow.training.state import Snapshot
 from layerflow.training.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(TopLevel):
+    """A configuration without problems; `layerflow.config.elements.build` makes a new object of any of its parts.
+
+    Attributes:
+        registry: the types it was checked with, your own included.
+        source: the file it was read from.
+    """
+
+    registry: Registry
+    source: str
+
+    @property
+    def name(self) -> str:
+        """What its runs are called: the name of its file without extension, safe as a folder's name.
+
+        Leading dots are left out: a folder named `..` would be another folder.
+        """
+        return Path(Path(self.source).name.lstrip(".")).stem or "config"
+
+    def build_model(self, outputs: int | None = None) -> Gate:
+        """Return a new, unbuilt `Sequential` or `ComputationalGraph`.
+
+        Args:
+            outputs: the number of classes or targets: the width of the last `Linear` where the file leaves it out.
+        """
+        plan: ModelPlan = self.model
+        return (plan if outputs is None else plan.with_width(outputs)).build()
+
+    def resolve(self, folder: str | Path | None = None) -> dict[str, Any]:
+        """Return the whole configuration as plain values, defaults and overrides included.
+
+        Paths are absolute, or relative to `folder` when one is given: the folder that the file will be written to.
+        """
+        base = None if folder is None else os.fspath(folder)
+        return {name: plain_value(getattr(self, name), base) for name in SECTIONS}
+
+    def to_yaml(self, folder: str | Path | None = None) -> str:
+        """Return the resolved configuration as YAML, which loads to an equal one from `folder`."""
+        return dump_yaml(self.resolve(folder))
+
+
+def load_config(
+    file: str | Path, overrides: Iterable[str] = (), registry: Registry | None = None, seed: int | None = None
+) -> Config:
+    """Load and check a YAML file.
+
+    Args:
+        file: The configuration; relative paths in it start at its folder.
+        overrides: `optimizer.lr=0.05`, ...: put into the document before it is checked.
+        registry: The types it may name; `Registry.builtin()` when left out.
+        seed: Replaces the seed of the file (`--seed`).
+
+    Raises:
+        ConfigError: with every problem, its line and a caret.
+    """
+    folder = os.path.dirname(os.path.abspath(file))
+    return load_config_text(read_text(file), overrides, registry, seed, str(file), folder)
+
+
+def load_config_text(
+    text: str,
+    overrides: Iterable[str] = (),
+    registry: Registry | None = None,
+    seed: int | None = None,
+    name: str = "<text>",
+    folder: str = ".",
+) -> Config:
+    """Load and check YAML text, as `load_config` does a file; relative paths start at `folder`."""
+    found: list[Problem] = []
+    root = parse_document(text, name, found)
+    checker = ModelChecker(registry or Registry.builtin(), os.path.abspath(folder), SECTIONS)
+    if not isinstance(root.value, dict):
+        wanted = f"must be a mapping with the sections {', '.join(SECTIONS)}"
+        raise InvalidConfig([root.problem(f"{wanted}, not {shown(root.plain())}")])
+    for override in [*overrides, *([] if seed is None else [f"seed={seed}"])]:
+        with collected(found):
+            apply_override(root, override)
+    with collected(found):
+        sections = checker.section(root.settle(), TopLevel)
+    if found:
+        raise InvalidConfig(found)
+    return Config(**vars(sections), registry=checker.registry, source=name)
+
+
+# Data, model and trainer ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -34,19 +127,20 @@ class Parts:
 
 def read_parts(config: Config) -> Parts:
     """Read and split the data: `test` first, `validation` from the rest; a part with a reader of its own wins."""
-    train = config.build_reader().read()
-    test, validation = config.build_part("test"), config.build_part("validation")
-    held: dict[str, Dataset | None] = {"test": None, "validation": None}
-    for offset, (name, wanted) in enumerate((("test", test), ("validation", validation))):
+    data = config.data
+    train = build(data.source).read()
+    parts = {"test": build(data.test), "validation": build(data.validation)}
+    held: dict[str, Dataset | None] = dict.fromkeys(parts)
+    for offset, (name, wanted) in enumerate(parts.items()):
         if isinstance(wanted, float):
             assert train.y is not None
             try:
-                kept, back = split(train.y, wanted, config.seed + offset, config.data.stratify)
+                kept, back = split(train.y, wanted, config.seed + offset, data.stratify)
             except DataError as error:
                 raise DataError(f"data.{name}: {error}") from error
             train, held[name] = train.take(kept), train.take(back)
-    preprocessing = Preprocessing.fit(train, config.build_scaler())
-    for name, wanted in (("test", test), ("validation", validation)):
+    preprocessing = Preprocessing.fit(train, build(data.scaler))
+    for name, wanted in parts.items():
         if isinstance(wanted, Reader):
             held[name] = wanted.read(like=preprocessing)
     return Parts(train, held["validation"], held["test"], preprocessing)
@@ -64,7 +158,7 @@ def check_task(config: Config, loss: Gate, classes: tuple[str, ...] | None) -> N
     """Raise `ConfigError` when the loss is not made for such targets."""
     task, is_binary = getattr(loss, "task", None), getattr(loss, "is_binary", False)
     count = None if classes is None else len(classes)
-    name, element = type(loss).__name__, config.sections.loss
+    name = type(loss).__name__
     if task == "regression" and count is not None:
         problem = f"{name} is for numbers, but the targets are {count} classes; take SoftmaxCE, or say task: regression"
     elif task == "classification" and count is None and not is_binary:
@@ -73,7 +167,7 @@ def check_task(config: Config, loss: Gate, classes: tuple[str, ...] | None) -> N
         problem = f"{name} is for two classes, but the targets have {count}; take SoftmaxCE"
     else:
         return
-    raise InvalidConfig([element.node.problem(problem)])
+    raise InvalidConfig([config.loss.node.problem(problem)])
 
 
 class Experiment:
@@ -89,28 +183,21 @@ class Experiment:
     def __init__(self, config: Config, parts: Parts | None = None, **settings: Any) -> None:
         self.config = config
         self.parts = parts or read_parts(config)
-        self.loss = config.build_loss()
+        self.loss: Gate = build(config.loss)
         check_task(config, self.loss, self.parts.preprocessing.classes)
         self.width = output_width(self.loss, self.parts.preprocessing)
         self.model = config.build_model(self.width)
-        train = config.train
-        stopping = train.early_stopping
-        configured: dict[str, Any] = {
-            "optimizer": config.build_optimizer(),
-            "regularizer": config.build_regularizers(),
-            "schedule": config.build_schedule(),
-            "epochs": train.epochs,
-            "batch_size": max(1, min(train.batch_size, len(self.parts.train))),
-            "shuffle": train.shuffle,
-            "drop_last": train.drop_last,
-            "clip_norm": train.clip_norm,
-            "clip_value": train.clip_value,
-            "early_stopping": stopping and EarlyStopping(stopping.metric, stopping.patience, stopping.min_delta),
-            "best": train.best,
-            "metrics": train.metrics,
+        # The section `train` has the names of the trainer's settings.
+        configured = vars(config.train) | {
+            "optimizer": build(config.optimizer),
+            "regularizer": build(config.regularizer) or (),
+            "schedule": build(config.schedule),
+            "batch_size": max(1, min(config.train.batch_size, len(self.parts.train))),
+            "early_stopping": config.train.early_stopping and EarlyStopping(**vars(config.train.early_stopping)),
             "seed": config.seed,
             "dtype": config.dtype,
         }
+        del configured["checkpoint"]
         self.trainer = Trainer(self.model, self.loss, **(configured | settings))
 
     def data(self) -> tuple[Any, Any, tuple[Any, Any] | None]:

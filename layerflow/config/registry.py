@@ -1,24 +1,27 @@
-"""The types a configuration may name, by kind; your own are added from Python, by `--import` or by entry point.
+"""The types a configuration may name, by kind, and the settings that each takes; your own types can be added.
 
 A configuration file alone never causes code to run: modules are imported only when the command line names them, and
 an installed package's gate only when the file names its type and no other type has that name.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
+import textwrap
 import traceback
+import typing
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Annotated, Any, Self
 
-from layerflow.config.signatures import MODEL, ElementKind, bare, metadata_of
 from layerflow.data import READERS, SCALERS, Reader, Scaler
 from layerflow.errors import ConfigError
 from layerflow.gate import Gate
@@ -28,45 +31,131 @@ from layerflow.training.optimizers import OPTIMIZERS, Optimizer
 from layerflow.training.schedules import SCHEDULES, Schedule
 
 ENTRY_POINT_GROUP = "layerflow.gates"
+REQUIRED = inspect.Parameter.empty
+BASES: dict[str, type] = {
+    "gate": Gate,
+    "loss": Gate,
+    "regularizer": Gate,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+    "reader": Reader,
+    "scaler": Scaler,
+}
+"""What your own types of each kind are subclasses of."""
+
+HINTS: dict[str, Any] = BASES | {"initializer": Initializer}
+"""The type hint that asks for each kind; the first one of those that share it."""
+
+_ARGUMENT = re.compile(r"^(\w+)(?: .*?)?:(.*(?:\n[ \t]+.*)*)", re.MULTILINE)
 Factory = Callable[..., Any]
 
 
-@dataclass
-class Kind:
-    """One kind of element.
+@dataclass(frozen=True)
+class ElementKind:
+    """Marks a hint whose value is an element `{type: ...}` of this kind: `Annotated[Any, ElementKind("reader")]`."""
+
+    name: str
+
+
+MODEL = ElementKind("model")
+"""Marks a hint whose value is a model, as the `model` section writes it."""
+
+
+# Settings ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One setting of a type.
 
     Attributes:
-        name: what it is called in messages.
-        types: the types known by name.
-        base: what your own types of this kind are subclasses of.
-        fits: which subclasses of `base` belong to it.
-        text_is_name: whether text always names a type, even where the hint takes other text too.
-        aliases: names in `types` that are another spelling of a type.
+        name: its name.
+        annotation: its type hint; `Any` when there is none.
+        default: its default, or `REQUIRED`.
+        description: what the docstring says about it.
+        is_variadic: whether it is `*arguments`, which a configuration writes as a list.
     """
 
     name: str
-    types: dict[str, Factory]
-    base: type | None = None
-    text_is_name: bool = False
-    aliases: frozenset[str] = frozenset()
-    fits: Callable[[Any], bool] = lambda target: True
+    annotation: Any
+    default: Any
+    description: str
+    is_variadic: bool
 
-    def accepts(self, target: object) -> bool:
-        """Whether a class that was imported belongs to this kind."""
-        is_one = self.base is not None and isinstance(target, type) and issubclass(target, self.base)
-        return is_one and not inspect.isabstract(target) and self.fits(target)
+    @property
+    def is_required(self) -> bool:
+        """Whether the setting has to be written."""
+        return self.default is REQUIRED
+
+
+@lru_cache(maxsize=1024)
+def signature_of(target: Factory) -> dict[str, Argument]:
+    """Return the settings that a class (its `__init__`) or a function takes, all but those of `**arguments`."""
+    hints, documented = _hints(_function(target)), _argument_descriptions(target)
+    arguments = {}
+    for item in _parameters(target):
+        if item.kind is not item.VAR_KEYWORD:
+            hint, default, is_variadic = hints.get(item.name, Any), item.default, item.kind is item.VAR_POSITIONAL
+            if is_variadic:
+                hint, default = list[hint], []  # type: ignore[valid-type]  # the hint is a value, known at run time
+            arguments[item.name] = Argument(item.name, hint, default, documented.get(item.name, ""), is_variadic)
+    return arguments
+
+
+def is_open(target: Factory) -> bool:
+    """Whether a type takes further settings by `**arguments`, whose names cannot be checked."""
+    return any(item.kind is item.VAR_KEYWORD for item in _parameters(target))
+
+
+def summary_of(target: Any) -> str:
+    """Return the first paragraph of the docstring on one line."""
+    return " ".join((inspect.getdoc(target) or "").split("\n\n")[0].split())
+
+
+def _function(target: Factory) -> Any:
+    return target.__init__ if inspect.isclass(target) else target
+
+
+def _parameters(target: Factory) -> list[inspect.Parameter]:
+    function = _function(target)
+    if function is object.__init__:
+        return []
+    return list(inspect.signature(function).parameters.values())[1 if inspect.isclass(target) else 0 :]
+
+
+def _argument_descriptions(target: Any) -> dict[str, str]:
+    """Return what the `Args:` part of the docstrings of a class and its constructor says about each argument."""
+    described: dict[str, str] = {}
+    for documented in (target, getattr(target, "__init__", None)):
+        block = re.search(r"^Arg(?:ument)?s:\n((?:[ \t]+\S.*\n?)+)", inspect.getdoc(documented) or "", re.MULTILINE)
+        for name, text in _ARGUMENT.findall(textwrap.dedent(block[1])) if block else []:
+            described[name] = " ".join(text.split())
+    return described
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """Return the type hints of a function, each by itself: one that cannot be resolved leaves the others checked."""
+    hints: dict[str, Any] = {}
+    for name, hint in getattr(function, "__annotations__", {}).items():
+        with contextlib.suppress(NameError, TypeError, AttributeError, SyntaxError):
+            alone = SimpleNamespace(__annotations__={name: hint})
+            hints |= typing.get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)
+    return hints
+
+
+# Types -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Registry:
-    """Every kind by name. `Registry.builtin()` has what layerflow ships; each configuration is loaded with its own.
+    """Every type. `Registry.builtin()` has what layerflow ships; each configuration is loaded with its own.
 
     Attributes:
-        kinds: the kinds by name.
+        types: the types of each kind, by name.
         own: the types that were added.
     """
 
-    kinds: dict[str, Kind]
+    types: dict[str, dict[str, Factory]]
     own: dict[str, Factory] = field(default_factory=dict)
 
     @cached_property
@@ -77,47 +166,41 @@ class Registry:
     @classmethod
     def builtin(cls, imports: Iterable[str] = ()) -> Self:
         """Return the built-in types, and those of `imports`: Python files or modules (`--import`)."""
-        registry = cls({kind.name: kind for kind in _builtin_kinds()})
+        registry = cls(_builtin_types())
         for name in imports:
             registry.import_types(name)
         return registry
 
     def find(self, kind: str, name: str) -> Factory | None:
         """Return the type called `name`, from an installed package's entry point if no other type has that name."""
-        if name not in self.kinds[kind].types and self.kinds[kind].base is self.kinds["gate"].base:
+        if name not in self.types[kind] and BASES.get(kind) is Gate:
             for point in self.entry_points:
                 if point.name == name:
                     self.add(_load(point), origin=f"entry point {point.value!r}", name=name)
-        return self.kinds[kind].types.get(name)
+        return self.types[kind].get(name)
 
     def names(self, kind: str) -> list[str]:
         """Return the names that `find` knows, built-in ones first."""
-        names = list(self.kinds[kind].types)
-        if self.kinds[kind].base is self.kinds["gate"].base:
+        names = list(self.types[kind])
+        if BASES.get(kind) is Gate:
             names += [point.name for point in self.entry_points if point.name not in names]
         return names
-
-    def kind_elsewhere(self, name: str) -> str | None:
-        """Return the kind that has a type called `name`."""
-        return next((kind.name for kind in self.kinds.values() if name in kind.types), None)
 
     def add(self, target: Factory, origin: str = "", name: str | None = None) -> None:
         """Add a type of your own to every kind it fits; a name that is taken is a `ConfigError`."""
         name = name or target.__name__
         prefix = f"{origin}: " if origin else ""
-        kinds = [kind for kind in self.kinds.values() if kind.accepts(target)]
+        kinds = kinds_of(target)
         if not kinds:
-            bases = sorted({kind.base.__name__ for kind in self.kinds.values() if kind.base is not None})
-            raise ConfigError(
-                f"{prefix}{name!r} is no subclass of {', '.join(bases)}, so a configuration cannot use it"
-            )
+            bases = ", ".join(sorted({base.__name__ for base in BASES.values()}))
+            raise ConfigError(f"{prefix}{name!r} is no subclass of {bases}, so a configuration cannot use it")
         for kind in kinds:
-            known = kind.types.get(name)
+            known = self.types[kind].get(name)
             if known is not None and known is not target:
                 owner = f"the one in {known.__module__}" if name in self.own else "a built-in type"
                 raise ConfigError(f"{prefix}{name!r} is also the name of {owner}: give yours another name")
         for kind in kinds:
-            kind.types[name] = target
+            self.types[kind][name] = target
         self.own[name] = target
 
     def import_types(self, name: str) -> None:
@@ -128,7 +211,7 @@ class Registry:
             for word, target in vars(module).items()
             if isinstance(target, type) and not word.startswith("_") and not target.__module__.startswith("layerflow.")
         }
-        usable = [target for target in targets.values() if any(kind.accepts(target) for kind in self.kinds.values())]
+        usable = [target for target in targets.values() if kinds_of(target)]
         if not usable:
             raise ConfigError(f"--import {name}: defines no gate, loss, optimizer, schedule or reader that can be used")
         for target in usable:
@@ -143,51 +226,37 @@ def _load(point: EntryPoint) -> Any:
         raise ConfigError(f"the gate {point.name!r}{package} cannot be imported: {reason(error)}") from None
 
 
-_KINDS_BY_HINT: dict[Any, str] = {
-    Gate: "gate",
-    Optimizer: "optimizer",
-    Schedule: "schedule",
-    Reader: "reader",
-    Scaler: "scaler",
-    Initializer: "initializer",
-}
+def kinds_of(target: object) -> list[str]:
+    """Return the kinds that a class of your own belongs to."""
+    if not isinstance(target, type) or inspect.isabstract(target):
+        return []
+    kinds = [kind for kind, base in BASES.items() if issubclass(target, base)]
+    return kinds if "loss" not in kinds or _takes_two_inputs(target) else [kind for kind in kinds if kind != "loss"]
 
 
-def kind_of(hint: Any) -> str | None:
-    """Return the kind of element that a type hint asks for: by its mark, or because it is the kind's base class."""
-    marked = [mark.name for mark in metadata_of(hint) if isinstance(mark, ElementKind)]
-    return marked[0] if marked else next((kind for base, kind in _KINDS_BY_HINT.items() if bare(hint) is base), None)
-
-
-def _builtin_kinds() -> list[Kind]:
-    """Return every kind with its built-in types, in fresh dicts that can be added to."""
-    losses: dict[str, Factory] = {name: GATES[name] for name in LOSSES}
-    regularizers: dict[str, Factory] = {name: GATES[name] for name in REGULARIZERS}
+def _builtin_types() -> dict[str, dict[str, Factory]]:
+    """Return the types that layerflow ships, in fresh dicts that can be added to."""
     layers = {name: gate for name, gate in GATES.items() if name not in (*LOSSES, *REGULARIZERS)}
-    lower_case = {name.lower(): initializer for name, initializer in INITIALIZERS.items()}
-    named: dict[str, Factory] = {**INITIALIZERS, **lower_case}
-    return [
-        Kind("gate", {**layers, "Sequential": _sequential, "ComputationalGraph": _graph}, Gate),
-        Kind("loss", losses, Gate, fits=_takes_two_inputs),
-        Kind("regularizer", regularizers, Gate),
-        Kind("optimizer", dict(OPTIMIZERS), Optimizer),
-        Kind("schedule", dict(SCHEDULES), Schedule),
-        Kind("reader", dict(READERS), Reader),
-        Kind("scaler", dict(SCALERS), Scaler),
-        Kind("initializer", named, text_is_name=True, aliases=frozenset(lower_case)),
-    ]
+    return {
+        "gate": {**layers, "Sequential": _sequential, "ComputationalGraph": _graph},
+        "loss": {name: GATES[name] for name in LOSSES},
+        "regularizer": {name: GATES[name] for name in REGULARIZERS},
+        "optimizer": dict(OPTIMIZERS),
+        "schedule": dict(SCHEDULES),
+        "reader": dict(READERS),
+        "scaler": dict(SCALERS),
+        "initializer": {**INITIALIZERS, **{name.lower(): made for name, made in INITIALIZERS.items()}},
+    }
 
 
-def _sequential(gates: Annotated[Any, MODEL]) -> Gate:
+def _sequential(gates: Annotated[Any, MODEL]) -> Any:
     """Gates one after another, as one gate of the model."""
-    nested: Gate = gates
-    return nested
+    return gates
 
 
-def _graph(graph: Annotated[Any, MODEL]) -> Gate:
+def _graph(graph: Annotated[Any, MODEL]) -> Any:
     """A graph `{inputs: [x], gates: [...], output: name}`, as one gate of the model."""
-    nested: Gate = graph
-    return nested
+    return graph
 
 
 def _takes_two_inputs(target: Any) -> bool:

@@ -9,7 +9,8 @@ false and `12:30` is 750.
 import math
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import stat as file_status
 from pathlib import Path as FilePath
@@ -17,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from layerflow.config.problems import InvalidConfig, Path, Place, Problem, Source, collected
+from layerflow.config.problems import InvalidConfig, Path, Place, Problem, Source
 from layerflow.errors import did_you_mean
 
 Scalar = str | int | float | bool | None
@@ -76,11 +77,20 @@ class Node:
         return Problem(self.keys[key], (*self.path, key), message)
 
 
+@contextmanager
+def collected(found: list[Problem]) -> Iterator[None]:
+    """Add the problems that are raised inside to `found`, so that one run of the checks reports them all."""
+    try:
+        yield
+    except InvalidConfig as error:
+        found += error.found
+
+
 # Reading -----------------------------------------------------------------------------------------------------------
 
 
-def read_document(file: str | FilePath, found: list[Problem] | None = None) -> Node:
-    """Read a YAML file; see `parse_document`."""
+def read_text(file: str | FilePath) -> str:
+    """Return the text of a YAML file; anything else is a `ConfigError`."""
     name = str(file)
     try:
         mode = file_status(file).st_mode
@@ -98,14 +108,17 @@ def read_document(file: str | FilePath, found: list[Problem] | None = None) -> N
         limit = MAXIMUM_BYTES // 1024
         raise _unreadable(name, f"larger than {limit} KiB, too large for a configuration: is it a data file?")
     try:
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        before = content[: error.start].decode("utf-8")
-        source = Source(name, tuple(_LINE_BREAK.split(before)))
-        place = Place(source, len(source.lines), len(source.lines[-1]) + 1)
+        lines = tuple(_LINE_BREAK.split(content[: error.start].decode("utf-8")))
+        place = Place(Source(name, lines), len(lines), len(lines[-1]) + 1)
         message = f"byte 0x{content[error.start]:02x} is not UTF-8: save the file as UTF-8 text"
         raise InvalidConfig([Problem(place, (), message)]) from None
-    return parse_document(text, name, found)
+
+
+def read_document(file: str | FilePath) -> Node:
+    """Read a YAML file; see `parse_document`."""
+    return parse_document(read_text(file), str(file))
 
 
 def _unreadable(name: str, message: str) -> InvalidConfig:
@@ -266,30 +279,29 @@ class _TreeBuilder:
 _DECIMAL, _OCTAL, _HEXADECIMAL = "[-+]?[0-9]+", "0o[0-7]+", "0x[0-9a-fA-F]+"
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
 _NUMBERS = re.compile("|".join((_DECIMAL, _OCTAL, _HEXADECIMAL, _FLOAT)))
-_SCALARS: list[tuple[re.Pattern[str], Callable[[str], Scalar]]] = [
-    (re.compile("~|null|Null|NULL|"), lambda text: None),
-    (re.compile("true|True|TRUE"), lambda text: True),
-    (re.compile("false|False|FALSE"), lambda text: False),
-    (re.compile(_DECIMAL), int),
-    (re.compile(_OCTAL), lambda text: int(text[2:], 8)),
-    (re.compile(_HEXADECIMAL), lambda text: int(text[2:], 16)),
-    (re.compile(r"[-+]?\.(inf|Inf|INF)"), lambda text: -math.inf if text.startswith("-") else math.inf),
-    (re.compile(r"\.(nan|NaN|NAN)"), lambda text: math.nan),
-    (re.compile(_FLOAT), float),
-]
+_WORDS: dict[str, Scalar] = (
+    dict.fromkeys(("", "~", "null", "Null", "NULL"))
+    | dict.fromkeys(("true", "True", "TRUE"), True)
+    | dict.fromkeys(("false", "False", "FALSE"), False)
+    | {sign + word: float(sign + "inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")}
+    | dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan)
+)
 
 
 def read_scalar(text: str) -> Scalar:
     """Return the value of a plain (unquoted) scalar; raise `ValueError` for a number that Python cannot hold."""
-    if len(text) > MAXIMUM_DIGITS and _NUMBERS.fullmatch(text):
+    if text in _WORDS or not _NUMBERS.fullmatch(text):
+        return _WORDS.get(text, text)
+    if len(text) > MAXIMUM_DIGITS:
         raise ValueError(f"a number of more than {MAXIMUM_DIGITS} characters")
-    for pattern, convert in _SCALARS:
-        if pattern.fullmatch(text):
-            value = convert(text)
-            if convert is float and value in (math.inf, -math.inf):
-                raise ValueError("a number beyond the range of a float (write .inf for infinity)")
-            return value
-    return text
+    if re.fullmatch(_DECIMAL, text):
+        return int(text)
+    if text.startswith(("0o", "0x")):
+        return int(text, 0)
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number beyond the range of a float (write .inf for infinity)")
+    return value
 
 
 class _Dumper(yaml.SafeDumper):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from layerflow.config import Config
+from layerflow.config.elements import build
 from layerflow.config.experiment import Experiment, Parts
 from layerflow.data import Dataset
 from layerflow.parameter import Array
@@ -81,7 +82,7 @@ class Context:
         # These may need metrics that are not computed here; the learning rate stays the one in the file.
         settings: dict[str, Any] = {"early_stopping": None, "best": None, "metrics": None, "schedule": None}
         if not regularized:
-            optimizer = self.config.build_optimizer()
+            optimizer = build(self.config.optimizer)
             optimizer.weight_decay = 0.0
             settings |= {"regularizer": (), "optimizer": optimizer}
         trainer = Experiment(self.config, self.parts, **settings).trainer

@@ -92,7 +92,7 @@ def feature_scale(context: Context) -> Finding:
     widths = widths[widths > 0]
     spread = float(widths.max() / widths.min()) if widths.size else 1.0
     evidence = f"rms {size:.3g} after preprocessing; the widest range of a feature is {spread:.3g} times the narrowest"
-    remedy = "set" if context.config.build_scaler() is None else "use another scaler:"
+    remedy = "set" if context.config.data.scaler is None else "use another scaler:"
     remedy += " data.scale: Standard"
     return judge("feature scale", size, evidence, remedy, warn=not 0.01 < size < 5 or spread > 1000)
 

@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 
+from layerflow.config.elements import build
 from layerflow.gates import (
     ClippedNLL,
     Dropout,
@@ -114,7 +115,7 @@ def _uninformed(context: Context) -> tuple[float, str]:
     guess, formula = 0.0, "from scores of 0"
     if context.classes is None:
         guess, formula = float(np.mean(y)), "from always guessing the mean of the targets"
-    return float(context.config.build_loss().forward(np.full_like(scores, guess), y)), formula
+    return float(build(context.config.loss).forward(np.full_like(scores, guess), y)), formula
 
 
 def regularizer_raises_the_loss(context: Context) -> Finding | None:

@@ -8,9 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from layerflow.config.describing import describe_model, rebuild_element, rebuild_model
+from layerflow.config.describing import describe_model, rebuild_element, rebuild_model, without_files
 from layerflow.config.experiment import Experiment
-from layerflow.config.new_data import without_files
 from layerflow.config.registry import Registry
 from layerflow.data import Preprocessing
 from layerflow.data.frames import samples

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from layerflow.config.config import Config, load_config
+from layerflow.config import Config, load_config
 from layerflow.config.registry import Registry
 from layerflow.config.yaml import read_document
 from layerflow.errors import ConfigError, DataError

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from layerflow.config import Config
+from layerflow.config.elements import build
 from layerflow.config.yaml import dump_yaml
 from layerflow.errors import DataError, LayerflowError
 from layerflow.runs.combinations import Combination
@@ -83,7 +84,7 @@ class _Current:
         source = dump_yaml(config.resolve()["data"])
         if source not in self.checksums:
             try:
-                self.checksums[source] = config.build_reader().read().checksum
+                self.checksums[source] = build(config.data.source).read().checksum
             except LayerflowError:
                 self.checksums[source] = None
         data: Any = run.facts.get("data")

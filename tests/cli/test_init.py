@@ -74,7 +74,7 @@ def test_what_is_written_trains_unedited(name: str, folder: Path, layerflow_comm
 )
 def test_shipped_sets_are_learned(name: str, loss: str, least: float, folder: Path, layerflow_command: Command) -> None:
     layerflow_command("init", DATA / name, "-o", "start.yaml")
-    assert load_config("start.yaml").sections.loss.type == loss
+    assert load_config("start.yaml").loss.type == loss
     result = layerflow_command("train", "start.yaml", "-q").out.splitlines()[1].split()
     assert result[1] == "accuracy"
     assert float(result[2]) >= least
@@ -118,7 +118,7 @@ def test_the_target_may_be_named(folder: Path, layerflow_command: Command) -> No
     layerflow_command("init", DATA / "iris.csv", "--target", "petal_width_cm", "-o", "start.yaml")
     config = load_config("start.yaml")
     assert config.data.source.arguments["categorical"] == ["species"]
-    assert config.sections.loss.type == "SquaredError"
+    assert config.loss.type == "SquaredError"
 
 
 def test_arrays_in_files_of_their_own(folder: Path, layerflow_command: Command) -> None:

@@ -89,7 +89,7 @@ def test_preparing_takes_no_step(registry: Registry) -> None:
         ),
     ],
 )
-def test_a_loss_for_other_targets_is_told_with_its_place(
+def test_a_loss_for_other_targets_is_reported_with_its_place(
     registry: Registry, overrides: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(lf.ConfigError, match=message) as error:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from layerflow.config import Registry, json_schema, load_config_text
+from layerflow.cli.schema import json_schema
+from layerflow.config import Registry, load_config_text
 from layerflow.config.yaml import parse_document, read_document
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

@@ -11,7 +11,7 @@ import pytest
 
 import layerflow as lf
 from layerflow.config import Config, Registry, load_config, load_config_text
-from layerflow.config.toplevel import EarlyStoppingSection, TrainSection
+from layerflow.config.elements import EarlyStoppingSection, TrainSection, build
 from layerflow.errors import ConfigError
 from layerflow.training.history import EarlyStopping
 from layerflow.training.trainer import Trainer
@@ -91,14 +91,14 @@ CASES: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("old", "new", "first_line"), CASES, ids=[(case[1] or case[0])[:40] for case in CASES])
-def test_a_problem_is_told_with_its_place_and_remedy(load: Load, old: str, new: str, first_line: str) -> None:
+def test_a_problem_is_reported_with_its_place_and_remedy(load: Load, old: str, new: str, first_line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(old, new)
-    told = str(caught.value).splitlines()[0]
-    assert told.startswith(first_line) if first_line.endswith(": ") else told == first_line
+    reported = str(caught.value).splitlines()[0]
+    assert reported.startswith(first_line) if first_line.endswith(": ") else reported == first_line
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_file(valid: str, registry: Registry) -> None:
+def test_all_problems_are_reported_at_once_in_the_order_of_the_file(valid: str, registry: Registry) -> None:
     broken = valid.replace("momentum", "momentm").replace("epochs: 5", "epochs: five").replace("64", "6.4")
     with pytest.raises(ConfigError) as caught:
         load_config_text(broken, registry=registry, name="c.yaml")
@@ -137,10 +137,10 @@ def test_the_known_types_are_listed_once_for_all_unknown_ones(valid: str, regist
     unknown = "".join(f"  - {name}\n" for name in ("Relu", "Dense", "Softmux", "Xyzzy", "Tanhh", "Conv9d"))
     with pytest.raises(ConfigError) as caught:
         load_config_text(valid.replace("  - ReLU\n", unknown), registry=registry, name="c.yaml")
-    told = str(caught.value)
-    assert told.count("unknown gate") == 6
-    assert told.count("Known: ") == 1
-    assert "c.yaml:9:5: model.2: unknown gate 'Dense', layerflow calls it 'Linear'.\n    " in told
+    reported = str(caught.value)
+    assert reported.count("unknown gate") == 6
+    assert reported.count("Known: ") == 1
+    assert "c.yaml:9:5: model.2: unknown gate 'Dense', layerflow calls it 'Linear'.\n    " in reported
     assert all("Known: " in str(problem["message"]) for problem in caught.value.problems)
 
 
@@ -171,15 +171,15 @@ def test_every_part_is_built(load: Load) -> None:
     assert isinstance(model, lf.Sequential)
     assert [type(gate).__name__ for gate in model] == ["Linear", "ReLU", "Linear"]
     assert model[2].arguments == {"out_features": 10}
-    assert type(config.build_loss()).__name__ == "SoftmaxCE"
-    assert [gate.arguments for gate in config.build_regularizers()] == [{"strength": 1e-4}]
-    optimizer, schedule = config.build_optimizer(), config.build_schedule()
+    assert type(build(config.loss)).__name__ == "SoftmaxCE"
+    assert build(config.regularizer).arguments == {"strength": 1e-4}
+    optimizer, schedule = build(config.optimizer), build(config.schedule)
     assert (type(optimizer).__name__, optimizer.lr) == ("SGD", 0.1)
     assert schedule is not None
     assert [type(schedule).__name__, type(vars(schedule)["after"]).__name__] == ["Warmup", "Cosine"]
-    assert type(config.build_reader()).__name__ == "CSV"
-    assert (config.build_part("test"), config.build_part("validation")) == (0.2, 0.1)
-    assert type(config.build_scaler()).__name__ == "Divide"
+    assert type(build(config.data.source)).__name__ == "CSV"
+    assert (build(config.data.test), build(config.data.validation)) == (0.2, 0.1)
+    assert type(build(config.data.scaler)).__name__ == "Divide"
     assert (config.seed, config.dtype, config.train.epochs, config.train.batch_size) == (0, "float32", 5, 32)
     assert config.train.early_stopping is not None
     assert config.train.early_stopping.patience == 4
@@ -187,14 +187,14 @@ def test_every_part_is_built(load: Load) -> None:
 
 def test_what_is_left_out_has_a_default(load: Load) -> None:
     config = load("regularizer: {type: L2Regularizer, strength: 1e-4}\n")
-    assert config.build_regularizers() == []
-    assert load("schedule: {type: Warmup, epochs: 3, after: Cosine}\n").build_schedule() is None
-    assert load("{type: Divide, by: 16}", "none").build_scaler() is None
-    assert load("test: 0.2", "test: null").build_part("test") is None
+    assert config.regularizer is None
+    assert load("schedule: {type: Warmup, epochs: 3, after: Cosine}\n").schedule is None
+    assert load("{type: Divide, by: 16}", "none").data.scaler is None
+    assert load("test: 0.2", "test: null").data.test is None
 
 
 def test_a_part_may_have_a_reader_of_its_own(load: Load) -> None:
-    reader = load("test: 0.2", "test: {type: CSV, path: t.csv, target: digit}").build_part("test")
+    reader = build(load("test: 0.2", "test: {type: CSV, path: t.csv, target: digit}").data.test)
     assert type(reader).__name__ == "CSV"
 
 
@@ -215,7 +215,7 @@ def test_several_regularizers_are_a_list(load: Load) -> None:
         "{type: L2Regularizer, strength: 1e-4}",
         "[{type: L2Regularizer, strength: 1}, {type: L1Regularizer, strength: 2}]",
     )
-    assert [type(gate).__name__ for gate in config.build_regularizers()] == ["L2Regularizer", "L1Regularizer"]
+    assert [type(gate).__name__ for gate in build(config.regularizer)] == ["L2Regularizer", "L1Regularizer"]
 
 
 def test_initializers_are_elements_or_their_names(load: Load) -> None:
@@ -230,7 +230,7 @@ def test_initializers_are_elements_or_their_names(load: Load) -> None:
 def test_paths_start_at_the_folder_of_the_file(tmp_path: Path, valid: str, registry: Registry) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "c.yaml").write_text(valid.replace("data/digits.csv", "../data/digits.csv"))
-    reader = load_config(tmp_path / "configs" / "c.yaml", registry=registry).build_reader()
+    reader = build(load_config(tmp_path / "configs" / "c.yaml", registry=registry).data.source)
     assert vars(reader)["path"] == str(tmp_path / "data" / "digits.csv")
 
 
@@ -243,7 +243,7 @@ def test_the_resolved_configuration_loads_from_the_run_folder(tmp_path: Path, va
     again = load_config(folder / "config.yaml", registry=registry)
     assert again.resolve() == config.resolve()
     assert again.to_yaml(folder) == config.to_yaml(folder)
-    assert (again.seed, again.build_optimizer().lr) == (7, 0.05)
+    assert (again.seed, build(again.optimizer).lr) == (7, 0.05)
     resolved = again.resolve()
     assert resolved["optimizer"] == {
         "type": "SGD", "lr": 0.05, "momentum": 0.9, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0

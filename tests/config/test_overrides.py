@@ -8,6 +8,7 @@ import pytest
 
 import layerflow as lf
 from layerflow.config import Config
+from layerflow.config.elements import build
 from layerflow.errors import ConfigError
 
 Load = Callable[..., Config]
@@ -52,7 +53,8 @@ def test_a_bare_type_takes_settings_by_override(load: Load) -> None:
 
 def test_a_section_that_the_file_leaves_out_is_begun(load: Load) -> None:
     text = "regularizer: {type: L2Regularizer, strength: 1e-4}\n"
-    assert load(text, overrides=("regularizer.type=L1Regularizer", "regularizer.strength=2")).build_regularizers()[0].arguments == {"strength": 2.0}  # fmt: skip
+    config = load(text, overrides=("regularizer.type=L1Regularizer", "regularizer.strength=2"))
+    assert build(config.regularizer).arguments == {"strength": 2.0}
 
 
 def test_later_overrides_win(load: Load) -> None:

@@ -12,6 +12,7 @@ import pytest
 import layerflow as lf
 from layerflow.config import Registry, load_config_text
 from layerflow.config import registry as registry_module
+from layerflow.config.elements import build
 from layerflow.errors import ConfigError
 
 CONFIG = """\
@@ -27,7 +28,7 @@ def test_custom_types_of_every_kind_are_built(custom_registry: Registry) -> None
     model = config.build_model(2)
     assert isinstance(model, lf.Sequential)
     assert [type(gate).__name__ for gate in model] == ["Swish2", "Half", "Linear"]
-    built = [config.build_loss(), config.build_optimizer(), config.build_reader()]
+    built = [build(config.loss), build(config.optimizer), build(config.data.source)]
     assert [type(item).__name__ for item in built] == ["MeanLoss", "SignSGD", "Nothing"]
     assert config.resolve()["model"][0] == {"type": "Swish2", "beta": 2.0, "mode": "exact", "inner": None}
 
@@ -74,8 +75,8 @@ def test_custom_types_are_checked_like_built_in_ones(
     assert old in CONFIG
     with pytest.raises(ConfigError) as caught:
         load_config_text(CONFIG.replace(old, new, 1), registry=custom_registry, name="c.yaml")
-    told = str(caught.value).splitlines()[0]
-    assert told.startswith(first_line) if first_line.endswith(": ") else told == first_line
+    reported = str(caught.value).splitlines()[0]
+    assert reported.startswith(first_line) if first_line.endswith(": ") else reported == first_line
 
 
 def test_a_file_alone_imports_nothing(registry: Registry, custom_file: Path) -> None:
@@ -109,7 +110,7 @@ BROKEN: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("code", "message"), BROKEN)
-def test_a_broken_file_is_told_with_its_own_line(tmp_path: Path, code: str, message: str) -> None:
+def test_a_broken_file_is_reported_with_its_own_line(tmp_path: Path, code: str, message: str) -> None:
     file = tmp_path / "broken.py"
     file.write_text(code)
     with pytest.raises(ConfigError) as caught:
@@ -117,7 +118,7 @@ def test_a_broken_file_is_told_with_its_own_line(tmp_path: Path, code: str, mess
     assert str(caught.value) == f"--import {file}: {message.format(file=file)}"
 
 
-def test_what_cannot_be_found_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_found_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("")
     for name, message in {

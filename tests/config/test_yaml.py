@@ -105,7 +105,7 @@ BAD: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "first_line"), BAD)
-def test_what_is_no_yaml_is_told_in_one_line(text: str, first_line: str) -> None:
+def test_what_is_not_yaml_is_reported_in_one_line(text: str, first_line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_document(text, "c.yaml")
     assert str(caught.value).splitlines()[0] == first_line
@@ -126,7 +126,7 @@ def test_the_source_line_follows_with_a_caret() -> None:
     assert str(caught.value).splitlines()[1:] == ["    b: {c: !x 2}", "           ^"]
 
 
-def test_files_that_are_no_text_are_told_in_one_line(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_reported_in_one_line(tmp_path: Path) -> None:
     large, binary, folder, missing = (tmp_path / name for name in ("large", "binary", "folder", "missing"))
     large.write_text("a: 1\n" * (MAXIMUM_BYTES // 4))
     binary.write_bytes(b"a: 1\nb: \xff\xfe")

@@ -60,7 +60,7 @@ def test_a_broken_law_is_seen(case: str, fuzzing: SimpleNamespace, tmp_path: Pat
 def test_a_setting_that_is_ignored_is_seen(
     fuzzing: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from layerflow.config.config import Config
+    from layerflow.config import Config
 
     file = tmp_path / "c.yaml"
     file.write_bytes(ACCEPTED)

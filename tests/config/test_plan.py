@@ -72,6 +72,19 @@ def test_a_row_may_name_and_repeat_gates(load_model: Callable[[str], Config]) ->
     assert model["3"] is model["1"]
 
 
+def test_the_gate_whose_width_is_left_to_the_data_may_be_used_again(load_model: Callable[[str], Config]) -> None:
+    model = load_model("  - {name: l, type: Linear}\n  - {same_as: l}\n").build_model(2)
+    assert isinstance(model, lf.Sequential)
+    assert model["1"] is model["l"]
+    assert model["l"].arguments == {"out_features": 2}
+
+
+def test_a_deeply_nested_model_is_written_down_once(load_model: Callable[[str], Config]) -> None:
+    depth = 20  # if each level were written twice, this would take a million times as long
+    config = load_model("  - " + "{type: Sequential, gates: [" * depth + "ReLU" + "]}" * depth + "\n")
+    assert config.to_yaml().count("Sequential") == depth
+
+
 @pytest.mark.parametrize("text", [GRAPH, ROW, "  - {name: h, type: Linear, out_features: 2}\n  - {same_as: h}\n"])
 def test_the_section_comes_back_the_same(load_model: Callable[[str], Config], registry: Registry, text: str) -> None:
     config = load_model(text)
@@ -101,7 +114,7 @@ CASES: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("old", "new", "first_line"), CASES, ids=[case[1] or case[0] for case in CASES])
-def test_a_problem_of_a_graph_is_told_with_its_place(
+def test_a_problem_of_a_graph_is_reported_with_its_place(
     load_model: Callable[[str], Config], old: str, new: str, first_line: str
 ) -> None:
     assert old in GRAPH
