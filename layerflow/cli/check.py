@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command, add_config_options, load_configs
+from layerflow.cli import add_command, add_config_options, load_configs
 from layerflow.config.experiment import Experiment
 from layerflow.containers import Sequential
 from layerflow.gate import Gate
 from layerflow.preflight import Finding, preflight
 from layerflow.runs.files import to_json
-from layerflow.training.evaluation import EVALUATION_BATCH
+from layerflow.training.metrics import EVALUATION_BATCH
 
 EXAMPLES = """\
   layerflow check configs/*.yaml

@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from layerflow.cli.options import add_command
-from layerflow.cli.output import add_output_options, check_output
-from layerflow.cli.tables import as_table
+from layerflow.cli import add_command
+from layerflow.cli.output import add_output_options, as_table, check_output
 from layerflow.errors import ConfigError
 from layerflow.report.comparison import Difference, default_metric, difference, ranked, varying_settings
 from layerflow.runs.files import to_json

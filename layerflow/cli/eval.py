@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command, add_model_argument
-from layerflow.cli.tables import as_table
+from layerflow.cli import add_command, add_model_argument
+from layerflow.cli.output import as_table
 from layerflow.config import Registry, load_config
 from layerflow.config.experiment import read_parts
 from layerflow.config.new_data import reader_for

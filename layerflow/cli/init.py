@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command
+from layerflow.cli import add_command
 from layerflow.cli.output import add_output_options, check_output, write_output
 from layerflow.config.yaml import inline_yaml
 from layerflow.data.inspection import Inspection, inspect

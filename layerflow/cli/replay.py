@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command, add_import_option
-from layerflow.cli.tables import as_table
+from layerflow.cli import add_command, add_import_option
+from layerflow.cli.output import as_table
 from layerflow.errors import DivergedError
-from layerflow.runs.failed_step import load_failed_step
+from layerflow.runs.recorder import load_failed_step
 from layerflow.runs.records import stored_config
 from layerflow.runs.run import prepared
 from layerflow.training.divergence import extent

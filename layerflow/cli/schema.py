@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from layerflow.cli.options import add_command, add_import_option
+from layerflow.cli import add_command, add_import_option
 from layerflow.config import Registry, json_schema
 
 EXAMPLES = """\

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from layerflow.cli import add_command, add_import_option, positive
 from layerflow.cli.compare import shorten
-from layerflow.cli.options import add_command, add_import_option, positive
-from layerflow.cli.tables import as_table
+from layerflow.cli.output import as_table
 from layerflow.cli.train import train_file
 from layerflow.config import Registry, load_config
 from layerflow.config.toplevel import RECORDED
 from layerflow.errors import ConfigError, did_you_mean
 from layerflow.report.comparison import Group, default_metric, figures_of, grouped
-from layerflow.runs.combinations import combinations
+from layerflow.runs.combinations import Member, combinations, search
 from layerflow.runs.files import to_json
 from layerflow.runs.jobs import Job
-from layerflow.runs.search import Member, search
 from layerflow.training.metrics import METRICS
 
 EXAMPLES = """\

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from layerflow.cli.options import add_command, add_config_options, load_configs
+from layerflow.cli import add_command, add_config_options, load_configs
 from layerflow.config.experiment import Experiment
 from layerflow.containers.container import Container
 

@@ -5,8 +5,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from layerflow.cli.options import add_command, add_config_options, load_configs
-from layerflow.cli.tables import as_table
+from layerflow.cli import add_command, add_config_options, load_configs
+from layerflow.cli.output import as_table
 from layerflow.config.experiment import Experiment
 from layerflow.preflight.timing import Timing, measure
 

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from layerflow.cli.options import add_command, add_import_option, positive
-from layerflow.runs.verify import verify
+from layerflow.cli import add_command, add_import_option, positive
+from layerflow.runs.verification import verify
 
 EXIT_DIFFERENT = 3
 EXAMPLES = """\

@@ -12,7 +12,7 @@ from layerflow.config.building import Part, plain_value
 from layerflow.config.signatures import MODEL, ElementKind
 from layerflow.config.vocabulary import metric_hint
 from layerflow.errors import ConfigError
-from layerflow.training.interval import Interval
+from layerflow.training.callbacks import parse_interval
 from layerflow.training.metrics import METRICS, OF_ONE_CLASS, find_metric
 
 Reader = Annotated[Any, ElementKind("reader")]
@@ -47,7 +47,7 @@ def _metric_schema(known: Collection[str], pattern: str) -> WithJsonSchema:
 
 def _interval(text: str) -> str:
     try:
-        Interval.parse(text)
+        parse_interval(text)
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return text

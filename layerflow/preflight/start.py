@@ -7,7 +7,7 @@ import numpy as np
 from layerflow.gates import ClippedNLL, LogisticLikelihood, MulticlassSVM, ReLU, Sigmoid, SigmoidCE, SoftmaxCE, Tanh
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, rms, swept
-from layerflow.training.objective import Objective
+from layerflow.training.state import Objective
 
 FACTOR = 10.0  # by which the strength of the regularizer is multiplied
 STEEP_ENOUGH = (

@@ -18,7 +18,7 @@ from layerflow.report.pages import number, render
 from layerflow.report.sample_images import as_images, png_url
 from layerflow.runs.files import write_atomically
 from layerflow.runs.records import Run, read_run
-from layerflow.training.evaluation import predict_scores
+from layerflow.training.metrics import predict_scores
 
 COMPLETE = ("finished", "stopped early")
 TONES = {"finished": "", "stopped early": "", "interrupted": "warn", "running": "warn"}

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from layerflow.runs.environment import THREAD_VARIABLES
+from layerflow.runs.recorder import THREAD_VARIABLES
 from layerflow.runs.run import Result
 from layerflow.training.callbacks import MESSAGES
 

@@ -17,11 +17,16 @@ from layerflow.data.frames import samples
 from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
-from layerflow.runs.archive import DamagedFile, pack, read_archive
-from layerflow.runs.files import CONFIG, MODEL, RUN, write_atomically
-from layerflow.runs.repair import require_intact
-from layerflow.training.evaluation import class_probabilities, evaluate_scores, predict_scores
-from layerflow.training.metrics import baseline, find_metric, predicted_labels
+from layerflow.runs.files import CONFIG, MODEL, RUN, DamagedFile, pack, read_archive, write_atomically
+from layerflow.runs.records import require_intact
+from layerflow.training.metrics import (
+    baseline,
+    class_probabilities,
+    evaluate_scores,
+    find_metric,
+    predict_scores,
+    predicted_labels,
+)
 
 MOST_TARGETS = 1 << 30
 FORMAT = "layerflow model 1"
@@ -189,9 +194,7 @@ class SavedModel:
         saved = read_model_file(file)
         said = saved.description
         if saved.is_plain:
-            raise DataError(
-                f"{file}: written by lf.save_model, without its preprocessing; give a run folder"
-            )
+            raise DataError(f"{file}: written by lf.save_model, without its preprocessing; give a run folder")
         try:
             preprocessing = Preprocessing.from_dict(said["preprocessing"])
             model = rebuild_model(said["model"], registry, str(file))

@@ -1,9 +1,10 @@
-"""Reads run folders: the facts of a run, its records and its results."""
+"""Reads run folders: the facts of a run, its records and results; damaged files are restored where it is possible."""
 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,24 @@ from typing import Any
 
 from layerflow.config.config import Config, load_config
 from layerflow.config.registry import Registry
-from layerflow.config.yaml import read_document
-from layerflow.errors import ConfigError, DataError
-from layerflow.runs.environment import environment
-from layerflow.runs.files import CONFIG, LOSSES, METRICS, RUN, stored_config_file
-from layerflow.runs.manifest import MANIFEST, is_listed_state
-from layerflow.runs.repair import require_intact
+from layerflow.config.yaml import dump_yaml, read_document
+from layerflow.errors import ConfigError, DataError, StorageError
+from layerflow.runs.checkpoint import LAST, find_checkpoint
+from layerflow.runs.files import (
+    CHECKPOINTS,
+    CONFIG,
+    LOSSES,
+    METRICS,
+    MODEL,
+    RUN,
+    TABLE,
+    LockedFolder,
+    locked,
+    stored_config_file,
+    write_atomically,
+)
+from layerflow.runs.manifest import MANIFEST, damaged_files, is_listed_state
+from layerflow.runs.recorder import environment, lines_of, table_of
 from layerflow.training.history import Record
 
 MARKS = (RUN, METRICS)
@@ -184,3 +197,55 @@ def versions_of(folder: Path) -> dict[str, str]:
     """Return the environment in which a run last trained; the present one if that is unknown."""
     versions = stored_facts(folder).get("versions")
     return versions if isinstance(versions, dict) else environment()
+
+
+# Repair --------------------------------------------------------------------------------------------------------------
+
+
+def require_intact(folder: Path, names: Collection[str]) -> None:
+    """Restore damaged files among `names` and report it on stderr.
+
+    Nothing is judged while another process trains in the folder, nor in a folder without a manifest.
+
+    Raises:
+        DataError: a damaged file cannot be restored, or the manifest itself is damaged.
+    """
+    if not (folder / MANIFEST).exists() or not damaged_files(folder, names):
+        return
+    try:
+        with locked(folder):
+            damaged = restore(folder, damaged_files(folder, names))
+    except LockedFolder:
+        return
+    except StorageError:  # nothing can be written there
+        damaged = damaged_files(folder, names)
+    if damaged:
+        problems = "".join(f"\n  {folder / name}: {problem}" for name, problem in damaged.items())
+        raise DataError(f"{folder}: damaged files:{problems}\n  {_advice(damaged)}")
+
+
+def restore(folder: Path, damaged: dict[str, str]) -> dict[str, str]:
+    """Restore what can be restored and report it on stderr; return the rest. The folder's lock is held."""
+    remaining = dict(damaged)
+    if set(damaged) & {CONFIG, METRICS, TABLE}:
+        for name, content in _copies(folder):
+            if name in remaining and is_listed_state(folder, name, content):
+                write_atomically(folder / name, content)
+                print(f"{folder / name}: {remaining.pop(name)}; restored from a checkpoint", file=sys.stderr)
+    return remaining
+
+
+def _copies(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that the newest intact checkpoint repeats."""
+    checkpoint = find_checkpoint(folder).newest
+    if checkpoint is not None:
+        records = checkpoint.snapshot.records or []
+        yield CONFIG, dump_yaml(checkpoint.run.get("config")).encode()
+        yield METRICS, lines_of(records).encode()
+        yield TABLE, table_of(records).encode()
+
+
+def _advice(damaged: Collection[str]) -> str:
+    if set(damaged) <= {MODEL, f"{CHECKPOINTS}/{LAST}"}:
+        return "`layerflow train --resume` on this folder writes them again"
+    return "there is no intact copy; restore them from a backup, or train again"

@@ -27,7 +27,7 @@ import numpy as np
 from layerflow.errors import ConfigError
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
-from layerflow.training.hyperparameters import number
+from layerflow.training.schedules import number
 
 BLOCK = 1 << 16  # elements per call of an elementwise update, whose vectors then stay in the processor's cache
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layerflow as lf
-from layerflow.training.evaluation import EVALUATION_BATCH, class_probabilities, evaluate_scores, predict_scores
+from layerflow.training.metrics import EVALUATION_BATCH, class_probabilities, evaluate_scores, predict_scores
 
 
 def test_scores_do_not_depend_on_how_the_samples_are_cut() -> None:

@@ -3,12 +3,12 @@
 import argparse
 from typing import Any
 
-from layerflow.cli.options import add_command, add_config_options, load_configs
+from layerflow.cli import add_command, add_config_options, load_configs
 from layerflow.cli.output import add_output_options, check_output
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError
 from layerflow.report.graph import draw, explain_gate, plain_text
-from layerflow.training.objective import Objective
+from layerflow.training.state import Objective
 from layerflow.training.trainer import Trainer
 
 EXAMPLES = """\
