@@ -35,28 +35,21 @@ def extent(array: Any) -> str:
 
 
 def explain_forward(state: "State", x: Array, value: float) -> str:
-    """Explain a forward sweep whose objective is `value`, NaN or infinity."""
-    objective = state.objective
+    """Explain a forward sweep whose objective is `value`, NaN or infinity; the batch has just been repeated."""
+    objective, title = state.objective, f"the objective is {value}"
     if not is_finite(state.store.values):
-        bad = ", ".join(
-            name for name, p in state.trainer.model.named_parameters().items() if not np.isfinite(p.value).all()
-        )
+        named = state.trainer.model.named_parameters().items()
+        bad = ", ".join(name for name, parameter in named if not np.isfinite(parameter.value).all())
         found = f"the weights contain NaN or infinity before this step ({bad}): the last update overflowed"
-        return _message(state, f"the objective is {value}", found, "the learning rate is too high")
+        return _message(state, title, found, "the learning rate is too high")
     if not np.isfinite(np.asarray(x)).all():
-        return _message(
-            state,
-            f"the objective is {value}",
-            f"the batch itself contains NaN or infinity ({extent(x)})",
-            "the data or their scaling",
-        )
-    step = next(step for step in objective.steps if not np.isfinite(objective.values[step.writes[0]]).all())
-    return _message(
-        state,
-        f"the objective is {value}",
-        describe_forward(step, objective.values),
-        likely_cause(state, step, x),
-    )
+        found = f"the batch itself contains NaN or infinity ({extent(x)})"
+        return _message(state, title, found, "the data or their scaling")
+    step = next((step for step in objective.steps if not np.isfinite(objective.values[step.writes[0]]).all()), None)
+    if step is None:
+        cause = "a gate keeps state in a plain attribute, which is not restored: use a Buffer or a Generator"
+        return _message(state, title, "every value was finite when the same batch was repeated", cause)
+    return _message(state, title, describe_forward(step, objective.values), likely_cause(state, step, x))
 
 
 def explain_backward(state: "State", x: Array, value: float) -> str:

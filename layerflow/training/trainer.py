@@ -32,7 +32,6 @@ from layerflow.training.metrics import (
     baseline,
     evaluate,
     evaluate_scores,
-    make_tally,
     metric_named,
     predict_scores,
 )
@@ -317,8 +316,8 @@ class Trainer:
         record: Record = {"epoch": state.epoch + 1, "lr": lr, "train_loss": state.loss_sum / samples}
         if self.regularizers:
             record["train_objective"] = state.objective_sum / samples
-        tally = make_tally(state.task, state.metric_names).update(state.scores[:samples], state.targets[:samples])
-        record |= {f"train_{name}": value for name, value in evaluate(tally, state.metric_names).items()}
+        found = evaluate(state.task, state.scores[:samples], state.targets[:samples], state.metric_names)
+        record |= {f"train_{name}": value for name, value in found.items()}
         if state.validation is not None:
             record |= {f"val_{name}": value for name, value in self.evaluate(*state.validation).items()}
         return record | state.norms | {"seconds": time.perf_counter() - state.started}

@@ -1,23 +1,21 @@
-"""Metrics: against plain loops and scikit-learn, over any cut into batches, and at the edges."""
+"""Metrics: against plain loops and scikit-learn, and at the edges."""
 
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from layerflow.errors import ConfigError, DataError
 from layerflow.training.metrics import (
     DEFAULT_METRICS,
     METRICS,
+    Classified,
     accuracy,
     baseline,
     confusion_matrix,
     evaluate,
     higher_is_better,
     mae,
-    make_tally,
     precision_recall_f1,
     predicted_labels,
     r2,
@@ -26,6 +24,8 @@ from layerflow.training.metrics import (
 )
 
 NAMES = {task: [name for name, metric in METRICS.items() if metric.task == task] for task in DEFAULT_METRICS}
+
+SCORES = [[1.0, 2.0]]
 
 
 def classified(seed, samples=60, classes=11):
@@ -64,7 +64,7 @@ def test_classification_agrees_with_scikit_learn(seed):
     scores, labels = classified(seed, samples=25)
     scores += np.random.default_rng(seed).normal(size=scores.shape) / 10
     predictions = predicted_labels(scores)
-    found = evaluate(make_tally("classification", NAMES["classification"]).update(scores, labels), ["f1", "recall"])
+    found = evaluate("classification", scores, labels, NAMES["classification"])
     precision, recall, f1, _ = reference.precision_recall_fscore_support(
         labels, predictions, labels=range(11), zero_division=0
     )
@@ -99,25 +99,6 @@ def test_regression_agrees_with_scikit_learn(columns):
         assert r2(scores, targets) == pytest.approx(np.mean(each))
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 7), min_size=1, max_size=12), st.sampled_from(list(NAMES)), st.integers(0, 99))
-def test_a_metric_does_not_depend_on_the_cut_into_batches(sizes, task, seed):
-    samples = sum(sizes) + 2
-    if task == "classification":
-        scores, targets = classified(seed, samples)
-    else:
-        rng = np.random.default_rng(seed)
-        targets = 1e6 + rng.normal(size=(samples, 2))
-        scores = targets + rng.normal(size=(samples, 2))
-    whole, parts = make_tally(task, NAMES[task]).update(scores, targets), make_tally(task, NAMES[task])
-    cuts = np.cumsum(sizes)
-    for part in zip(np.split(scores, cuts), np.split(targets, cuts), strict=True):
-        parts.update(*part)
-    expected = evaluate(whole, NAMES[task])
-    tolerance = 0 if task == "classification" else 1e-9
-    assert evaluate(parts, NAMES[task]) == pytest.approx(expected, rel=tolerance, abs=tolerance)
-
-
 def test_r2_of_targets_far_from_zero_keeps_its_digits():
     targets = 1e9 + np.arange(10.0)
     assert r2(targets + 1, targets) == pytest.approx(1 - 10 / 82.5, rel=1e-12)
@@ -129,10 +110,7 @@ def test_one_score_per_sample_means_two_classes(shape):
     assert predicted_labels(scores.reshape(shape)).tolist() == [0, 0, 1, 1]
     for targets in (labels, labels.reshape(-1, 1), labels.astype(float), labels.astype(bool)):
         assert accuracy(scores.reshape(shape), targets) == 0.75
-        assert make_tally("classification", []).update(scores.reshape(shape), targets).confusion.tolist() == [
-            [2, 1],
-            [0, 1],
-        ]
+        assert Classified(scores.reshape(shape), targets).confusion.tolist() == [[2, 1], [0, 1]]
     assert top_k(scores.reshape(shape), labels, 1) == 0.75
 
 
@@ -179,14 +157,14 @@ def test_which_way_is_better_follows_from_the_name(name, expected):
 def test_one_class_is_measured_by_its_number():
     labels, scores = [0, 0, 1, 2], np.eye(3)[[0, 1, 1, 1]]
     names = ["recall_0", "precision_1", "f1_1", "f1_2"]
-    found = evaluate(make_tally("classification", names).update(scores, labels), names)
+    found = evaluate("classification", scores, labels, names)
     assert found == pytest.approx({"recall_0": 1 / 2, "precision_1": 1 / 3, "f1_1": 1 / 2, "f1_2": 0})
 
 
 def test_every_default_is_a_metric_of_its_task():
     for task, names in DEFAULT_METRICS.items():
         assert names
-        make_tally(task, names)
+        assert set(names) <= set(NAMES[task])
 
 
 @pytest.mark.parametrize(
@@ -218,24 +196,17 @@ def test_every_default_is_a_metric_of_its_task():
         (lambda: top_k(np.zeros((2, 3)), [0, 1], 4), ConfigError, "got k = 4 for 3 classes"),
         (lambda: top_k(np.zeros((2, 3)), [0, 1], 0), ConfigError, "got k = 0 for 3 classes"),
         (lambda: baseline("classification", [0, 1], [0, 1], ["f1_2"]), ConfigError, "2 classes are numbered 0 to 1"),
-        (lambda: make_tally("classification", ["f1_x"]), ConfigError, "no metric 'f1_x' for classification"),
-        (lambda: make_tally("regression", ["f1_1"]), ConfigError, "no metric 'f1_1' for regression"),
-        (lambda: make_tally("classification", ["acuracy"]), ConfigError, "did you mean 'accuracy'"),
-        (lambda: make_tally("classification", ["rmse"]), ConfigError, "no metric 'rmse' for classification"),
         (
-            lambda: evaluate(make_tally("classification", []).update([[1.0, 2.0]], [1]), ["top_2"]),
+            lambda: evaluate("classification", SCORES, [1], ["f1_x"]),
             ConfigError,
-            "a tally that keeps ranks",
+            "no metric 'f1_x' for classification",
         ),
+        (lambda: evaluate("regression", [1.0], [1.0], ["f1_1"]), ConfigError, "no metric 'f1_1' for regression"),
+        (lambda: evaluate("classification", SCORES, [1], ["acuracy"]), ConfigError, "did you mean 'accuracy'"),
         (
-            lambda: make_tally("classification", []).update([[1.0, 2.0]], [1]).update([[1.0, 2.0, 3.0]], [1]),
-            DataError,
-            "scores for 3 classes, earlier ones had 2",
-        ),
-        (
-            lambda: make_tally("regression", []).update([[1.0, 2.0]], [[1.0, 2.0]]).update([1.0], [1.0]),
-            DataError,
-            "1 columns, earlier ones had 2",
+            lambda: evaluate("classification", SCORES, [1], ["rmse"]),
+            ConfigError,
+            "no metric 'rmse' for classification",
         ),
     ],
 )
