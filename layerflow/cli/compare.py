@@ -24,7 +24,6 @@ SETTINGS_SHOWN = 4
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(subparsers, common, "compare", "rank runs, and show what differs between two", EXAMPLES)
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that contain runs, such as runs/"

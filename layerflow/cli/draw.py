@@ -19,7 +19,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     summary = "draw the graph of model, loss and regularizers, or explain one gate of it"
     parser = add_command(subparsers, common, "graph", summary, EXAMPLES)
     add_config_options(parser)

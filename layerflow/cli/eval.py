@@ -28,7 +28,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(subparsers, common, "eval", "evaluate a trained model", EXAMPLES)
     add_model_argument(parser)
     parser.add_argument(

@@ -22,7 +22,6 @@ SHOWN = 8
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(subparsers, common, "init", "write a first configuration for a data file", EXAMPLES)
     parser.add_argument("data", metavar="DATA", help="CSV, NPZ, NPY, IDX or CIFAR-10 file")
     parser.add_argument("--target", metavar="NAME", help="the column, array or file with the targets")

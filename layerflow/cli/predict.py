@@ -29,7 +29,6 @@ Row = dict[str, str | int | float]
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(subparsers, common, "predict", "apply a trained model to new data", EXAMPLES)
     add_model_argument(parser)
     parser.add_argument(

@@ -21,7 +21,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     summary = "repeat the step at which a training diverged, gate by gate; write nothing"
     parser = add_command(subparsers, common, "replay", summary, EXAMPLES)
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run that diverged")

@@ -23,7 +23,7 @@ from layerflow.cli.output import as_table
 from layerflow.config import Config, Registry, load_config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DivergedError
-from layerflow.runs.files import CONFIG, newest_run, parent_of_runs, stored_config_file, to_json
+from layerflow.runs.files import CONFIG, numbered_runs, parent_of_runs, stored_config_file, to_json
 from layerflow.runs.records import require_intact, source_of
 from layerflow.runs.run import Result, prepared, train
 from layerflow.training.callbacks import progress
@@ -42,7 +42,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     summary = "train the models of YAML files, each in a run folder of its own"
     parser = add_command(subparsers, common, "train", summary, EXAMPLES)
     add_config_options(parser, many=True, needed=False)
@@ -128,7 +127,7 @@ def planned_runs(arguments: argparse.Namespace) -> list[tuple[Config, Path | Non
 def newest_runs(configs: list[Config], out: Path, name: str | None) -> list[tuple[Config, Path | None]]:
     """Return the configurations with their newest runs; one that was never started starts now, if others have a run."""
     parents = [parent_of_runs(out, name or config.name) for config in configs]
-    folders = [newest_run(parent) for parent in parents]
+    folders = [next((run for run in numbered_runs(parent) if (run / CONFIG).is_file()), None) for parent in parents]
     if not any(folders):
         raise ConfigError(
             f"{', '.join(map(str, parents))}: no run to continue; train without --resume, or name the run: --resume RUN"

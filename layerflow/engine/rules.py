@@ -38,8 +38,7 @@ class Unrolled:
             "reduce_sum": np.add.reduce,
             "reduce_max": np.maximum.reduce,
         }
-        self.names |= {name: getattr(np, name) for name in ("add", "divide", "exp", "greater", "log", "matmul")}
-        self.names |= {name: getattr(np, name) for name in ("maximum", "multiply", "subtract")}
+        self.names |= {name: getattr(np, name) for name in UFUNCS}
         self.grad_of = {parameter: self.name("g", parameter.grad) for parameter in store.parameters}
         self.names |= {f"v{slot}": constant for slot, constant in container.constants.items()}
         for slot, parameter in container.sources.items():

@@ -209,8 +209,10 @@ class Checkpointer(Callback):
             self.save(state)
 
     def epoch_ended(self, state: State, record: Record) -> None:
-        """Do the same, and save at the end of the training."""
-        self._remember(state)
+        """Do the same, and save at the end of the training; a new best epoch is written with the next `last.npz`."""
+        best = state.history.best
+        if best is not None and best.epoch == state.epoch:
+            self.best = state.capture()
         is_last = state.epoch >= state.trainer.epochs or state.history.outcome == "stopped early"
         if is_last or self.signals.stop or self.signals.save or self._is_due(state, "epoch"):
             self.save(state, is_last)
@@ -245,12 +247,6 @@ class Checkpointer(Callback):
             return time.monotonic() - self.saved >= max(self.every, self.cost / LARGEST_SHARE)
         done = state.epoch if unit == "epoch" else state.epoch * len(state.batches) + state.step
         return self.unit == unit and done % self.every == 0
-
-    def _remember(self, state: State) -> None:
-        """Copy the state of a new best epoch, to be written with the next `last.npz`."""
-        best = state.history.best
-        if best is not None and state.step == 0 and best.epoch == state.epoch > 0:
-            self.best = state.capture()
 
     def _write(self, snapshot: Snapshot, best: Snapshot | None, lines: list[str]) -> None:
         started = time.monotonic()

@@ -16,7 +16,7 @@ from layerflow.config import Config
 from layerflow.config.problems import Source
 from layerflow.config.yaml import dump_yaml, parse_value
 from layerflow.errors import ConfigError, DataError, LayerflowError
-from layerflow.runs.files import locked
+from layerflow.runs.files import locked, numbered_runs
 from layerflow.runs.jobs import Job, train_all
 from layerflow.runs.records import Run, read_run
 from layerflow.runs.run import imported_files
@@ -220,7 +220,7 @@ def search(
         results = train_all([job(member, begun) for member, begun in waiting], count, quiet)
         for (member, begun), result in zip(waiting, results, strict=False):
             member.exit_code = result.exit_code
-            folder = result.folder or begun or _newest(out / member.combination.name)
+            folder = result.folder or begun or next(iter(numbered_runs(out / member.combination.name)), None)
             if folder and result.outcome in SETTLED:
                 member.run = read_run(folder)
     return len(results) == len(waiting)
@@ -251,8 +251,7 @@ class _Current:
 
 def _latest_run(folder: Path, config: Config, current: _Current) -> Run | None:
     """Return the newest run in a combination's folder that has exactly this configuration, data and own types."""
-    numbered = [place for place in folder.iterdir() if place.name.isdigit()] if folder.is_dir() else []
-    for place in sorted(numbered, key=lambda place: int(place.name), reverse=True):
+    for place in numbered_runs(folder):
         try:
             run = read_run(place)
             if run.config_text == config.to_yaml(place) and current.matches(run, config):
@@ -260,8 +259,3 @@ def _latest_run(folder: Path, config: Config, current: _Current) -> Run | None:
         except DataError:
             continue
     return None
-
-
-def _newest(folder: Path) -> Path | None:
-    numbered = [place for place in folder.iterdir() if place.name.isdigit()] if folder.is_dir() else []
-    return max(numbered, key=lambda place: int(place.name), default=None)

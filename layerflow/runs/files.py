@@ -259,8 +259,7 @@ def create_run_folder(out: Path, name: str) -> Path:
     parent = parent_of_runs(out, name)
     try:
         _make(parent)
-        numbers = [int(entry.name) for entry in parent.iterdir() if entry.name.isdigit()]
-        number = max(numbers, default=0) + 1
+        number = max((int(entry.name) for entry in numbered_runs(parent)), default=0) + 1
         while True:
             folder = parent / f"{number:03d}"
             try:
@@ -293,11 +292,10 @@ def checkpoint_folder(run: Path) -> Path:
     return folder
 
 
-def newest_run(parent: Path) -> Path | None:
-    """Return the folder with the highest number among the runs in `parent`, or None."""
+def numbered_runs(parent: Path) -> list[Path]:
+    """Return the numbered folders in `parent`, the newest first."""
     folders = [entry for entry in parent.iterdir() if entry.name.isdigit()] if parent.is_dir() else []
-    runs = [entry for entry in folders if (entry / CONFIG).is_file()]
-    return max(runs, key=lambda entry: int(entry.name), default=None)
+    return sorted(folders, key=lambda entry: int(entry.name), reverse=True)
 
 
 def stored_config_file(folder: Path) -> Path:

@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from layerflow.runs.recorder import THREAD_VARIABLES
 from layerflow.runs.run import Result
 from layerflow.training.callbacks import MESSAGES
 
 # Read by BLAS when NumPy is imported: processes that share the cores must not each start one thread per core.
-ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "BLIS", "OMP")}
+ONE_THREAD["VECLIB_MAXIMUM_THREADS"] = "1"
 INTERRUPTED = (130, 143)
 # A child imports from exactly where this process does, whether that was started as a script or as a module.
 START = """
@@ -51,8 +51,7 @@ class _Child:
 
 def train_all(jobs: Sequence[Job], count: int, quiet: bool = False) -> list[Result]:
     """Run jobs, `count` at a time, and return their results in order; those that were never started are missing."""
-    runner = Jobs(jobs, count, quiet)
-    results = runner.run()
+    results = Jobs(jobs, count, quiet).run()
     if skipped := [job.name for job, result in zip(jobs, results, strict=True) if result is None]:
         print(f"interrupted, skipped: {', '.join(skipped)}", file=sys.stderr)
     return [result for result in results if result]

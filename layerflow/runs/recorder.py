@@ -39,13 +39,6 @@ from layerflow.training.state import Snapshot, State, plain
 
 LOSS = np.dtype("<f8")
 FAILED_STEP = "layerflow diverged step 1"
-THREAD_VARIABLES = (
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "OMP_NUM_THREADS",
-)
 
 
 class Recorder(Callback):
@@ -227,15 +220,13 @@ class DataWatch(Callback):
     """
 
     def __init__(self, *sources: Any) -> None:
-        files = [file for x in sources if (file := _mapped_file(x)) is not None]
-        self.files = {file: found for file in files if (found := _status(file)) is not None}
+        self.files = {file: found for x in sources if (file := _mapped_file(x)) and (found := _status(file))}
 
     def step_ended(self, state: State) -> None:
-        """Raise `DataError` when a file has changed."""
+        """Raise `DataError` when a file has changed; of one that was replaced, the map still shows the old content."""
         for file, before in self.files.items():
             now = _status(file)
-            is_same_file = now is not None and now[:2] == before[:2]  # else the memory map still shows the old one
-            if is_same_file and now != before:
+            if now and now[:2] == before[:2] and now != before:
                 raise DataError(f"{file}: changed during the training; the last checkpoint was made before the change")
 
     def epoch_ended(self, state: State, record: Record) -> None:
@@ -263,22 +254,21 @@ def _status(file: str) -> tuple[int, ...] | None:
 
 def environment() -> dict[str, str]:
     """Return what a result depends on; equal environments give bit-identical results."""
+    from threadpoolctl import threadpool_info
+
+    build: dict[str, Any] = np.show_config(mode="dicts") or {}  # type: ignore[assignment]
+    blas = build.get("Build Dependencies", {}).get("blas", {})
+    pools = [str(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"]
     return {
         "layerflow": layerflow.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "instructions": _instructions(),
-        "blas": _blas(),
-        "blas_threads": _blas_threads(),
+        "instructions": " ".join(build.get("SIMD Extensions", {}).get("found", ())),
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "blas_threads": ", ".join(pools),
     }
-
-
-def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Return one line for each difference between two environments."""
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return [f"{name}: {before.get(name, 'unknown')} then, {now.get(name, 'unknown')} now" for name in names]
 
 
 def _processor() -> str:
@@ -289,27 +279,7 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _instructions() -> str:
-    return " ".join(_numpy_build().get("SIMD Extensions", {}).get("found", ()))
-
-
-def _blas() -> str:
-    blas = _numpy_build().get("Build Dependencies", {}).get("blas", {})
-    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
-
-
-def _blas_threads() -> str:
-    """Return the number of BLAS threads, from threadpoolctl, or else from the environment variables."""
-    try:
-        from threadpoolctl import threadpool_info
-    except ImportError:
-        asked = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
-        if len(set(asked.values())) == 1:
-            return next(iter(asked.values()))
-        return ", ".join(f"{name}={value}" for name, value in asked.items()) or f"one per core ({os.cpu_count()})"
-    return ", ".join(str(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas")
-
-
-def _numpy_build() -> dict[str, Any]:
-    shown: dict[str, Any] | None = np.show_config(mode="dicts")  # type: ignore[assignment]
-    return shown or {}
+def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Return one line for each difference between two environments."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return [f"{name}: {before.get(name, 'unknown')} then, {now.get(name, 'unknown')} now" for name in names]

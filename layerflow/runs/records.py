@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from layerflow.runs.files import (
     write_atomically,
 )
 from layerflow.runs.manifest import MANIFEST, damaged_files, is_listed_state
-from layerflow.runs.recorder import environment, lines_of, table_of
+from layerflow.runs.recorder import lines_of, table_of
 from layerflow.training.history import Record
 
 MARKS = (RUN, METRICS)
@@ -193,12 +193,6 @@ def stored_config(folder: Path, imports: Sequence[str] = ()) -> Config:
     return replace(load_config(file, registry=Registry.builtin(imports)), source=source_of(folder))
 
 
-def versions_of(folder: Path) -> dict[str, str]:
-    """Return the environment in which a run last trained; the present one if that is unknown."""
-    versions = stored_facts(folder).get("versions")
-    return versions if isinstance(versions, dict) else environment()
-
-
 # Repair --------------------------------------------------------------------------------------------------------------
 
 
@@ -210,7 +204,7 @@ def require_intact(folder: Path, names: Collection[str]) -> None:
     Raises:
         DataError: a damaged file cannot be restored, or the manifest itself is damaged.
     """
-    if not (folder / MANIFEST).exists() or not damaged_files(folder, names):
+    if not (folder / MANIFEST).exists() or not (damaged := damaged_files(folder, names)):
         return
     try:
         with locked(folder):
@@ -221,31 +215,21 @@ def require_intact(folder: Path, names: Collection[str]) -> None:
         damaged = damaged_files(folder, names)
     if damaged:
         problems = "".join(f"\n  {folder / name}: {problem}" for name, problem in damaged.items())
-        raise DataError(f"{folder}: damaged files:{problems}\n  {_advice(damaged)}")
+        advice = "there is no intact copy; restore them from a backup, or train again"
+        if set(damaged) <= {MODEL, f"{CHECKPOINTS}/{LAST}"}:
+            advice = "`layerflow train --resume` on this folder writes them again"
+        raise DataError(f"{folder}: damaged files:{problems}\n  {advice}")
 
 
 def restore(folder: Path, damaged: dict[str, str]) -> dict[str, str]:
-    """Restore what can be restored and report it on stderr; return the rest. The folder's lock is held."""
+    """Restore what the newest intact checkpoint repeats and report it on stderr; return the rest. The lock is held."""
     remaining = dict(damaged)
-    if set(damaged) & {CONFIG, METRICS, TABLE}:
-        for name, content in _copies(folder):
-            if name in remaining and is_listed_state(folder, name, content):
-                write_atomically(folder / name, content)
-                print(f"{folder / name}: {remaining.pop(name)}; restored from a checkpoint", file=sys.stderr)
-    return remaining
-
-
-def _copies(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the files that the newest intact checkpoint repeats."""
-    checkpoint = find_checkpoint(folder).newest
+    checkpoint = find_checkpoint(folder).newest if set(damaged) & {CONFIG, METRICS, TABLE} else None
     if checkpoint is not None:
         records = checkpoint.snapshot.records or []
-        yield CONFIG, dump_yaml(checkpoint.run.get("config")).encode()
-        yield METRICS, lines_of(records).encode()
-        yield TABLE, table_of(records).encode()
-
-
-def _advice(damaged: Collection[str]) -> str:
-    if set(damaged) <= {MODEL, f"{CHECKPOINTS}/{LAST}"}:
-        return "`layerflow train --resume` on this folder writes them again"
-    return "there is no intact copy; restore them from a backup, or train again"
+        copies = {CONFIG: dump_yaml(checkpoint.run.get("config")), METRICS: lines_of(records), TABLE: table_of(records)}
+        for name, text in copies.items():
+            if name in remaining and is_listed_state(folder, name, text.encode()):
+                write_atomically(folder / name, text.encode())
+                print(f"{folder / name}: {remaining.pop(name)}; restored from a checkpoint", file=sys.stderr)
+    return remaining

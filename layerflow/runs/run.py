@@ -29,7 +29,7 @@ from layerflow.runs.files import (
 from layerflow.runs.manifest import MANIFEST, Manifest, damaged_files
 from layerflow.runs.model import description_of, pack_model
 from layerflow.runs.recorder import DataWatch, FailedSteps, Recorder, changed, environment
-from layerflow.runs.records import ABSENT, flat, restore, stored_facts, versions_of
+from layerflow.runs.records import ABSENT, flat, restore, stored_facts
 from layerflow.training.callbacks import Callback, progress
 from layerflow.training.divergence import ON_DIVERGENCE
 from layerflow.training.history import Best, History
@@ -168,7 +168,8 @@ def _changes(experiment: Experiment, folder: Path, checkpoint: Checkpoint, allow
         judged(change, experiment.trainer, checkpoint.snapshot, folder)
         for change in differences(checkpoint.run, _facts_of(experiment, folder))
     ]
-    for line in [*map(str, changes), *changed(versions_of(folder), environment())]:
+    before, now = stored_facts(folder).get("versions"), environment()
+    for line in [*map(str, changes), *changed(before if isinstance(before, dict) else now, now)]:
         print(f"{experiment.config.name}: {line}", file=sys.stderr)
     if any(change.objection for change in changes) and not allow_change:
         raise ConfigError(

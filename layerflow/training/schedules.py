@@ -47,7 +47,6 @@ class Constant(Schedule):
     """lr = base_lr."""
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         return base_lr
 
 
@@ -59,7 +58,6 @@ class Step(Schedule):
         self.gamma = number(self, "gamma", gamma, "(0, inf)")
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         return float(base_lr * self.gamma ** (epoch // self.step_size))
 
 
@@ -73,7 +71,6 @@ class MultiStep(Schedule):
         self.gamma = number(self, "gamma", gamma, "(0, inf)")
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         return float(base_lr * self.gamma ** bisect_right(self.milestones, epoch))
 
 
@@ -84,7 +81,6 @@ class Exponential(Schedule):
         self.gamma = number(self, "gamma", gamma, "(0, inf)")
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         return float(base_lr * self.gamma**epoch)
 
 
@@ -101,7 +97,6 @@ class Cosine(Schedule):
         self.min_lr = number(self, "min_lr", min_lr)
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         progress = epoch / max(1, self.epochs or epochs)
         return self.min_lr + (base_lr - self.min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
@@ -121,21 +116,17 @@ class Warmup(Schedule):
         self.after = after or Constant()
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         if epoch < self.epochs:
             return base_lr * (self.start_factor + (1 - self.start_factor) * epoch / self.epochs)
         return self.after.lr(base_lr, epoch - self.epochs, epochs - self.epochs)
 
     def observe(self, metrics: Mapping[str, float]) -> None:
-        """Pass the record on to `after`."""
         self.after.observe(metrics)
 
     def state(self) -> dict[str, Array]:
-        """Return the state of `after`."""
         return self.after.state()
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Continue from a `state()`."""
         self.after.load_state(state)
 
 
@@ -193,7 +184,6 @@ class ReduceOnPlateau(Schedule):
         }
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Continue from a `state()`."""
         super().load_state(state)
         self._best, self._bad_epochs = float(state["best"]), int(state["bad_epochs"])
         self._reductions = int(state["reductions"])
