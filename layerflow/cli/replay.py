@@ -12,7 +12,7 @@ from layerflow.errors import DivergedError
 from layerflow.runs.recorder import load_failed_step
 from layerflow.runs.records import stored_config
 from layerflow.runs.run import prepared
-from layerflow.training.divergence import extent
+from layerflow.training.divergence import extent, extents
 
 EXAMPLES = """\
   layerflow replay runs/digits_mlp/001
@@ -52,7 +52,6 @@ def table(objective: Any) -> str:
     """Return the range of every gate's output and of the gradient at its output."""
     rows = [("gate", "output", "gradient at its output")]
     for step in objective.steps:
-        grad = objective.grads[step.writes[0]]
-        shown = "" if grad is None else extent(grad)
-        rows.append((f"{step.name} ({type(step.gate).__name__})", extent(objective.values[step.writes[0]]), shown))
+        name = f"{step.name} ({type(step.gate).__name__})"
+        rows.append((name, extents(step, objective.values), extents(step, objective.grads)))
     return as_table(rows, numbers=False)

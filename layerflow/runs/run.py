@@ -74,7 +74,7 @@ def train(
 
         from layerflow.runs.run import train
 
-        train(lf.load_config("configs/iris_mlp.yaml")).test         # {'loss': 0.06, 'accuracy': 0.97}
+        train(lf.load_config("configs/wine_mlp.yaml")).test         # {'loss': 0.062, 'accuracy': 0.972}
 
     Args:
         config: what to train.
@@ -87,7 +87,8 @@ def train(
         imports: the files with your own types, for the record.
         callbacks: further callbacks.
         preflight: called before a new training.
-        report: called with the experiment and the folder at the end, also of a training that failed.
+        report: called with the experiment and the folder at the end, also of a training that failed; the command
+            line passes a function that writes `report.html`.
         quiet: no progress.
 
     Raises:

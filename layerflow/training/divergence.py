@@ -34,6 +34,19 @@ def extent(array: Any) -> str:
     return f"{shown}, {missing} of {values.size} not finite" if missing else shown
 
 
+def extents(step: Step, arrays: list[Any]) -> str:
+    """Return the range at each output of a step, of its values or of its gradients."""
+    return "; ".join(map(extent, _at_outputs(step, arrays)))
+
+
+def _at_outputs(step: Step, arrays: list[Any]) -> list[Any]:
+    return [arrays[slot] for slot in step.writes if arrays[slot] is not None]
+
+
+def _all_finite(arrays: list[Any]) -> bool:
+    return all(np.isfinite(array).all() for array in arrays)
+
+
 def explain_forward(state: "State", x: Array, value: float) -> str:
     """Explain a forward sweep whose objective is `value`, NaN or infinity; the batch has just been repeated."""
     objective, title = state.objective, f"the objective is {value}"
@@ -45,7 +58,8 @@ def explain_forward(state: "State", x: Array, value: float) -> str:
     if not np.isfinite(np.asarray(x)).all():
         found = f"the batch itself contains NaN or infinity ({extent(x)})"
         return _message(state, title, found, "the data or their scaling")
-    step = next((step for step in objective.steps if not np.isfinite(objective.values[step.writes[0]]).all()), None)
+    steps = (step for step in objective.steps if not _all_finite(_at_outputs(step, objective.values)))
+    step = next(steps, None)
     if step is None:
         cause = "a gate keeps state in a plain attribute, which is not restored: use a Buffer or a Generator"
         return _message(state, title, "every value was finite when the same batch was repeated", cause)
@@ -68,7 +82,8 @@ def bad_gradients(state: "State") -> Iterator[tuple[Step, list[str]]]:
     """Yield each step in the order of the backward sweep, with its gradients that contain NaN or infinity."""
     grads = state.objective.grads
     for step in reversed(state.objective.steps):
-        if grads[step.writes[0]] is None or not np.isfinite(grads[step.writes[0]]).all():
+        upstream = _at_outputs(step, grads)
+        if not upstream or not _all_finite(upstream):
             continue
         made = {f"input {i}": grads[slot] for i, slot in enumerate(step.reads) if step.needs_grad[i]}
         made |= {name: parameter.grad for name, parameter in step.gate.named_parameters().items()}
@@ -78,7 +93,7 @@ def bad_gradients(state: "State") -> Iterator[tuple[Step, list[str]]]:
 def describe_forward(step: Step, values: list[Any]) -> str:
     """Describe the first gate whose output contains NaN or infinity."""
     inputs = "; ".join(extent(values[slot]) for slot in step.reads)
-    output = extent(values[step.writes[0]])
+    output = extents(step, values)
     return f"first bad output: gate {step.name!r} ({type(step.gate).__name__}), {output}; its input: {inputs}"
 
 
@@ -87,7 +102,7 @@ def describe_backward(step: Step, objective: Any) -> str:
     inputs = "; ".join(extent(objective.values[slot]) for slot in step.reads)
     return (
         f"first bad gradient: backward of gate {step.name!r} ({type(step.gate).__name__}); its upstream gradient: "
-        f"{extent(objective.grads[step.writes[0]])}; its input: {inputs}"
+        f"{extents(step, objective.grads)}; its input: {inputs}"
     )
 
 
