@@ -28,10 +28,10 @@ from layerflow.runs.records import require_intact, source_of
 from layerflow.runs.run import Result, prepared, train
 from layerflow.training.callbacks import progress
 from layerflow.training.divergence import ON_DIVERGENCE
-from layerflow.training.metrics import accuracy, predict_scores, r2
+from layerflow.training.metrics import evaluate, predict_scores
 
 SIGNALLED = 128  # exit codes above it stand for a signal
-FITTED = {"classification": 1.0, "regression": 0.99}  # accuracy, and R^2: what a model that overfits reaches
+FITTED = {"classification": ("accuracy", 1.0), "regression": ("r2", 0.99)}  # what a model that overfits reaches
 
 EXAMPLES = """\
   layerflow train configs/*.yaml --jobs 2
@@ -227,14 +227,14 @@ def overfit(config: Config, count: int, threads: int | None, quiet: bool) -> Res
         history = experiment.fit(callbacks=callbacks)
     state = experiment.trainer.state
     end = experiment.evaluate(experiment.parts.train)["loss"]
-    measure = accuracy if state.task == "classification" else r2
+    metric, wanted = FITTED[state.task]
     x, y, _ = experiment.data()
-    reached = measure(predict_scores(experiment.model, x, config.dtype), np.asarray(y))
-    is_fitted = reached >= FITTED[state.task]
+    reached = evaluate(state.task, predict_scores(experiment.model, x, config.dtype), y, [metric])[metric]
+    is_fitted = reached >= wanted
     print(
         f"{config.name}: the model ({state.store.size:,} parameters) {'can fit' if is_fitted else 'does not fit'} "
         f"{len(state.batches)} batch(es), {len(x)} samples: after {len(history)} epochs the loss went from "
-        f"{start:.4g} to {end:.4g}, {measure.__name__} {reached:.4f}",
+        f"{start:.4g} to {end:.4g}, {metric} {reached:.4f}",
         file=sys.stderr,
     )
     if is_fitted:

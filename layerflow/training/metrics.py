@@ -184,9 +184,15 @@ def _by_class(index: int, label: int | None = None) -> Callable[[Classified], fl
 
 
 def _top(k: int) -> Callable[[Classified], float]:
+    """Return the fraction of samples whose class is among the k highest scores.
+
+    Of equal scores the first class comes first, as in `accuracy`, and NaN comes before all numbers: a model that gives
+    every class the same score gets no credit for it.
+    """
+
     def share(found: Classified) -> float:
-        if not 1 <= k <= len(found.confusion):
-            raise ConfigError(f"top_k needs 1 <= k <= classes, got k = {k} for {len(found.confusion)} classes")
+        if k > len(found.confusion):
+            raise ConfigError(f"top_{k} needs at least {k} classes, but there are {len(found.confusion)}")
         return float(found.ranks[:k].sum() / found.samples)
 
     return share
@@ -260,39 +266,9 @@ def evaluate(task: str, scores: ArrayLike, targets: ArrayLike, names: Iterable[s
     """
     metrics = {name: metric_named(name, task) for name in names}
     found = Classified(scores, targets) if task == "classification" else Regressed(scores, targets)
-    return {name: _value(metric.of, found) for name, metric in metrics.items()}
-
-
-def accuracy(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Return the fraction of samples whose predicted label is correct."""
-    return _value(_accuracy, Classified(scores, labels))
-
-
-def top_k(scores: ArrayLike, labels: ArrayLike, k: int) -> float:
-    """Return the fraction of samples whose class is among the k highest scores.
-
-    Of equal scores the first class comes first, as in `accuracy` (which is k = 1), and NaN comes before all numbers: a
-    model that gives every class the same score gets no credit for it. `ConfigError` unless 1 <= k <= classes.
-    """
-    return _value(_top(k), Classified(scores, labels))
-
-
-def rmse(scores: ArrayLike, targets: ArrayLike) -> float:
-    """Return sqrt(mean((s - t)^2)), averaged over the columns if there are several."""
-    return _value(_rmse, Regressed(scores, targets))
-
-
-def mae(scores: ArrayLike, targets: ArrayLike) -> float:
-    """Return mean(|s - t|), averaged over the columns if there are several."""
-    return _value(_mae, Regressed(scores, targets))
-
-
-def r2(scores: ArrayLike, targets: ArrayLike) -> float:
-    """Return 1 - sum((s - t)^2) / sum((t - mean(t))^2), averaged over the columns if there are several.
-
-    Of constant targets it is 1 when all are met and 0 otherwise; of fewer than two samples it is NaN.
-    """
-    return _value(_r2, Regressed(scores, targets))
+    if metrics and not found.samples:
+        raise DataError("metrics need at least one sample")
+    return {name: metric.of(found) for name, metric in metrics.items()}
 
 
 def baseline(task: str, train_targets: ArrayLike, targets: ArrayLike, names: Sequence[str]) -> dict[str, float]:
@@ -308,12 +284,6 @@ def baseline(task: str, train_targets: ArrayLike, targets: ArrayLike, names: Seq
         counts = np.bincount(target_labels(train_targets), minlength=highest + 1)
         scores = np.broadcast_to(counts, (len(np.asarray(targets)), len(counts)))
     return evaluate(task, scores, targets, names)
-
-
-def _value(metric: Callable[[Any], float], found: Classified | Regressed) -> float:
-    if not found.samples:
-        raise DataError("metrics need at least one sample")
-    return metric(found)
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
