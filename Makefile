@@ -1,5 +1,5 @@
 # The commands a contributor needs; `make` alone lists them.
-.PHONY: help install test lint versions mutation
+.PHONY: help install test lint versions
 
 help:  ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -16,5 +16,3 @@ lint:  ## check style, types and spelling, as continuous integration does
 versions:  ## run the whole suite on each supported Python, and with the lowest versions of the dependencies
 	tox run-parallel
 
-mutation:  ## plant mutants in the core and list those that no test kills (hours); see docs/testing.md
-	python scripts/mutation.py

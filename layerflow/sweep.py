@@ -115,8 +115,8 @@ def forward_sweep(
 ) -> None:
     """Run the steps in order, each reading its inputs from `values` and writing its outputs there.
 
-    What its gate keeps for backward goes into `memories`, at the step's first output. `widen` is told how many outputs
-    a gate has returned, where that is not known from a build.
+    What its gate keeps for backward goes into `memories`, at the step's first output. `widen` gets the number of
+    outputs that a gate has returned, where that is not known from a build.
     """
     for step in steps:
         try:

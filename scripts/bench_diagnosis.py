@@ -1,10 +1,11 @@
-"""Measures the gradient check: are faulty gates found and rightly diagnosed, and are right gates left in peace?
+"""Measures the gradient check: are faulty gates found and correctly diagnosed, and do correct gates pass?
 
-    python scripts/bench_diagnosis.py                   the table of faulty gates, on one seed
+    python scripts/bench_diagnosis.py                   the table of faulty gates, half by half, on one seed
     python scripts/bench_diagnosis.py --seeds 200       and all built-in gates on 200 seeds
     python scripts/bench_diagnosis.py --kinks 100000    and that many elements close to kinks
 
-Exits with 1 unless every fault is found, none is named wrongly, at least 90 % are named, and there is no false alarm.
+Exits with 1 unless every fault is found, none is misnamed, at least 85 % of each half are named, and there is no false
+alarm.
 """
 
 import argparse
@@ -21,10 +22,23 @@ from layerflow.gradcheck import Report, check_gradients
 
 sys.path.insert(0, str(Path(__file__).parent / "faulty_gates"))
 import behaviour  # noqa: F401
+import composites  # noqa: F401
 import elementwise  # noqa: F401
 import layers  # noqa: F401
 import losses  # noqa: F401
 from registry import FAULTY, Faulty
+
+# The halves in the order in which they are registered: those that the diagnosis was written for, and those kept apart.
+HALVES = {"written for": tuple(FAULTY)}
+import kept_apart  # noqa: E402, F401
+
+HALVES["kept apart"] = tuple(FAULTY[len(HALVES["written for"]) :])
+import kept_apart_again  # noqa: E402, F401
+
+HALVES["kept apart again"] = tuple(FAULTY[sum(map(len, HALVES.values())) :])
+import kept_apart_last  # noqa: E402, F401
+
+HALVES["kept apart last"] = tuple(FAULTY[sum(map(len, HALVES.values())) :])
 
 
 def judge(faulty: Faulty, seed: int) -> tuple[str, str]:
@@ -44,10 +58,11 @@ def _stated(report: Report) -> list[str]:
     return list(dict.fromkeys(found + (_stated(report.guilty[1]) if report.guilty else [])))
 
 
-def bench_faulty(seeds: range) -> bool:
-    """Print the table of faulty gates and whether the aims are reached."""
+def bench_faulty(half: str, seeds: range) -> bool:
+    """Print the table of one half of the faulty gates; whether the aims are reached."""
     counts = dict.fromkeys(("named", "unnamed", "misnamed", "missed"), 0)
-    for faulty in FAULTY:
+    start = time.perf_counter()
+    for faulty in HALVES[half]:
         results = [judge(faulty, seed) for seed in seeds]
         for verdict, _ in results:
             counts[verdict] += 1
@@ -55,10 +70,11 @@ def bench_faulty(seeds: range) -> bool:
         print(f"{verdict:<9} {faulty.title:<62} {said}")
     total = sum(counts.values())
     print(
-        f"\n{len(FAULTY)} faulty gates, {total} runs: "
+        f"\n{half}: {len(HALVES[half])} faulty gates, {total} runs: "
         + ", ".join(f"{count} {word} ({count / total:.1%})" for word, count in counts.items())
+        + f", {time.perf_counter() - start:.0f} s\n"
     )
-    return counts["missed"] == counts["misnamed"] == 0 and counts["named"] >= 0.9 * total
+    return counts["missed"] == counts["misnamed"] == 0 and counts["named"] >= 0.85 * total
 
 
 def bench_right(seeds: int) -> bool:
@@ -114,10 +130,11 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--fault-seeds", type=int, default=1, help="seeds on which the faulty gates are run")
+    parser.add_argument("--half", action="append", choices=HALVES, help="only this half of the faulty gates")
     parser.add_argument("--seeds", type=int, default=0, help="seeds on which all built-in gates are checked")
     parser.add_argument("--kinks", type=int, default=0, help="elements close to kinks to check")
     arguments = parser.parse_args()
-    reached = [bench_faulty(range(arguments.fault_seeds))]
+    reached = [bench_faulty(half, range(arguments.fault_seeds)) for half in arguments.half or HALVES]
     reached += [bench_right(arguments.seeds)] if arguments.seeds else []
     reached += [bench_kinks(arguments.kinks)] if arguments.kinks else []
     return 0 if all(reached) else 1

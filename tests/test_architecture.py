@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,28 @@ def test_dependencies_keep_their_direction(path):
         return
     inside = {name.split(".")[1] for name in imports(path) if name.startswith("layerflow.")}
     assert inside <= ALLOWED[part], f"{part} may not import {', '.join(sorted(inside - ALLOWED[part]))}"
+
+
+def module_of(path):
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_modules_import_each_other():
+    modules = {module_of(path): path for path in FILES}
+    # A package that imports its own modules in `__init__`, to hand on their names, is no cycle.
+    graph = {
+        name: {found for found in imports(path) if found in modules and not name.startswith(found)}
+        for name, path in modules.items()
+    }
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"a cycle of imports: {' -> '.join(error.args[1])}")
+
+
+def test_the_core_stays_small():
+    core = [p for p in FILES if part_of(p) == "containers" or (p.parent == PACKAGE and not p.stem.startswith("__"))]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in core) <= 2350
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if part_of(path) in NUMPY_ALONE], ids=name_of)

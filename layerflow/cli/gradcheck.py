@@ -1,11 +1,15 @@
-"""`layerflow gradcheck`: every gradient against differences, for built-in gates, a person's own, and whole models."""
+"""`layerflow gradcheck`: compare every gradient with differences, for built-in gates, your own, and whole models."""
 
+import _thread
 import argparse
+import inspect
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +23,16 @@ from layerflow.gate import Gate
 from layerflow.gates import GATES
 from layerflow.gates.examples import examples
 from layerflow.gradcheck import Report, check_gradients
+from layerflow.gradcheck.blame import guilty_line
 from layerflow.gradcheck.examine import SAMPLES
 
 EXAMPLES = """\
   layerflow gradcheck                                   all built-in gates
   layerflow gradcheck Linear ReLU
-  layerflow gradcheck my_layers.py                      your gates, on what their example() returns
+  layerflow gradcheck my_layers.py                      your gates, on what example() returns or on random input
   layerflow gradcheck my_layers.py --shape 5,4          your gates, on random input of this shape
+  layerflow gradcheck my_loss.py --shape 5,4 --shape 5:4    scores for 5 samples, and labels 0 to 3
+  layerflow gradcheck my_relu.py --against ReLU         must also compute what ReLU computes
   layerflow gradcheck configs/digits_mlp.yaml --after 50
 """
 
@@ -34,9 +41,18 @@ Write, in the gate:
     @classmethod
     def example(cls):
         return cls(...), np.random.default_rng(0).normal(size=(5, 4))     # the gate, then its inputs
-or give a shape for each input of a gate that is made without arguments: layerflow gradcheck {file} --shape 5,4"""
+or, for a gate that is made without arguments, give the shape of each input:
+    layerflow gradcheck {file} --shape 5,4          real numbers
+    layerflow gradcheck {file} --shape 5,4 --shape 5:3    and labels 0, 1, 2 for 5 samples"""
 
-FAILED = 3
+# Inputs that are tried, in this order, for a gate without example(): shapes, and the number of classes for labels.
+GUESSES: dict[int, list[list[tuple[tuple[int, ...], int]]]] = {
+    1: [[((5, 4), 0)], [((2, 3, 4), 0)], [((2, 3, 6, 6), 0)], [((5,), 0)], [((3, 4), 5)]],
+    2: [[((5, 4), 0), ((5,), 4)], [((5, 4), 0), ((5, 4), 0)], [((5, 4), 0), ((5, 4), 2)], [((5, 4), 0), ((4, 3), 0)]],
+    3: [[((5, 4), 0)] * 3, [((2, 3, 4), 0)] * 3],
+}
+
+NOT_CHECKED, FAILED = 2, 3
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -61,10 +77,19 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="5,4",
-        help="shape of an input of your gates; once per input",
+        help="shape of an input of your gates, once per input; 5:3 for integer labels 0 to 2 of 5 samples",
     )
     parser.add_argument(
         "--after", type=_count, default=0, metavar="N", help="train a configuration's model for N steps first"
+    )
+    parser.add_argument(
+        "--against", metavar="GATE", help="a built-in gate whose outputs and gradients yours must also have"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=positive,
+        metavar="SECONDS",
+        help="give up on a gate after this time (default: never)",
     )
     add_import_option(parser)
     parser.add_argument("--json", action="store_true", help="print the reports as JSON")
@@ -77,11 +102,13 @@ class Row:
 
     Attributes:
         broken: the message of a gate that breaks the contract or raises, so that nothing could be compared.
+        is_checked: False for a gate of which nobody said how to make it and its inputs; `broken` says how to.
     """
 
     name: str
     reports: list[Report] = field(default_factory=list)
     broken: str = ""
+    is_checked: bool = True
     seconds: float = 0.0
 
     @property
@@ -96,7 +123,7 @@ class Row:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check all targets; the exit code is 3 if a check fails."""
+    """Check all targets; the exit code is 3 if a check fails, else 2 if a gate could not be checked."""
     names, files, configs, overrides = _sorted_targets(arguments.targets)
     if overrides and not configs:
         raise ConfigError(f"settings ({', '.join(overrides)}) go with a configuration; none is given")
@@ -107,7 +134,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps([_as_dict(row) for row in rows], indent=2))
     else:
         print(_as_text(rows))
-    return 0 if all(row.ok for row in rows) else FAILED
+    if all(row.ok for row in rows):
+        return 0
+    return FAILED if any(row.is_checked and not row.ok for row in rows) else NOT_CHECKED
 
 
 # What is checked -------------------------------------------------------------------------------------------------
@@ -129,7 +158,7 @@ def _sorted_targets(targets: list[str]) -> tuple[list[str], list[str], list[str]
 
 def _built_in(names: list[str], arguments: argparse.Namespace) -> list[Row]:
     cases = examples(np.random.default_rng(arguments.seed))
-    return [_checked(name, ((gate, inputs) for gate, inputs in cases[name]), arguments) for name in names]
+    return [_checked(name, lambda name=name: cases[name], arguments) for name in names]  # type: ignore[misc]
 
 
 def _own_gates(file: str, arguments: argparse.Namespace) -> list[Row]:
@@ -146,34 +175,58 @@ def _own_gates(file: str, arguments: argparse.Namespace) -> list[Row]:
     gates = [cls for cls in found if hasattr(cls, "example") or cls.bare_backward is not Gate.bare_backward]
     if not gates:
         raise ConfigError(f"{file} has no gate: no class in it is a subclass of layerflow.Gate with a backward")
-    return [_checked(cls.__name__, _examples_of(cls, file, arguments), arguments) for cls in gates]
+    return [_own_gate(cls, file, arguments) for cls in gates]
 
 
-def _examples_of(cls: type[Gate], file: str, arguments: argparse.Namespace) -> list[tuple[Gate, tuple[Any, ...]]]:
-    """What `example()` returns: a gate and its inputs, or a list of such; else random input of the shapes asked for."""
+def _own_gate(cls: type[Gate], file: str, arguments: argparse.Namespace) -> Row:
+    """The row of a gate, on its `example()`, on random input of the given shapes, or on the first that it accepts."""
     how = HOW_TO_EXAMPLE.format(file=file)
-    if example := getattr(cls, "example", None):
-        try:
-            given = example()
-        except Exception as error:
-            from layerflow.gradcheck.subject import guilty_line
-
-            raise GateError(
-                f"{file}: {cls.__name__}.example() raised {type(error).__name__}: {error}{guilty_line(error)}\n{how}"
-            ) from error
-        cases = given if isinstance(given, list) else [given]
-        if not all(isinstance(case, tuple) and case and isinstance(case[0], Gate) for case in cases):
-            raise GateError(
-                f"{file}: {cls.__name__}.example() returned {given!r}, expected the gate and its inputs\n{how}"
-            )
-        return [(case[0], case[1] if len(case) == 2 and isinstance(case[1], tuple) else case[1:]) for case in cases]
-    if not arguments.shape:
-        raise ConfigError(f"{file}: how should {cls.__name__} be checked? It has no example().\n{how}")
-    rng = np.random.default_rng(arguments.seed)
+    if hasattr(cls, "example"):
+        return _checked(cls.__name__, lambda: _examples_of(cls, file, how), arguments)
     try:
-        return [(cls(), tuple(rng.normal(size=shape) for shape in arguments.shape))]
-    except TypeError as error:
-        raise ConfigError(f"{file}: {cls.__name__}() cannot be made without arguments: {error}.\n{how}") from error
+        gate = cls()
+    except Exception as error:
+        why = f"{file}: how should {cls.__name__} be checked? It has no example(), and {cls.__name__}() raises {error}."
+        return Row(cls.__name__, broken=f"{why}\n{how}", is_checked=False)
+    if arguments.shape:
+        inputs = _random(arguments.shape, arguments.seed)
+        return _checked(cls.__name__, lambda: [(gate, inputs)], arguments)
+    rows = []
+    for guess in GUESSES.get(_input_count(gate), []):
+        inputs = _random(guess, arguments.seed)
+        rows.append(_checked(cls.__name__, lambda inputs=inputs: [(gate, inputs)], arguments))  # type: ignore[misc]
+        if rows[-1].reports or not rows[-1].is_checked:
+            return rows[-1]
+    if failed := [row for row in rows if "forward raised" not in row.broken]:
+        return failed[0]
+    why = f"{file}: how should {cls.__name__} be checked? It has no example(), and raises on every input tried:"
+    return Row(cls.__name__, broken="\n".join([why, *(row.broken for row in rows[:1]), how]), is_checked=False)
+
+
+def _input_count(gate: Gate) -> int:
+    """The number of inputs without a default that forward takes."""
+    parameters = inspect.signature(gate.forward).parameters.values()
+    return sum(item.kind is item.POSITIONAL_OR_KEYWORD and item.default is item.empty for item in parameters)
+
+
+def _random(shapes: list[tuple[tuple[int, ...], int]], seed: int) -> tuple[Any, ...]:
+    """Real numbers of each shape, or integers below the number of classes."""
+    rng = np.random.default_rng(seed)
+    return tuple(rng.integers(0, classes, shape) if classes else rng.normal(size=shape) for shape, classes in shapes)
+
+
+def _examples_of(cls: Any, file: str, how: str) -> list[tuple[Gate, tuple[Any, ...]]]:
+    """What `example()` returns: a gate and its inputs, or a list of such."""
+    try:
+        given = cls.example()
+    except Exception as error:
+        raise GateError(
+            f"{file}: {cls.__name__}.example() raised {type(error).__name__}: {error}{guilty_line(error)}\n{how}"
+        ) from error
+    cases = given if isinstance(given, list) else [given]
+    if not all(isinstance(case, tuple) and case and isinstance(case[0], Gate) for case in cases):
+        raise GateError(f"{file}: {cls.__name__}.example() returned {given!r}, expected the gate and its inputs\n{how}")
+    return [(case[0], case[1] if len(case) == 2 and isinstance(case[1], tuple) else case[1:]) for case in cases]
 
 
 def _model(file: str, overrides: list[str], arguments: argparse.Namespace) -> Row:
@@ -188,7 +241,7 @@ def _model(file: str, overrides: list[str], arguments: argparse.Namespace) -> Ro
         trainer.train_step(x, y)
     x, y = next(trainer.state.batches.epoch(0))
     after = f" after {arguments.after} steps" if arguments.after else ""
-    row = _checked(f"{experiment.config.name}{after}", [(trainer.state.objective, (x, y))], arguments)
+    row = _checked(f"{experiment.config.name}{after}", lambda: [(trainer.state.objective, (x, y))], arguments)
     for report in row.reports:
         report.gate = f"{file}{after}: {type(experiment.loss).__name__} on one batch of {len(x)}"
     return row
@@ -201,15 +254,43 @@ def _batches(batches: Any, steps: int) -> Iterator[tuple[Any, Any]]:
         yield next(batches.epoch(epoch, position))
 
 
-def _checked(name: str, cases: Any, arguments: argparse.Namespace) -> Row:
+def _checked(name: str, cases: Callable[[], Any], arguments: argparse.Namespace) -> Row:
     row, start = Row(name), time.perf_counter()
+    options = {"seed": arguments.seed, "samples": arguments.samples, "against": arguments.against}
     try:
-        for gate, inputs in cases:
-            row.reports.append(check_gradients(gate, *inputs, seed=arguments.seed, samples=arguments.samples))
+        with _time_limit(arguments.timeout):
+            row.reports += [check_gradients(gate, *inputs, **options) for gate, inputs in cases()]
+    except TimeoutError:
+        row.broken = f"{name}: stopped after {arguments.timeout} s (--timeout)"
+        row.is_checked = False
     except GateError as error:
         row.broken = "\n".join([str(error), *getattr(error, "__notes__", ())])
     row.seconds = time.perf_counter() - start
     return row
+
+
+@contextmanager
+def _time_limit(seconds: int | None) -> Iterator[None]:
+    """Raise `TimeoutError` when the block takes longer; Python code is interrupted on every platform."""
+    if seconds is None:
+        yield
+        return
+    late = threading.Event()
+
+    def interrupt() -> None:
+        late.set()
+        _thread.interrupt_main()
+
+    timer = threading.Timer(seconds, interrupt)
+    timer.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if late.is_set():
+            raise TimeoutError from None
+        raise
+    finally:
+        timer.cancel()
 
 
 # How it is shown -------------------------------------------------------------------------------------------------
@@ -217,7 +298,18 @@ def _checked(name: str, cases: Any, arguments: argparse.Namespace) -> Row:
 
 def _as_text(rows: list[Row]) -> str:
     """The table, and below it the reports of what failed."""
-    cells = [("gate", "inputs and parameters", "cases", "worst relative error", "kinks", "seconds", "verdict")]
+    cells = [
+        (
+            "gate",
+            "inputs and parameters",
+            "cases",
+            "worst relative error",
+            "kinks",
+            "not measurable",
+            "seconds",
+            "verdict",
+        )
+    ]
     for row in rows:
         worst = row.worst
         cells.append((
@@ -226,8 +318,9 @@ def _as_text(rows: list[Row]) -> str:
             str(len(row.reports)),
             f"{worst.relative_error:.1e}" if worst is not None else "",
             str(sum(report.kinks for report in row.reports)),
+            str(sum(report.not_measurable for report in row.reports)),
             f"{row.seconds:.2f}",
-            "ok" if row.ok else "FAILED",
+            "ok" if row.ok else "FAILED" if row.is_checked else "not checked",
         ))  # fmt: skip
     lines = as_table(cells, numbers=False).splitlines()
     failed = [row for row in rows if not row.ok]
@@ -267,11 +360,15 @@ def _as_dict(row: Row) -> dict[str, Any]:
     }
 
 
-def _shape(text: str) -> tuple[int, ...]:
-    sizes = [size for size in text.replace("x", ",").strip("()").split(",") if size.strip()]
-    if not all(size.strip().isdigit() for size in sizes):
-        raise argparse.ArgumentTypeError(f"a shape is written as whole numbers with commas: 5,4 and not {text!r}")
-    return tuple(int(size) for size in sizes)
+def _shape(text: str) -> tuple[tuple[int, ...], int]:
+    """A shape, and the number of classes where integer labels are asked for."""
+    written, _, classes = text.partition(":")
+    sizes = [size for size in written.replace("x", ",").strip("()").split(",") if size.strip()]
+    if not all(size.strip().isdigit() for size in (*sizes, classes or "1")) or classes == "0":
+        raise argparse.ArgumentTypeError(
+            f"a shape is written as whole numbers with commas, 5,4 (or 5:3 for labels 0 to 2), not {text!r}"
+        )
+    return tuple(int(size) for size in sizes), int(classes or 0)
 
 
 def _count(text: str) -> int:

@@ -168,7 +168,7 @@ class Setting:
 
     @property
     def annotation(self) -> Any:
-        """What pydantic is told: the members that are no parts of a configuration, and this validator around them."""
+        """The schema for pydantic: the members that are not parts of a configuration, and this validator."""
         members = tuple(self._member(member) for member in self.plain) or (NoneType,)
         inner: Any = Union.__getitem__(members)  # known at run time only
         if len(self.members) > 1 and (metadata := metadata_of(self.hint)):

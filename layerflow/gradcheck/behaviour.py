@@ -1,4 +1,4 @@
-"""One forward and backward under observation: what do they return, and what do they change that is not theirs?"""
+"""One observed forward and backward: what they return, and which arrays they change that are not theirs."""
 
 from dataclasses import dataclass
 from typing import Any

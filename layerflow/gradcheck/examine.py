@@ -10,6 +10,7 @@ from layerflow.gradcheck.behaviour import Observation, observe
 from layerflow.gradcheck.diagnosis import diagnose
 from layerflow.gradcheck.differences import measure
 from layerflow.gradcheck.kinks import Comparison, compare
+from layerflow.gradcheck.noise import Noise, measure_noise
 from layerflow.gradcheck.subject import Subject, Tensor, direction_line, element_line, flat
 from layerflow.gradcheck.verdicts import Measured, Report, TensorReport, Worst, element_index
 from layerflow.parameter import Array
@@ -21,35 +22,40 @@ AFFORDABLE = 1e9  # multiplications in forwards, per window of differences
 ACTIVATION = 20  # multiplications for whose time an element of an activation is computed
 
 
-def examine(subject: Subject, samples: int = SAMPLES, rtol: float = RTOL) -> Report:
+def examine(
+    subject: Subject, samples: int = SAMPLES, rtol: float = RTOL, observation: Observation | None = None
+) -> Report:
     """The report on a subject, with the diagnosis of what is wrong."""
-    observation = observe(subject)
+    observation = observe(subject) if observation is None else observation
     if not subject.tensors:
         raise GateError(f"{subject.written}: nothing to check; it has no parameters and was given no real-valued input")
     report = Report(subject.written, faults=list(observation.faults))
     if any(fault.cause == "nondeterministic forward" for fault in report.faults):
         return report
+    noise = measure_noise(subject, observation.upstream)
     measured: list[Measured] = []
     limits = _shares([tensor.value.size for tensor in subject.tensors], samples)
     for tensor, limit in zip(subject.tensors, limits, strict=True):
-        tensor_report, numbers = _examine_tensor(subject, tensor, observation, limit, rtol)
+        tensor_report, numbers = _examine_tensor(subject, tensor, observation, noise, limit, rtol)
         report.tensors.append(tensor_report)
         measured += [numbers] if numbers else []
     wrong = {tensor.name for tensor in report.tensors if tensor.verdict == "wrong"}
     if wrong and not report.faults and not isinstance(subject.gate, Container):
-        report.diagnoses = diagnose(subject, observation, measured, wrong)
+        report.diagnoses, report.notes = diagnose(subject, observation, measured, wrong)
     return report
 
 
 def _examine_tensor(
-    subject: Subject, tensor: Tensor, observation: Observation, limit: int, rtol: float
+    subject: Subject, tensor: Tensor, observation: Observation, noise: Noise, limit: int, rtol: float
 ) -> tuple[TensorReport, Measured | None]:
     analytic = observation.analytic[tensor.name]
     value = tensor.value
+    if analytic is None and subject.surrogate is not None:  # a stopped gradient
+        analytic = np.zeros(value.shape)
     if value.size == 0 or analytic is None:
         verdict = "empty" if value.size == 0 else "no gradient"
         return TensorReport(tensor.name, tensor.kind, value.shape, verdict, size=value.size), None
-    base, weights = flat(observation.output), flat(tuple(observation.upstream))
+    base, weights = subject.run(), flat(tuple(observation.upstream))
     chosen = (
         np.arange(value.size) if value.size <= limit else np.sort(subject.rng.choice(value.size, limit, replace=False))
     )
@@ -60,12 +66,14 @@ def _examine_tensor(
     slopes = np.array(
         [analytic.flat[i] for i in chosen] + [np.sum(analytic * move) for move in moves], dtype=np.float64
     )
-    found = measure(lines, base, weights, slopes)
-    comparison = compare(slopes, found, rtol)
+    spread = noise.gradients.get(tensor.name, np.zeros(value.shape))
+    jitter = np.array([spread.flat[i] for i in chosen] + [np.sum(spread)] * len(moves))
+    found = measure(lines, base, weights, slopes, noise.output)
+    comparison = compare(slopes, found, rtol, jitter)
     known = np.zeros(value.size, dtype=bool)
     known[chosen] = (~comparison.is_kink & ~comparison.is_open)[: len(chosen)]
     numeric, error = np.zeros(value.size), np.zeros(value.size)
-    numeric[chosen], error[chosen] = comparison.numeric[: len(chosen)], found.error[: len(chosen)]
+    numeric[chosen], error[chosen] = comparison.numeric[: len(chosen)], (found.error + jitter)[: len(chosen)]
     shape = value.shape
     numbers = Measured(
         tensor.name,
@@ -80,7 +88,7 @@ def _examine_tensor(
 
 def _summarise(tensor: Tensor, comparison: Comparison, chosen: Array, directions: int) -> TensorReport:
     wrong = int(np.sum(comparison.is_wrong))
-    undecided = int(np.sum(comparison.is_open))
+    unmeasured = int(np.sum(comparison.is_open))
     position = comparison.worst
     is_direction = position >= len(chosen)
     worst = Worst(
@@ -93,15 +101,14 @@ def _summarise(tensor: Tensor, comparison: Comparison, chosen: Array, directions
     )
     kinks = int(np.sum(comparison.is_kink))
     compared = len(chosen) + directions
-    verdict = (
-        "wrong"
-        if wrong
-        else "undecided"
-        if undecided == compared
-        else "kinks only"
-        if kinks + undecided == compared
-        else "ok"
-    )
+    if wrong:
+        verdict = "wrong"
+    elif np.all(comparison.is_useless):
+        verdict = "not measurable"
+    elif kinks and kinks + unmeasured == compared:
+        verdict = "kinks only"
+    else:
+        verdict = "ok"
     return TensorReport(
         tensor.name,
         tensor.kind,
@@ -113,7 +120,7 @@ def _summarise(tensor: Tensor, comparison: Comparison, chosen: Array, directions
         kinks=kinks,
         wrong=wrong,
         wrong_at_kinks=int(np.sum(comparison.is_wrong & comparison.is_kink)),
-        undecided=undecided,
+        not_measurable=unmeasured,
         worst=worst,
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, find
-from layerflow.gradcheck.check import check_gradients
+from layerflow.gradcheck.entry import check_gradients
 from layerflow.gradcheck.subject import Subject, copied, is_real, outputs
 from layerflow.gradcheck.watching import guilty_write, saved_arrays
 from layerflow.parameter import Array
@@ -42,14 +42,14 @@ def nothing_is_mutated(gate: Gate, inputs: Inputs) -> None:
     parameters = [p.value.copy() for p in subject.gate.parameters()]
     upstream = subject.upstream(subject.forward())
     line = guilty_write(subject, upstream)
-    assert not line, f"{subject.written} writes into an array that it was only lent{line}"
+    assert not line, f"{subject.written} writes into an array that is not its own{line}"
     given, lent = [x.copy() for x in subject.inputs], [g.copy() for g in upstream]
     subject.forward(*given)
     held = [(array, array.copy()) for array in saved_arrays(subject.gate)]
     subject.backward(lent)
     pairs = [*zip(given, subject.inputs, strict=True), *zip(lent, upstream, strict=True), *held]
     pairs += list(zip((p.value for p in subject.gate.parameters()), parameters, strict=True))
-    assert all(np.array_equal(a, b) for a, b in pairs), f"{subject.written} changes an array that it was only lent"
+    assert all(np.array_equal(a, b) for a, b in pairs), f"{subject.written} changes an array that is not its own"
 
 
 def backward_can_be_repeated(gate: Gate, inputs: Inputs) -> None:

@@ -1,4 +1,4 @@
-"""A whole model that fails: each of its gates is checked by itself, on the values it really saw."""
+"""A whole model that fails: each of its gates is checked by itself, on the values it received in the model."""
 
 from dataclasses import replace
 from typing import Any
@@ -31,11 +31,11 @@ def explain(report: Report, subject: Subject, samples: int, rtol: float) -> None
     if all(tensor.wrong == tensor.wrong_at_kinks for tensor in wrong):
         report.tensors = [replace(tensor, verdict="ok") if tensor in wrong else tensor for tensor in report.tensors]
         report.notes.append(
-            "some elements lie at kinks of several gates at once, where one-sided slopes of the whole decide nothing; "
-            "every gate is right by itself, on the values it saw"
+            "some elements are close to kinks of several gates at once, where differences of the whole model decide "
+            "nothing; every gate is right by itself, on the values it saw"
         )
     else:
-        report.notes.append("every gate is right by itself, on the values it saw; look at how they are put together")
+        report.notes.append("every gate is right by itself, on the values it saw; look at how they are connected")
 
 
 def _first_guilty(subject: Subject, samples: int, rtol: float, is_right: bool) -> tuple[str, Report] | None:

@@ -2,9 +2,7 @@
 
 import copy
 import inspect
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +13,12 @@ from layerflow.containers.container import Container
 from layerflow.contract import input_names
 from layerflow.errors import GateError
 from layerflow.gate import Gate
+from layerflow.gradcheck.blame import blamed
 from layerflow.gradcheck.differences import Line
 from layerflow.parameter import Array, Parameter, as_input
+
+FAR = 4.0  # a far step, relative to the largest element of a tensor
+SMALL = 2.0**-10  # tensors of smaller values are moved by steps of their own size
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Subject:
     """A copy of a gate and of its inputs: same inputs and same state give the same output, whatever ran before.
 
     The user's gate and arrays are never touched. Generators and running statistics are put back before every forward.
-    `unused` is a second copy, on which nothing has been run.
+    `unused` is a second copy, on which nothing has been run; `surrogate` is the function whose derivative is
+    meant, where that is not the gate's own forward.
     A parameter whose elements are all equal (a bias of zeros, a scale of ones) is moved to random values nearby: where
     `gamma` is 1, a gradient that lacks the factor `gamma` would pass.
 
@@ -70,6 +73,7 @@ class Subject:
         self._buffers = [(b, b.value.copy()) for b in self.gate.named_buffers().values() if b.has_value]
         self.gate.needs_grad = (True,) * len(self.inputs)
         self.unused = copied(self.gate)
+        self.surrogate: Callable[..., Any] | None = None
 
     def restore(self) -> None:
         """Put generators and running statistics back to where they were."""
@@ -81,7 +85,7 @@ class Subject:
     def run(self) -> Array:
         """The output for the inputs and parameters as they are now, as one flat vector."""
         self.restore()
-        return flat(self.gate.bare_forward(*self.inputs))
+        return flat((self.surrogate or self.gate.bare_forward)(*self.inputs))
 
     def forward(self, *inputs: Any) -> Any:
         """One forward with the contract's checks, on copies of the given inputs (the subject's own if left out)."""
@@ -138,7 +142,7 @@ def element_line(subject: Subject, tensor: Tensor, position: int) -> Line:
         finally:
             tensor.value.flat[position] = value
 
-    return Line(at, _power_of_two(abs(value)), abs(value))
+    return Line(at, _scale(tensor, abs(value)), abs(value), FAR * _scale(tensor, float(np.max(np.abs(tensor.value)))))
 
 
 def direction_line(subject: Subject, tensor: Tensor, move: Array) -> Line:
@@ -152,12 +156,20 @@ def direction_line(subject: Subject, tensor: Tensor, move: Array) -> Line:
         finally:
             tensor.value[...] = value
 
-    return Line(at, _power_of_two(float(np.max(np.abs(value)))))
+    scale = _scale(tensor, float(np.max(np.abs(value))))
+    return Line(at, scale, far=FAR * scale)
 
 
-def _power_of_two(size: float) -> float:
-    """The power of two at or above `size`, at least 1: steps that are powers of two are exact."""
-    return float(2.0 ** np.ceil(np.log2(max(size, 1.0))))
+def _scale(tensor: Tensor, size: float) -> float:
+    """The power of two at or above `size`, at least 1 unless the whole tensor is small: such steps are exact."""
+    usual = typical(tensor.value)
+    return float(2.0 ** np.ceil(np.log2(max(size, 1.0 if usual > SMALL else usual))))
+
+
+def typical(value: Array) -> float:
+    """The size of a typical element: the median of those that are not 0; 1 where all are."""
+    sizes = np.abs(value[value != 0.0])
+    return float(np.median(sizes)) if sizes.size else 1.0
 
 
 def is_real(x: Array) -> bool:
@@ -185,36 +197,6 @@ def copied(gate: Gate) -> Gate:
         raise GateError(
             f"{gate!r} cannot be copied, and the check works on a copy only: {type(error).__name__}: {error}"
         ) from error
-
-
-@contextmanager
-def blamed(gate: str, method: str) -> Iterator[None]:
-    """Turn an exception out of the gate's own code into a `GateError` that quotes the line it came from."""
-    try:
-        yield
-    except GateError:
-        raise
-    except Exception as error:
-        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        raise GateError(
-            f"{gate}: {method} raised {type(error).__name__}: {error}{notes}{guilty_line(error)}"
-        ) from error
-
-
-def guilty_line(error: BaseException) -> str:
-    """The innermost line of the author's code in a traceback, quoted with file and number; empty if there is none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
-    if not frames:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/layerflow/gates/" in frame.filename]
-    if not frames:
-        return ""
-    frame = frames[-1]
-    return f"\n    {frame.filename}, line {frame.lineno}, in {frame.name}: {frame.line}"
-
-
-def _is_ours(filename: str) -> bool:
-    path = filename.replace("\\", "/")
-    return any(part in path for part in ("/layerflow/", "/numpy/", "<frozen", "/contextlib.py"))
 
 
 def _own_input(value: Any, index: int) -> Array:

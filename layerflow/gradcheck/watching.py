@@ -1,4 +1,4 @@
-"""What a gate is lent and must leave as it is: arrays found, copied, made read-only and compared."""
+"""Arrays that a gate receives and must not change: found, copied, made read-only and compared."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,12 +7,13 @@ import numpy as np
 
 from layerflow.containers.container import Container
 from layerflow.gate import Gate, find, saved_in
-from layerflow.gradcheck.subject import Subject, guilty_line, outputs
+from layerflow.gradcheck.blame import guilty_line
+from layerflow.gradcheck.subject import Subject, outputs
 from layerflow.parameter import Array
 
 
 def guilty_write(subject: Subject, observation_upstream: list[Array] | None) -> str:
-    """The line that writes into an array it was lent: all of them are made read-only, so that NumPy raises there."""
+    """The line that writes into an array it received: all of them are made read-only, so that NumPy raises there."""
     inputs = [frozen(x) for x in subject.inputs]
     try:
         subject.restore()

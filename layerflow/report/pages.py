@@ -13,7 +13,7 @@ UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template filled with values; names and texts among them are escaped, never taken for markup."""
+    """Return a template filled with values; all text among them is escaped."""
     return environment().get_template(template).render(values)
 
 

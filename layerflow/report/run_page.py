@@ -1,4 +1,4 @@
-"""What a run leaves to look at: `report.html`, which needs no other file, and its pictures as SVG files."""
+"""The report of a run: `report.html`, which needs no other file, and its pictures as SVG files."""
 
 import math
 import shlex

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 ON_DIVERGENCE = ("stop", "skip", "halve-lr")
 SMALLEST_FACTOR = 2.0**-10
 LARGE_FEATURE, LARGE_WEIGHT = 1e3, 1e3
+NOT_REPEATED = (
+    "when the step was repeated, every number was finite",
+    "a gate computes something else each time; keep state in lf.Buffer and randomness in a np.random.Generator",
+)
 
 
 def is_finite(vector: Array) -> bool:
@@ -61,8 +65,7 @@ def explain_forward(state: "State", x: Array, value: float) -> str:
     steps = (step for step in objective.steps if not _all_finite(_at_outputs(step, objective.values)))
     step = next(steps, None)
     if step is None:
-        cause = "a gate keeps state in a plain attribute, which is not restored: use a Buffer or a Generator"
-        return _message(state, title, "every value was finite when the same batch was repeated", cause)
+        return _message(state, title, *NOT_REPEATED)
     return _message(state, title, describe_forward(step, objective.values), likely_cause(state, step, x))
 
 
@@ -71,6 +74,8 @@ def explain_backward(state: "State", x: Array, value: float) -> str:
     objective = state.objective
     title = f"the objective was {value:.6g}, but its gradient contains NaN or infinity"
     step = next((step for step, bad in bad_gradients(state) if bad), None)
+    if step is None and is_finite(state.store.grads):
+        return _message(state, title, *NOT_REPEATED)
     if step is None:
         return _message(
             state, title, "every single gradient is finite: their sum overflowed", "the learning rate is too high"

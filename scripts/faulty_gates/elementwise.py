@@ -212,7 +212,7 @@ class TanhAtOutput(lf.Gate):
         return (grad * (1 - np.tanh(y) ** 2),), {}
 
 
-@fault("tanh: 1 - y", inputs=X)
+@fault("tanh: 1 - y", "wrong local derivative", inputs=X)
 class TanhNoSquare(TanhAtOutput):
     def backward(self, grad):
         (y,) = self.saved
@@ -329,7 +329,7 @@ class AbsUnchanged(lf.Gate):
         return (grad,), {}
 
 
-@fault("SiLU: second term of the product rule missing", inputs=X)
+@fault("SiLU: second term of the product rule missing", "path missing", inputs=X)
 class SiLUHalf(lf.Gate):
     def forward(self, x):
         s = 1 / (1 + np.exp(-x))

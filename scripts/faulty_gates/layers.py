@@ -189,7 +189,7 @@ class OneNumber(lf.Gate):
 
 @fault(
     "rows by index: the last of equal indices wins",
-    "batch sum missing",
+    "overwritten instead of added",
     inputs=lambda rng: (np.array([0, 2, 2, 1, 0, 2]),),
 )
 class Rows(lf.Gate):
@@ -207,7 +207,7 @@ class Rows(lf.Gate):
         return (None,), {"table": total}
 
 
-@fault("tied weights: one of two uses", inputs=WIDE)
+@fault("tied weights: one of two uses", "path missing", inputs=WIDE)
 class TiedHalf(lf.Gate):
     def __init__(self):
         self.weight = lf.Parameter(np.random.default_rng(1).normal(size=(3, 4)))
@@ -264,7 +264,7 @@ class ConvolutionNotFlipped(Convolution):
         return (dx,), {"kernel": sum(np.correlate(row, g, "valid") for row, g in zip(x, grad, strict=True))}
 
 
-@fault("convolution: kernel gradient turned round", "misplaced", inputs=normal(3, 8))
+@fault("convolution: kernel gradient turned round", "flipped", inputs=normal(3, 8))
 class ConvolutionKernelFlipped(Convolution):
     def __init__(self):
         self.kernel = lf.Parameter(np.array([0.5, -1.0, 2.0, 0.3]))
@@ -342,13 +342,13 @@ class NormNoInput(BatchNorm):
         return grad.sum(axis=0)
 
 
-@fault("batch normalisation: not divided by the deviation", "factor per column", inputs=normal(6, 4))
+@fault("batch normalisation: not divided by the deviation", "factor array too often", inputs=normal(6, 4))
 class NormNoDeviation(BatchNorm):
     def dx(self, g, xhat, std):
         return super().dx(g, xhat, 1.0)
 
 
-@fault("batch normalisation: N - 1 in backward alone", inputs=normal(6, 4))
+@fault("batch normalisation: N - 1 in backward alone", "factor on a path", inputs=normal(6, 4))
 class NormUnbiased(BatchNorm):
     def dx(self, g, xhat, std):
         return (g - g.mean(axis=0) - xhat * (g * xhat).sum(axis=0) / (len(g) - 1)) / std
@@ -364,7 +364,7 @@ class CentreUnchanged(lf.Gate):
         return (grad,), {}
 
 
-@fault("rows of length 1: the length taken as constant", inputs=normal(5, 4))
+@fault("rows of length 1: the length taken as constant", "variance term missing", inputs=normal(5, 4))
 class UnitRows(lf.Gate):
     def forward(self, x):
         length = np.sqrt((x**2).sum(axis=1, keepdims=True))
@@ -387,7 +387,7 @@ class ReshapeOrder(lf.Gate):
         return (grad.reshape(shape, order="F"),), {}
 
 
-@fault("reversed rows: not reversed back", "misplaced", "local derivative missing", inputs=normal(4, 3))
+@fault("reversed rows: not reversed back", "flipped", inputs=normal(4, 3))
 class ReverseForgotten(lf.Gate):
     def forward(self, x):
         self.save()
@@ -397,7 +397,7 @@ class ReverseForgotten(lf.Gate):
         return (grad,), {}
 
 
-@fault("slice: put back at the beginning", "misplaced", inputs=normal(6, 3))
+@fault("slice: put back at the beginning", "shifted", inputs=normal(6, 3))
 class SliceMisplaced(lf.Gate):
     def forward(self, x):
         self.save(x.shape)

@@ -39,7 +39,7 @@ class SoftmaxOuter(Softmax):
         return (grad - (grad * p).sum(axis=1, keepdims=True),), {}
 
 
-@fault("softmax: sum over the batch", inputs=normal(5, 4))
+@fault("softmax: sum over the batch", "sum over the wrong axis", inputs=normal(5, 4))
 class SoftmaxAxis(Softmax):
     def backward(self, grad):
         (p,) = self.saved
@@ -288,7 +288,7 @@ class PenaltyConstant(Penalty):
         return (grad * 2 * self.strength * np.ones_like(weight),), {}
 
 
-@fault("huber: not clipped", inputs=lambda rng: (2 * rng.normal(size=(6, 3)),))
+@fault("huber: not clipped", "wrong local derivative", inputs=lambda rng: (2 * rng.normal(size=(6, 3)),))
 class HuberOpen(lf.Gate):
     def forward(self, r):
         self.save(r)

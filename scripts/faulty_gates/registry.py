@@ -60,3 +60,20 @@ def pair(*shape: int) -> Inputs:
 def labelled(rows: int, classes: int) -> Inputs:
     """Scores and labels."""
     return lambda rng: (2.0 * rng.normal(size=(rows, classes)), rng.integers(0, classes, rows))
+
+
+def flaws(inputs: Inputs, **table: tuple[str, ...]) -> Callable[[Any], Any]:
+    """Register a class of gates once per flaw: its attribute `flaw` says which line is wrong.
+
+    Args:
+        inputs: the inputs of all of them.
+        table: for each flaw what its author got wrong, and the causes that describe it rightly.
+    """
+
+    def register(cls: Any) -> Any:
+        for flaw, (title, *causes) in table.items():
+            kind = type(cls.__name__, (cls,), {"flaw": flaw, "__module__": cls.__module__})
+            fault(title, *causes, inputs=inputs)(kind)
+        return cls
+
+    return register

@@ -55,6 +55,86 @@ class Plain(lf.Gate):
         return (grad * (1 - np.tanh(x) ** 2),), {}
 """
 
+NEEDS_ARGUMENT = """
+class Wide(lf.Gate):
+    def __init__(self, width):
+        self.w = lf.Parameter(np.ones(width))
+
+    def forward(self, x):
+        return x * self.w.value
+
+    def backward(self, grad):
+        return (grad * self.w.value,), {}
+"""
+
+LOSS = """\
+import numpy as np
+import layerflow as lf
+
+class MyLoss(lf.Gate):
+    def forward(self, scores, labels):
+        p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        self.save(p, labels)
+        return -np.log(p[np.arange(len(p)), labels]).mean()
+
+    def backward(self, grad):
+        p, labels = self.saved
+        return (grad * (p - np.eye(p.shape[1])[labels]) / len(p), None), {}
+"""
+
+REGRESSION = """\
+import numpy as np
+import layerflow as lf
+
+class Squares(lf.Gate):
+    def forward(self, p, t):
+        self.save(p - t)
+        return np.mean((p - t) ** 2)
+
+    def backward(self, grad):
+        (d,) = self.saved
+        return (2 * grad * d / d.size, -2 * grad * d / d.size), {}
+"""
+
+MISFIT = """\
+import numpy as np
+import layerflow as lf
+
+class Misfit(lf.Gate):
+    def __init__(self):
+        self.W = lf.Parameter(np.ones((3, 2)))
+
+    def forward(self, x):
+        self.save(x)
+        return x @ self.W.value
+
+    def backward(self, grad):
+        return (grad @ self.W.value.T,), {"W": self.saved[0].T @ grad}
+"""
+
+ENDLESS = """
+class Endless(lf.Gate):
+    def forward(self, x):
+        while True:
+            pass
+
+    def backward(self, grad):
+        return (grad,), {}
+"""
+
+TWICE = """\
+import numpy as np
+import layerflow as lf
+
+class MyReLU(lf.Gate):
+    def forward(self, x):
+        self.save(x)
+        return 2 * np.maximum(x, 0)
+
+    def backward(self, grad):
+        return (2 * grad * (self.saved[0] > 0),), {}
+"""
+
 CONFIG = f"""\
 data:
   source: {{type: CSV, path: {ROOT}/data/iris.csv, target: species}}
@@ -83,7 +163,16 @@ def test_all_built_in_gates_are_right(layerflow_command: Any) -> None:
     outcome = layerflow_command("gradcheck")
     assert outcome.code == 0, outcome.out
     lines = outcome.out.splitlines()
-    columns = ("gate", "inputs and parameters", "cases", "worst relative error", "kinks", "seconds", "verdict")
+    columns = (
+        "gate",
+        "inputs and parameters",
+        "cases",
+        "worst relative error",
+        "kinks",
+        "not measurable",
+        "seconds",
+        "verdict",
+    )
     assert " ".join(lines[0].split()) == " ".join(columns)
     assert {line.split()[0] for line in lines[1 : len(GATES) + 1]} == set(GATES)
     assert f"all {len(GATES)} right" in lines[-1]
@@ -135,13 +224,65 @@ def test_a_gate_that_raises_is_shown_with_its_own_line(layerflow_command: Any, f
     assert "Traceback" not in outcome.out + outcome.err
 
 
-def test_a_gate_without_example_is_told_how_or_given_a_shape(layerflow_command: Any, file: Any) -> None:
+def test_a_gate_without_example_is_checked_on_random_input_or_a_given_shape(layerflow_command: Any, file: Any) -> None:
     path = file("layers.py", LAYERS, PLAIN)
-    outcome = layerflow_command("gradcheck", path)
+    for options, shape in (((), "x (5, 4)"), (("--shape", "3,2"), "x (3, 2)")):
+        outcome = layerflow_command("gradcheck", path, *options)
+        assert outcome.code == 0, outcome.out
+        assert shape in next(line for line in outcome.out.splitlines() if line.startswith("Plain"))
+
+
+def test_what_cannot_be_made_is_explained_and_the_rest_is_checked(layerflow_command: Any, file: Any) -> None:
+    outcome = layerflow_command("gradcheck", file("layers.py", LAYERS, PLAIN, NEEDS_ARGUMENT))
     assert outcome.code == 2
-    assert "how should Plain be checked? It has no example()" in outcome.err
-    assert "def example(cls):" in outcome.err
-    assert layerflow_command("gradcheck", path, "--shape", "3,2").code == 0
+    lines = outcome.out.splitlines()
+    assert [line.split()[-1] for line in lines[1:4]] == ["ok", "ok", "checked"]
+    assert "how should Wide be checked? It has no example()" in outcome.out
+    assert "def example(cls):" in outcome.out
+    assert "--shape 5,4" in outcome.out
+
+
+def test_a_gate_that_fails_outweighs_one_that_could_not_be_checked(layerflow_command: Any, file: Any) -> None:
+    assert layerflow_command("gradcheck", file("layers.py", LAYERS, FAULTY, NEEDS_ARGUMENT)).code == 3
+
+
+@pytest.mark.parametrize("shapes", [(), ("--shape", "6,3", "--shape", "6:3")])
+def test_a_loss_gets_labels(layerflow_command: Any, file: Any, shapes: Any) -> None:
+    outcome = layerflow_command("gradcheck", file("loss.py", LOSS), *shapes)
+    assert outcome.code == 0, outcome.out
+    assert f"scores {'(6, 3)' if shapes else '(5, 4)'}" in outcome.out
+
+
+def test_a_regression_loss_gets_real_targets(layerflow_command: Any, file: Any) -> None:
+    outcome = layerflow_command("gradcheck", file("loss.py", REGRESSION))
+    assert outcome.code == 0, outcome.out
+    assert "p (5, 4), t (5, 4)" in outcome.out
+
+
+def test_a_product_of_shapes_that_do_not_fit_shows_the_line_and_both_shapes(layerflow_command: Any, file: Any) -> None:
+    path = file("layers.py", MISFIT)
+    outcome = layerflow_command("gradcheck", path, "--shape", "5,4")
+    assert outcome.code == 3
+    assert "the shapes (5, 4) and (3, 2) of x @ self.W.value do not fit" in outcome.out
+    assert f"{path}, line 10, in forward: return x @ self.W.value" in outcome.out
+    assert "gufunc" not in outcome.out
+
+
+def test_a_gate_that_takes_too_long_is_given_up_and_the_rest_is_checked(layerflow_command: Any, file: Any) -> None:
+    outcome = layerflow_command("gradcheck", file("layers.py", LAYERS, ENDLESS), "--timeout", 1)
+    assert outcome.code == 2
+    assert "Endless: stopped after 1 s (--timeout)" in outcome.out
+    assert outcome.out.splitlines()[1].endswith("ok")
+
+
+def test_a_consistent_but_wrong_gate_is_found_against_a_built_in_one(layerflow_command: Any, file: Any) -> None:
+    path = file("layers.py", TWICE)
+    assert layerflow_command("gradcheck", path).code == 0
+    outcome = layerflow_command("gradcheck", path, "--against", "ReLU")
+    assert outcome.code == 3
+    assert "MyReLU differs from ReLU(): forward gives" in outcome.out
+    unknown = layerflow_command("gradcheck", path, "--against", "RelU")
+    assert "no built-in gate has this name, did you mean 'ReLU'?" in unknown.out
 
 
 @pytest.mark.parametrize("after", [0, 12])
@@ -168,7 +309,7 @@ def test_a_guilty_gate_of_a_configuration_is_named(layerflow_command: Any, file:
     config = file("iris.yaml", CONFIG.replace("Tanh", "Halved"))
     outcome = layerflow_command("gradcheck", config, "--import", layers)
     assert outcome.code == 3
-    assert "on the values it really saw, is 'model.2'" in outcome.out
+    assert "on the values it received in the model, is 'model.2'" in outcome.out
     assert "Halved.x: analytic = 1/2 x numeric" in outcome.out
 
 

@@ -1,4 +1,4 @@
-"""The bench of faulty gates, which lives beside the script that measures on it."""
+"""The benches of faulty and of right gates, which live beside the scripts that measure on them."""
 
 import importlib.util
 import sys
@@ -7,18 +7,18 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_diagnosis.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
-def load_bench() -> ModuleType:
-    """Import the script once per process."""
-    if "bench_diagnosis" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("bench_diagnosis", SCRIPT)
+def load_bench(name: str = "bench_diagnosis") -> ModuleType:
+    """Import a script once per process."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
-        module = sys.modules["bench_diagnosis"] = importlib.util.module_from_spec(spec)
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    return sys.modules["bench_diagnosis"]
+    return sys.modules[name]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -32,3 +32,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def bench() -> ModuleType:
     """The script as a module."""
     return load_bench()
+
+
+@pytest.fixture
+def right_bench() -> ModuleType:
+    """The bench of right gates."""
+    return load_bench("bench_gradcheck")

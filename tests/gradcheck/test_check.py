@@ -209,7 +209,7 @@ def test_no_gradient_for_the_first_input_is_a_fault() -> None:
 def test_a_check_in_which_nothing_smooth_was_tested_fails() -> None:
     report = report_of(ReLU(), np.zeros((3, 3)))
     assert not report
-    assert "nothing smooth" in str(report)
+    assert "every input is at a kink" in str(report)
     assert report.kinks == 9
 
 
@@ -408,3 +408,26 @@ def test_an_error_of_one_in_a_million_is_found_in_every_tensor(case: str, monkey
     assert check_gradients(gate, *inputs)
     monkeypatch.setattr(type(gate), "backward", slightly_wrong)
     assert all(tensor.verdict == "wrong" for tensor in check_gradients(gate, *inputs).tensors)
+
+
+class TwoOutputs(lf.Gate, checked=False):
+    """tanh(w x) and sum(x^2)."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor, self.w = factor, lf.Parameter(np.array([1.0, 2.0, 3.0, 4.0]))
+
+    def forward(self, x: Any) -> Any:
+        y = np.tanh(self.w.value * x)
+        self.save(x, y)
+        return y, np.sum(x**2)
+
+    def backward(self, grad_y: Any, grad_square: Any) -> Any:
+        x, y = self.saved
+        da = grad_y * (1 - y**2)
+        return (da * self.w.value + 2 * self.factor * x * grad_square,), {"w": np.sum(da * x, axis=0)}
+
+
+def test_every_output_of_a_gate_has_an_upstream_gradient_of_its_own() -> None:
+    assert report_of(TwoOutputs(), X)
+    x, w = report_of(TwoOutputs(factor=1.1), X).tensors
+    assert (x.verdict, w.verdict) == ("wrong", "ok")

@@ -81,3 +81,17 @@ def test_the_gate_stays_as_it_was() -> None:
     gate = Multiply()
     jacobian(gate, 2.0, 3.0)
     assert gate._saved is None
+
+
+def test_every_row_is_its_own_where_backward_returns_the_same_array_again() -> None:
+    class Reuses(lf.Gate):
+        def forward(self, x: Any) -> Any:
+            self.save(np.empty_like(x))
+            return 2.0 * x
+
+        def backward(self, grad: Any) -> Any:
+            (room,) = self.saved
+            np.multiply(grad, 2.0, out=room)
+            return (room,), {}
+
+    assert np.array_equal(jacobian(Reuses(), np.ones(3)), 2.0 * np.eye(3))

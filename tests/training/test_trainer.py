@@ -449,3 +449,29 @@ def test_a_diverging_training_stops_with_the_step_and_leaves_finite_weights(samp
     with pytest.raises(lf.DivergedError, match=r"epoch \d+, step \d+, learning rate 10000"):
         trained.fit(x, y.astype(float))
     assert np.isfinite(weights(trained)).all()
+
+
+class Fragile(lf.Gate):
+    """Gives infinity (forward or backward) at one call, and keeps count where it should not."""
+
+    def __init__(self, where: str) -> None:
+        self.where, self.count = where, 0
+
+    def build(self, rng: Any, shape: Any) -> Any:
+        return shape
+
+    def forward(self, x: Any) -> Any:
+        self.save()
+        self.count += self.where == "forward"
+        return x * np.float32(np.inf) if self.count == 2 else x
+
+    def backward(self, grad: Any) -> Any:
+        self.count += self.where == "backward"
+        return (grad * np.float32(np.inf) if self.count == 3 else grad,), {}
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_a_step_that_diverges_once_and_not_again_is_explained(samples: Arrays, where: str) -> None:
+    model = lf.Sequential(lf.Linear(3), Fragile(where), lf.Linear(3))
+    with pytest.raises(lf.DivergedError, match=r"(?s)when the step was repeated, every number was finite.*lf\.Buffer"):
+        lf.Trainer(model, lf.SoftmaxCE(), lf.SGD(lr=0.1), epochs=3, batch_size=4).fit(*samples)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from layerflow.gradcheck.behaviour import Observation
+from layerflow.gradcheck.diagnosis.replay import Replay
 from layerflow.gradcheck.differences import columns
 from layerflow.gradcheck.subject import Subject, Tensor, element_line, flat, is_real
 from layerflow.gradcheck.verdicts import Measured
 from layerflow.parameter import Array
 
-CLOSE = 1e-6  # relative difference up to which a prediction counts as what backward returned
+CLOSE = 1e-7  # relative difference up to which a prediction counts as what backward returned
 LARGEST_JACOBIAN = 400_000  # elements; a larger one is not measured
 
 
@@ -46,7 +47,10 @@ class Evidence:
         value: the tensor itself.
     """
 
-    def __init__(self, subject: Subject, observation: Observation, measured: Measured, others: list[Measured]) -> None:
+    def __init__(
+        self, subject: Subject, observation: Observation, measured: Measured, others: list[Measured], replay: Replay
+    ) -> None:
+        self.replay = replay
         self.subject = subject
         self.observation = observation
         self.others = others
@@ -136,9 +140,43 @@ class Evidence:
         """The numeric Jacobian (outputs, elements) of the tensor; None where it would be too large."""
         if self.output.size * self.value.size > LARGEST_JACOBIAN or not self.value.size or not self.output.size:
             return None
-        if not np.all(self.known):
-            return None
         return self.measure_jacobian()
+
+    @cached_property
+    def reached(self) -> Array:
+        """Where the Jacobian is not 0: which output each element reaches."""
+        jacobian = self.jacobian
+        assert jacobian is not None
+        return np.asarray(np.abs(jacobian) > 1e-9 * np.max(np.abs(jacobian), initial=1e-300))
+
+    @cached_property
+    def selects(self) -> bool:
+        """Whether every output is one element of the input, as in max pooling."""
+        is_one = bool(np.all(np.count_nonzero(self.reached, axis=1) == 1))
+        return is_one and self.kind == "input" and not self.is_elementwise
+
+    @cached_property
+    def window(self) -> Array:
+        """Which output each element can reach at all: those that change when it becomes very large or very small."""
+        base, found = self.subject.run(), self.reached.copy()
+        far = 1e3 * max(float(np.max(np.abs(self.value), initial=0.0)), 1.0)
+        for position in range(self.value.size):
+            line = element_line(self.subject, self.tensor, position)
+            for step in (far, -far):
+                try:
+                    with np.errstate(all="ignore"):
+                        found[:, position] |= line.at(step) != base
+                except Exception:  # the gate may refuse that point
+                    continue
+        return found
+
+    @cached_property
+    def parts(self) -> Array | None:
+        """The contribution of every output to every element, in the shape (*output, elements)."""
+        jacobian = self.jacobian
+        if jacobian is None or self.output.ndim == 0 or not np.all(np.isfinite(jacobian)):
+            return None
+        return (self.upstream.reshape(-1, 1) * jacobian).reshape(*self.output.shape, -1)
 
     def measure_jacobian(self) -> Array:
         """The numeric Jacobian at the values that the subject's tensors have at the moment."""
@@ -164,6 +202,26 @@ class Evidence:
             yield
         finally:
             tensor.value[...] = before
+
+    def direction(self, which: int) -> Array:
+        """A random direction; not from seed 0, with which people draw their inputs: it would be one of them."""
+        move = np.random.default_rng((77141, which)).normal(size=self.value.shape)
+        return np.where(self.known, move, 0.0)
+
+    def is_plausible(self) -> bool:
+        """Whether the slope along one random direction, at the present values, is what backward returned."""
+        move = self.direction(0)
+        step, value = 2.0**-13, self.value.copy()
+        try:
+            with np.errstate(all="ignore"), self.moved(self.tensor, value + step * move):
+                above = self.subject.run()
+            with np.errstate(all="ignore"), self.moved(self.tensor, value - step * move):
+                below = self.subject.run()
+        except Exception:  # the gate may refuse that point
+            return False
+        slope = float(self.upstream.reshape(-1) @ (above - below)) / (2.0 * step)
+        size = float(np.sqrt(np.sum((self.analytic * move) ** 2)))
+        return abs(slope - float(np.sum(self.analytic * move))) <= 1e-5 * size
 
     def numeric_at(self, value: Array) -> Array | None:
         """The gradient from differences where the tensor has another value; None where that cannot be measured."""

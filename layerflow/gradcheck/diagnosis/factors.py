@@ -1,12 +1,15 @@
 """Gradients that are a multiple of the right one."""
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import numpy as np
 
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, number
-from layerflow.gradcheck.diagnosis.numbers import named_factor
+from layerflow.gradcheck.diagnosis.sizes import named_factor
 from layerflow.parameter import Array
+
+INTERMEDIATES = 60  # of forward's operations, whose results may be a factor
 
 
 def not_finite(evidence: Evidence) -> Finding | None:
@@ -49,7 +52,7 @@ def constant_factor(evidence: Evidence) -> Finding | None:
     if named is None and (_different(evidence) < 3 or abs(factor) > 1e6 or abs(factor) < 1e-6):
         return None
     cause, meaning = named or ("constant factor", "a constant was forgotten, or multiplied in once too often")
-    sign = "" if factor > 0 or cause == "sign" else "; the sign is turned round, too"
+    sign = "" if factor > 0 or cause == "sign" else "; the sign is wrong, too"
     formula = (
         "analytic = -numeric everywhere" if factor == -1.0 else f"analytic = {number(factor)} x numeric everywhere"
     )
@@ -82,40 +85,49 @@ def missing_factor(evidence: Evidence) -> Finding | None:
 
 
 def factor_along_axis(evidence: Evidence) -> Finding | None:
-    """analytic = numeric times a factor that is the same all along an axis."""
+    """analytic = numeric times a factor that is the same all along some axes."""
     analytic, numeric = evidence.analytic, evidence.numeric
-    if (
-        analytic.ndim != 2
-        or _different(evidence) < 6
-        or np.any(evidence.is_zero(numeric))
-        or not np.all(evidence.known)
-    ):
+    where = evidence.known & ~evidence.is_zero(numeric)
+    if analytic.ndim < 2 or _different(evidence) < 4 or not np.all(np.isfinite(analytic)):
         return None
-    ratio = analytic / numeric
-    for axis, what in ((0, "column"), (1, "row")):
-        factors = np.median(ratio, axis=axis, keepdims=True)
-        if analytic.shape[axis] < 3 or np.any(np.abs(factors) < 1e-6) or not evidence.fits(numeric * factors):
-            continue
-        x = evidence.value
-        known = {
-            "standard deviation": x.std(axis=axis),
-            "norm": np.sqrt((x**2).sum(axis=axis)),
-            "sum": x.sum(axis=axis),
-        }
-        named = next((name for name, array in known.items() if _proportional(factors, array)), None)
-        meaning = (
-            f"it is the {what}'s {named}, or its inverse"
-            if named
-            else f"a factor that depends on the {what} alone is missing or too much"
-        )
-        formula = f"analytic = numeric times one factor per {what}"
-        return Finding(f"factor per {what}", formula, meaning, "what {gate}.backward multiplies and divides by")
+    ratio = np.divide(analytic, numeric, out=np.zeros(analytic.shape), where=where)
+    for size in range(analytic.ndim - 1, 0, -1):
+        for axes in combinations(range(analytic.ndim), size):
+            counts = where.sum(axis=axes, keepdims=True)
+            factors = np.where(counts, ratio.sum(axis=axes, keepdims=True) / np.maximum(counts, 1), 1.0)
+            # Each factor takes one element to be found, only the others can speak against it.
+            if np.sum(counts) - factors.size < 4 or np.any(np.abs(factors) < 1e-6):
+                continue
+            if evidence.fits(numeric * factors):
+                return _along(evidence, factors, axes)
     return None
+
+
+def _along(evidence: Evidence, factors: Array, axes: tuple[int, ...]) -> Finding:
+    x = evidence.value
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    what = "column" if x.ndim == 2 and kept == [1] else "row" if x.ndim == 2 else f"index of axis {kept[0]}"
+    what = what if len(kept) == 1 else f"index of axes {' and '.join(map(str, kept))}"
+    known = {
+        "standard deviation": x.std(axis=axes),
+        "norm": np.sqrt((x**2).sum(axis=axes)),
+        "sum": x.sum(axis=axes),
+    }
+    named = next((name for name, array in known.items() if _proportional(factors, array)), None)
+    per = what if what in ("column", "row") else "index"
+    listed = ", ".join(f"{factor:.4g}" for factor in factors.reshape(-1)[:4]) + (", ..." if factors.size > 4 else "")
+    meaning = (
+        f"it is the {what}'s {named}, or its inverse"
+        if named
+        else f"a factor that depends on the {what} alone is missing or too much: {listed}"
+    )
+    formula = f"analytic = numeric times one factor per {what}"
+    return Finding(f"factor per {per}", formula, meaning, "what {gate}.backward multiplies and divides by")
 
 
 def _proportional(factors: Array, array: Array) -> bool:
     with np.errstate(all="ignore"):
-        for ratio in (factors.reshape(-1) / array, factors.reshape(-1) * array):
+        for ratio in (factors.reshape(-1) / array.reshape(-1), factors.reshape(-1) * array.reshape(-1)):
             if np.all(np.isfinite(ratio)) and np.ptp(ratio) <= 1e-4 * np.max(np.abs(ratio)):
                 return True
     return False
@@ -142,27 +154,25 @@ def sign_lost(evidence: Evidence) -> Finding | None:
     return None
 
 
-def own_value_added(evidence: Evidence) -> Finding | None:
-    """analytic = numeric + c * value."""
+def term_added(evidence: Evidence) -> Finding | None:
+    """analytic = numeric + c * an array that the gate knows, or + c."""
     difference = evidence.analytic - evidence.numeric
-    if evidence.kind != "parameter" or _different(evidence) < 4 or not np.all(np.isfinite(difference)):
+    if _different(evidence) < 4 or not np.all(np.isfinite(difference)):
         return None
-    value, known = evidence.value, evidence.known
-    size = float(np.sum(value[known] ** 2))
-    if size == 0.0:
-        return None
-    c = float(np.sum(difference[known] * value[known])) / size
-    if abs(c) < 1e-9 or not evidence.fits(evidence.numeric + c * value):
-        return None
-    meaning = "a regularisation of {tensor} is added in this gate, though its loss is not part of forward".replace(
-        "{tensor}", evidence.name
-    )
-    return Finding(
-        "own value added",
-        f"analytic - numeric = {number(c)} x {evidence.name}",
-        meaning,
-        "what is added to the gradient in {gate}.backward",
-    )
+    known = evidence.known
+    arrays = [(evidence.name, evidence.value), *known_arrays(evidence), ("", np.ones(evidence.value.shape))]
+    for name, q in arrays:
+        size = float(np.sum(q[known] ** 2))
+        c = float(np.sum(difference[known] * q[known])) / size if size else 0.0
+        if abs(c) < 1e-9 or not evidence.fits(evidence.numeric + c * q):
+            continue
+        formula = f"analytic - numeric = {number(c)}{' x ' + name if name else ' everywhere'}"
+        place = "what is added to the gradient in {gate}.backward"
+        if evidence.kind == "parameter" and name == evidence.name:
+            meaning = "a regularisation of {tensor} is added in this gate, though its loss is not part of forward"
+            return Finding("own value added", formula, meaning, place)
+        return Finding("term added", formula, "that term does not belong to the gradient of this forward", place)
+    return None
 
 
 def _different(evidence: Evidence) -> int:
@@ -191,11 +201,13 @@ def _simplest(factor: float) -> float | None:
     return None
 
 
-def known_arrays(evidence: Evidence) -> Iterator[tuple[str, Array]]:
-    """The gate's arrays that can be multiplied with the gradient: inputs, parameters, output."""
+def known_arrays(evidence: Evidence, intermediates: bool = True) -> Iterator[tuple[str, Array]]:
+    """The arrays that can be multiplied with the gradient: inputs, parameters, output, and what forward computes."""
     arrays = dict(evidence.real_inputs)
     arrays |= {name: parameter.value for name, parameter in evidence.subject.gate.named_parameters().items()}
     arrays["the output"] = evidence.output
+    for call in evidence.replay.calls[:INTERMEDIATES] if intermediates else ():
+        arrays.setdefault(f"`{call.expression or call.name}`", call.result)
     for name, array in arrays.items():
         shapes = [array.shape]
         if array.ndim == 1 and evidence.value.ndim == 2 and evidence.value.shape[0] == array.size:

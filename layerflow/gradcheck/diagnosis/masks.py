@@ -30,6 +30,11 @@ def mask(evidence: Evidence) -> Finding | None:
             return Finding("mask inverted", formula, "the mask is inverted", PLACE)
         return None
     if stops and not leaks and int(np.sum(open_ & passed)) >= 2:
+        if not holds and not evidence.is_elementwise:
+            where = [tuple(map(int, index)) for index in np.argwhere(open_ & ~passed)]
+            formula = f"analytic = 0 at {stops} of {int(np.sum(open_))} elements, the first at {list(where[0])}"
+            meaning = "it is right elsewhere: backward leaves out a part of the tensor"
+            return Finding("part not reached", formula, meaning, "slices, ranges and comparisons in {gate}.backward")
         formula = f"analytic = 0 at {stops} of {int(np.sum(open_))} elements where numeric is not, and right elsewhere"
         return Finding("mask too narrow", formula, "the mask stops too much", PLACE)
     if leaks and not stops and np.any(open_ & passed):

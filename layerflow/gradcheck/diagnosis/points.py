@@ -1,9 +1,11 @@
 """Right formulas, evaluated at the wrong point."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from layerflow.gradcheck.blame import blamed
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding
-from layerflow.gradcheck.subject import blamed
 from layerflow.parameter import Array
 
 
@@ -23,7 +25,7 @@ def stale(evidence: Evidence) -> Finding | None:
     if fresh is None:
         return None
     right = np.abs(fresh - evidence.numeric) <= evidence.tolerance(evidence.numeric)
-    if not np.all(right[evidence.known]):
+    if not np.all(right[evidence.known]) or np.all(evidence.right[evidence.known]):
         return None
     formula = "analytic is right after the first forward of a new gate, and wrong after the second"
     return Finding(
@@ -34,47 +36,58 @@ def stale(evidence: Evidence) -> Finding | None:
     )
 
 
-def output_for_input(evidence: Evidence) -> Finding | None:
-    """analytic = upstream * f'(y), y being the output."""
-    if not evidence.is_elementwise or evidence.count < 3:
+def other_extreme(evidence: Evidence) -> Finding | None:
+    """analytic = the gradient at -x: where a maximum is selected, that of the minimum."""
+    if evidence.kind != "input" or evidence.count < 3 or evidence.jacobian is None:
         return None
-    local = evidence.numeric_at(evidence.output)
-    if local is None or not evidence.fits(local):
+    with evidence.moved(evidence.tensor, -evidence.value):
+        gradient = evidence.numeric_at(evidence.value) if evidence.is_plausible() else None
+    if gradient is None or not evidence.fits(gradient):
         return None
-    formula = "analytic = the derivative at the output y, not at the input x"
-    return Finding(
-        "evaluated at the output",
-        formula,
-        "a formula in x was given y",
-        "what {gate}.forward saves, and the formula in backward",
-    )
+    if evidence.selects:
+        formula = "analytic is where the smallest element of each window is, numeric where the largest is"
+        meaning = "the gradient belongs to the element that forward selected"
+        return Finding("minimum for maximum", formula, meaning, "argmin, argmax and comparisons in {gate}.backward")
+    formula = "analytic = the gradient at -{tensor}"
+    return Finding("evaluated at -x", formula, "a sign is wrong inside the formula", "the formula in {gate}.backward")
 
 
-def parameter_turned(evidence: Evidence) -> Finding | None:
-    """analytic = the gradient for a parameter that is flipped, or transposed."""
+def other_turned(evidence: Evidence) -> Finding | None:
+    """analytic = the gradient for another input or parameter that is flipped, transposed or moved by one."""
+    if evidence.count < 4:
+        return None
     for tensor in evidence.subject.tensors:
-        if tensor.kind != "parameter" or tensor.name == evidence.name or tensor.value.ndim == 0 or evidence.count < 4:
+        if tensor.name == evidence.name or tensor.value.ndim == 0:
             continue
-        value = tensor.value
-        turns = {"flipped": value[::-1], "flipped along its last axis": value[..., ::-1]}
-        if value.ndim >= 2:
-            turns["flipped along its last two axes"] = value[..., ::-1, ::-1]
-            turns["transposed"] = np.swapaxes(value, -1, -2)
-        for how, turned in turns.items():
-            if turned.shape != value.shape or np.array_equal(turned, value):
+        for how, turned in _turns(tensor.value):
+            if np.array_equal(turned, tensor.value):
                 continue
             with evidence.moved(tensor, turned):
-                gradient = evidence.numeric_at(evidence.value)
+                gradient = evidence.numeric_at(evidence.value) if evidence.is_plausible() else None
             if gradient is not None and evidence.fits(gradient):
                 formula = f"analytic = the gradient for {tensor.name} {how}"
-                cause = "W for W.T" if how == "transposed" else "kernel not flipped"
-                return Finding(
-                    cause,
-                    formula,
-                    f"{tensor.name} must be turned round, or must not",
-                    "how {gate}.backward uses " + tensor.name,
-                )
+                cause = "kernel not flipped" if "flipped" in how else "W for W.T" if how == "transposed" else "shifted"
+                meaning = {
+                    "kernel not flipped": f"{tensor.name} must be flipped here, or must not be",
+                    "W for W.T": f"{tensor.name}.T stands where {tensor.name} should, or the other way round",
+                    "shifted": "indices are off",
+                }[cause]
+                return Finding(cause, formula, meaning, "how {gate}.backward uses " + tensor.name)
     return None
+
+
+def _turns(value: Array) -> Iterator[tuple[str, Array]]:
+    yield "flipped", value[::-1]
+    yield "flipped along its last axis", value[..., ::-1]
+    if value.ndim >= 2:
+        yield "flipped along its last two axes", value[..., ::-1, ::-1]
+        if value.shape[-1] == value.shape[-2]:
+            yield "transposed", np.swapaxes(value, -1, -2)
+    for axis in range(value.ndim):
+        for by in (1, -1) if value.shape[axis] > 2 else ():
+            moved = np.roll(value, by, axis)
+            moved[(slice(None),) * axis + (0 if by > 0 else -1,)] = 0.0
+            yield f"moved by {by} along axis {axis}", moved
 
 
 def input_for_output(evidence: Evidence) -> Finding | None:

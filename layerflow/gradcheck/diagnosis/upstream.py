@@ -1,8 +1,11 @@
 """Gradients in which the upstream gradient was not multiplied in as the chain rule demands."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, besides
+from layerflow.gradcheck.diagnosis.factors import known_arrays
 from layerflow.parameter import Array
 
 PLACE = "where {gate}.backward uses grad"
@@ -33,6 +36,18 @@ def added(evidence: Evidence) -> Finding | None:
         formula = "analytic = numeric + upstream gradient"
         return Finding("upstream gradient added", formula, "the upstream gradient is added once too often", PLACE)
     return None
+
+
+def constant_term(evidence: Evidence) -> Finding | None:
+    """backward of an upstream gradient of 0 is not 0."""
+    grads = _backward(evidence, 0.0)
+    if grads is None or not np.any(np.abs(grads[evidence.known]) > 1e-9 * evidence.scale):
+        return None
+    if np.all(np.abs(evidence.analytic - grads - evidence.numeric)[evidence.known] <= 1e-7 * evidence.scale):
+        return None  # nothing is missing: something is added, and nobody knows what
+    formula = "the gradient for an upstream gradient of 0 is not 0"
+    meaning = "a term in it is not multiplied by the upstream gradient"
+    return Finding("upstream gradient ignored", formula, meaning, PLACE)
 
 
 def skip_missing(evidence: Evidence) -> Finding | None:
@@ -71,36 +86,10 @@ def _summed_back(evidence: Evidence) -> Array | None:
     return np.asarray((evidence.upstream.reshape(-1) @ reached).reshape(evidence.value.shape))
 
 
-def squared(evidence: Evidence) -> Finding | None:
-    """analytic = (local derivative)^2 * upstream, element by element."""
-    jacobian = evidence.jacobian
-    if jacobian is None or evidence.count < 3:
-        return None
-    if evidence.is_elementwise:
-        local = np.diag(jacobian).reshape(evidence.value.shape)
-    elif evidence.output.ndim == 0:
-        local = jacobian.reshape(evidence.value.shape)
-    else:
-        return None
-    if not evidence.fits(local * evidence.numeric):
-        return None
-    return Finding(
-        "local derivative twice",
-        "analytic = (local derivative)^2 * upstream",
-        "the local derivative is multiplied in twice",
-        PLACE,
-    )
-
-
 def not_linear(evidence: Evidence) -> Finding | None:
     """A small upstream gradient gives the right gradient, this one does not."""
-    subject, small = evidence.subject, 2.0**-20
-    try:
-        subject.forward()
-        grads = subject.backward([small * g for g in evidence.observation.upstream])
-    except Exception:
-        return None
-    scaled = grads.get(evidence.name)
+    small = 2.0**-20
+    scaled = _backward(evidence, small)
     if scaled is None:
         return None
     with np.errstate(all="ignore"):
@@ -111,6 +100,16 @@ def not_linear(evidence: Evidence) -> Finding | None:
     return Finding(
         "not linear in the upstream gradient", formula, "backward clips or bends it; it must be linear in grad", PLACE
     )
+
+
+def _backward(evidence: Evidence, scale: float) -> Array | None:
+    """What backward returns for a multiple of the upstream gradient."""
+    try:
+        evidence.subject.forward()
+        grads = evidence.subject.backward([np.asarray(scale * g) for g in evidence.observation.upstream])
+    except Exception:  # it may refuse such a gradient
+        return None
+    return grads.get(evidence.name)
 
 
 def _local(evidence: Evidence) -> Array | None:
@@ -125,3 +124,45 @@ def _as_value(evidence: Evidence) -> Array | None:
     if evidence.upstream.shape == evidence.value.shape:
         return evidence.upstream
     return np.full(evidence.value.shape, float(evidence.upstream)) if evidence.upstream.ndim == 0 else None
+
+
+def masked(evidence: Evidence) -> Finding | None:
+    """analytic has the slopes of numeric, chosen by the sign of the upstream gradient or of the output."""
+    if not evidence.is_elementwise or evidence.count < 4:
+        return None
+    slopes = evidence.numeric / evidence.upstream
+    low, high = float(np.min(slopes[evidence.known])), float(np.max(slopes[evidence.known]))
+    for chosen, other in ((high, low), (low, high)):
+        if evidence.fits(evidence.upstream * np.where(evidence.upstream > 0.0, chosen, other)):
+            formula = "analytic has its slopes by the sign of the upstream gradient"
+            meaning = "the mask must come from what forward saw, not from grad"
+            return Finding("mask of the upstream gradient", formula, meaning, "the comparison in {gate}.backward")
+    return None
+
+
+FORMS: dict[str, Callable[[Array], Array]] = {
+    "{}": lambda q: q,
+    "(1 - {})": lambda q: 1.0 - q,
+    "{}^2": lambda q: q**2,
+    "(1 - {}^2)": lambda q: 1.0 - q**2,
+    "{} (1 - {})": lambda q: q * (1.0 - q),
+    "1/{}": lambda q: 1.0 / q,
+    "(1 + {})": lambda q: 1.0 + q,
+    "sign of {}": np.sign,
+    "|{}|": np.abs,
+}
+
+
+def times_array(evidence: Evidence) -> Finding | None:
+    """analytic = upstream * a simple function of an array that the gate knows."""
+    if evidence.upstream.shape != evidence.value.shape or evidence.count < 4 or not evidence.is_elementwise:
+        return None
+    for name, q in known_arrays(evidence, intermediates=False):
+        for form, function in FORMS.items():
+            with np.errstate(all="ignore"):
+                factor = evidence.fitting_factor(evidence.upstream * function(q))
+            if factor is not None:
+                formula = f"analytic = upstream * {form.replace('{}', name)}{besides(factor)}"
+                meaning = "that is not the derivative of this function"
+                return Finding("wrong local derivative", formula, meaning, "the formula in {gate}.backward")
+    return None

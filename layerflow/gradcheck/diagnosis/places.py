@@ -1,25 +1,91 @@
-"""Right numbers in the wrong place: transposed, swapped, summed over the wrong axis, cut to a diagonal."""
+"""Right numbers in the wrong place: transposed, flipped, shifted, in other blocks, summed over the wrong axis."""
+
+from itertools import combinations, permutations
 
 import numpy as np
 
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, besides
+from layerflow.parameter import Array
 
 
-def transposed(evidence: Evidence) -> Finding | None:
-    """analytic = numeric^T."""
+def turned(evidence: Evidence) -> Finding | None:
+    """analytic = numeric with its axes permuted or flipped."""
     numeric = evidence.numeric
-    if numeric.ndim < 2 or min(numeric.shape[-2:]) < 2:
+    if evidence.count < 3 or not numeric.ndim:
         return None
-    for turned in (np.swapaxes(numeric, -1, -2), np.swapaxes(numeric, -1, -2).reshape(numeric.shape)):
-        if turned.shape == numeric.shape and (factor := evidence.fitting_factor(turned)) is not None:
-            formula = f"analytic = numeric transposed{besides(factor)}"
+    place = "the order of the factors, of axes and of indices in {gate}.backward"
+    for order in permutations(range(numeric.ndim)) if 1 < numeric.ndim < 5 else ():
+        moved = numeric.transpose(order)
+        if order == tuple(range(numeric.ndim)) or moved.size != numeric.size:
+            continue
+        factor = evidence.fitting_factor(moved.reshape(numeric.shape))
+        if factor is not None:
+            how = "transposed" if numeric.ndim == 2 else f"with its axes in the order {order}"
+            formula = f"analytic = numeric {how}{besides(factor)}"
             return Finding(
                 "transposed",
                 formula,
                 "the gradient is transposed",
                 "the order of the factors and .T in {gate}.backward",
             )
+    for size in range(1, numeric.ndim + 1):
+        for axes in combinations(range(numeric.ndim), size):
+            factor = evidence.fitting_factor(np.flip(numeric, axes))
+            if factor is not None and evidence.count > 2:
+                formula = f"analytic = numeric flipped along axis {' and '.join(map(str, axes))}{besides(factor)}"
+                return Finding("flipped", formula, "the gradient must be flipped", place)
     return None
+
+
+def shifted(evidence: Evidence) -> Finding | None:
+    """analytic = numeric moved along some axes, as when padding is cut off at the wrong end."""
+    numeric = evidence.numeric
+    for size in range(1, numeric.ndim + 1):
+        for axes in combinations(range(numeric.ndim), size):
+            for by in (1, -1, 2, -2, 3, -3, 4, -4):
+                if any(abs(by) >= numeric.shape[axis] for axis in axes):
+                    continue
+                moved, inside = numeric, np.ones(numeric.shape, dtype=bool)
+                for axis in axes:
+                    moved, inside = np.roll(moved, by, axis), inside & _inside(numeric.shape, axis, by)
+                inside &= evidence.known
+                if 2 * np.sum(inside) < evidence.count:
+                    continue
+                counts = inside & ~evidence.is_zero(moved) & ~evidence.right
+                if np.sum(counts) < max(4, 0.2 * evidence.count) or not evidence.fits(moved, inside):
+                    continue
+                formula = f"analytic = numeric moved by {by} along axis {' and '.join(map(str, axes))}"
+                meaning = "indices are off, or padding is cut off at the wrong end"
+                return Finding("shifted", formula, meaning, "slices, padding and indices in {gate}.backward")
+    return None
+
+
+def blocks_swapped(evidence: Evidence) -> Finding | None:
+    """analytic = numeric with the blocks along an axis in another order, as the gates of an LSTM."""
+    numeric = evidence.numeric
+    if evidence.count < 4 or np.any(evidence.is_zero(numeric) & evidence.known):
+        return None
+    for axis, length in enumerate(numeric.shape):
+        for blocks in (2, 3, 4):
+            if length % blocks or length == blocks:
+                continue
+            pieces = np.split(numeric, blocks, axis)
+            for arranged in permutations(range(blocks)):
+                if evidence.fits(np.concatenate([pieces[i] for i in arranged], axis)):
+                    formula = f"analytic = numeric with its {blocks} blocks along axis {axis} in the order {arranged}"
+                    return Finding(
+                        "blocks swapped",
+                        formula,
+                        "the parts (gates) of the tensor are exchanged",
+                        "the order of the parts in {gate}.backward",
+                    )
+    return None
+
+
+def _inside(shape: tuple[int, ...], axis: int, by: int) -> Array:
+    index = np.arange(shape[axis])
+    line = index >= by if by > 0 else index < shape[axis] + by
+    return np.broadcast_to(line.reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
 
 
 def transposed_jacobian(evidence: Evidence) -> Finding | None:
@@ -70,60 +136,6 @@ def swapped(evidence: Evidence) -> Finding | None:
                 "the order in which {gate}.backward returns them",
             )
     return None
-
-
-def diagonal_only(evidence: Evidence) -> Finding | None:
-    """analytic = diag(J) * upstream."""
-    jacobian = evidence.jacobian
-    if evidence.kind != "input":
-        return None
-    if (
-        jacobian is None
-        or evidence.output.shape != evidence.value.shape
-        or evidence.is_elementwise
-        or evidence.count < 3
-    ):
-        return None
-    factor = evidence.fitting_factor(np.diag(jacobian).reshape(evidence.value.shape) * evidence.upstream)
-    if factor is None:
-        return None
-    formula = f"analytic = diagonal of the Jacobian * upstream{besides(factor)}"
-    meaning = "the cross terms are missing: every output depends on several inputs, not on the one at its place alone"
-    return Finding("diagonal only", formula, meaning, "the sum over outputs in {gate}.backward")
-
-
-def batch_sum_missing(evidence: Evidence) -> Finding | None:
-    """analytic = the part of one sample."""
-    jacobian, batch = evidence.jacobian, evidence.batch
-    if jacobian is None or batch is None or batch < 2 or evidence.output.ndim == 0 or len(evidence.output) != batch:
-        return None
-    parts = (evidence.upstream.reshape(-1, 1) * jacobian).reshape(batch, -1, evidence.value.size).sum(axis=1)
-    for sample in range(batch):
-        factor = evidence.fitting_factor(parts[sample].reshape(evidence.value.shape))
-        if factor is not None:
-            formula = f"analytic = the part of sample {sample} alone{besides(factor)}"
-            return Finding(
-                "batch sum missing", formula, "the sum over the batch is missing", "sums over axis 0 in {gate}.backward"
-            )
-    return None
-
-
-def repeated_overwritten(evidence: Evidence) -> Finding | None:
-    """analytic = for each element, the part of the last output that it reaches."""
-    jacobian = evidence.jacobian
-    if jacobian is None or evidence.count < 4 or evidence.kind != "parameter":
-        return None
-    parts = evidence.upstream.reshape(-1, 1) * jacobian
-    reached = np.abs(jacobian) > 1e-9 * np.max(np.abs(jacobian), initial=1e-300)
-    if not np.any(reached.sum(axis=0) > 1):
-        return None
-    last = len(parts) - 1 - np.argmax(reached[::-1], axis=0)
-    prediction = np.where(reached.any(axis=0), parts[last, np.arange(parts.shape[1])], 0.0)
-    if not evidence.fits(prediction.reshape(evidence.value.shape)):
-        return None
-    formula = "analytic = for every element the part of the last output that it reaches"
-    meaning = "repeated contributions overwrite each other instead of being added (np.add.at adds them)"
-    return Finding("batch sum missing", formula, meaning, "assignments by index in {gate}.backward")
 
 
 def misplaced(evidence: Evidence) -> Finding | None:
