@@ -19,8 +19,8 @@ from pathlib import Path
 
 from layerflow.config import load_config
 from layerflow.config.experiment import Experiment
-from layerflow.runs.archive import pack
 from layerflow.runs.checkpoint import Checkpointer
+from layerflow.runs.files import pack
 from layerflow.training.callbacks import Callback
 from layerflow.training.state import State
 

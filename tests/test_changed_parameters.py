@@ -120,7 +120,7 @@ def test_a_value_that_is_no_number_is_not_taken_for_a_change():
 
 
 def test_a_training_objective_copies_no_parameters():
-    from layerflow.training.objective import Objective
+    from layerflow.training.state import Objective
 
     model = lf.Sequential(Scale(), Around())
     model.build(np.random.default_rng(0), (2, 3))

@@ -1,4 +1,4 @@
-"""The command line: `layerflow COMMAND ...`, one module per command."""
+"""The command line: `layerflow COMMAND ...`, one module per command; here is what they share."""
 
 import argparse
 import errno
@@ -6,37 +6,22 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import layerflow
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
 
-COMMANDS = (
-    "train",
-    "eval",
-    "predict",
-    "check",
-    "summary",
-    "graph",
-    "gates",
-    "gradcheck",
-    "time",
-    "init",
-    "schema",
-    "compare",
-    "search",
-    "verify",
-    "replay",
-)
+if TYPE_CHECKING:
+    from layerflow.config import Config
 
-EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    130,
-)
+COMMANDS = (
+    "train", "eval", "predict", "check", "summary", "graph", "gates", "gradcheck", "time", "init", "schema", "compare",
+    "search", "verify", "replay",
+)  # fmt: skip
+FILES = {"graph": "draw"}  # commands whose module has another name
+EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_STORAGE = range(1, 7)
+EXIT_INTERRUPTED = 130
 
 LONGEST_LINE = 500
 FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO")}
@@ -103,7 +88,7 @@ def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"layerflow {layerflow.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in argv[:1] if argv and argv[0] in COMMANDS else COMMANDS:
-        importlib.import_module(f"layerflow.cli.{name}").add_parser(subparsers, common)
+        importlib.import_module(f"layerflow.cli.{FILES.get(name, name)}").add_parser(subparsers, common)
     return parser
 
 
@@ -160,3 +145,80 @@ def _message(error: BaseException, subject: str) -> str:
     if isinstance(error, MemoryError):
         return f"{subject}: not enough memory: {error}{notes}\n  use a smaller model, batch or data set"
     return f"{subject}: {type(error).__name__}: {error}{notes}\n  (use --debug to see the traceback)"
+
+
+# Options that several commands share ---------------------------------------------------------------------------------
+
+
+def add_config_options(parser: argparse.ArgumentParser, many: bool = False, needed: bool = True) -> None:
+    """Add `CONFIG [key=value ...]`, `--seed` and `--import`."""
+    parser.add_argument(
+        "configs", nargs="+" if needed else "*", metavar="CONFIG" if many else "CONFIG [key=value ...]",
+        help="YAML file, then settings to override: optimizer.lr=0.05 model.0.out_features=128",
+    )  # fmt: skip
+    parser.set_defaults(words="configs")
+    parser.add_argument("--seed", type=int, help="replaces the seed of the file")
+    add_import_option(parser)
+
+
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `RUN|model.npz` and `--import`."""
+    parser.add_argument("model", type=Path, metavar="RUN|model.npz", help="a run folder, or the model file of a run")
+    add_import_option(parser)
+
+
+def add_command(
+    subparsers: Any, common: argparse.ArgumentParser, name: str, summary: str, examples: str
+) -> argparse.ArgumentParser:
+    """Add a command to the parser of all commands and return its own parser."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, parents=[common], help=summary, description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"examples:\n{examples}", formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    return parser
+
+
+def add_import_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--import`."""
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="FILE",
+        help="a Python file or module with your own gates, losses, optimizers or readers; may be given several times",
+    )  # fmt: skip
+
+
+def load_configs(arguments: argparse.Namespace) -> "list[Config]":
+    """Load and check all the given files with the given overrides; the problems of all of them are reported at once."""
+    from layerflow.config import Registry, load_config
+
+    files, overrides = split_words(arguments.configs)
+    registry = Registry.builtin(arguments.imports)
+    configs, failures = [], []
+    for file in files:
+        try:
+            configs.append(load_config(file, overrides, registry, arguments.seed))
+        except ConfigError as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        problems = [problem for error in failures for problem in error.problems]
+        raise ConfigError("\n".join(map(str, failures)), problems)
+    return configs
+
+
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the files and the overrides among the words of a command line."""
+    files = [word for word in words if "=" not in word or os.path.exists(word)]
+    overrides = [word for word in words if word not in files]
+    if not files:
+        raise ConfigError(
+            f"no configuration file is given, only settings ({', '.join(overrides)}); name a YAML file first"
+        )
+    return files, overrides
+
+
+def positive(text: str) -> int:
+    """Read a count for argparse."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
+    return int(text)

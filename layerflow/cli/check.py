@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command, add_config_options, load_configs
+from layerflow.cli import EXIT_CHECK_FAILED, add_command, add_config_options, describe, exit_code, load_configs
 from layerflow.config.experiment import Experiment
 from layerflow.containers import Sequential
 from layerflow.gate import Gate
 from layerflow.preflight import Finding, preflight
 from layerflow.runs.files import to_json
-from layerflow.training.evaluation import EVALUATION_BATCH
+from layerflow.training.metrics import EVALUATION_BATCH
 
 EXAMPLES = """\
   layerflow check configs/*.yaml
@@ -24,7 +24,6 @@ LONGEST_LIST = 12
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(
         subparsers,
         common,
@@ -42,8 +41,6 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check each configuration, also after one that fails."""
-    from layerflow.cli import EXIT_CHECK_FAILED, describe, exit_code
-
     found: list[dict[str, Any]] = []
     code = 0
     for config in load_configs(arguments):

@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from layerflow.cli.options import add_command
-from layerflow.cli.output import add_output_options, check_output
-from layerflow.cli.tables import as_table
+from layerflow.cli import add_command
+from layerflow.cli.output import add_output_options, as_table, check_output
 from layerflow.errors import ConfigError
 from layerflow.report.comparison import Difference, default_metric, difference, ranked, varying_settings
 from layerflow.runs.files import to_json
@@ -25,7 +24,6 @@ SETTINGS_SHOWN = 4
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(subparsers, common, "compare", "rank runs, and show what differs between two", EXAMPLES)
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that contain runs, such as runs/"

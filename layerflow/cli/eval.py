@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command, add_model_argument
-from layerflow.cli.tables import as_table
+from layerflow.cli import add_command, add_model_argument
+from layerflow.cli.output import as_table
 from layerflow.config import Registry, load_config
 from layerflow.config.describing import reader_for
 from layerflow.config.experiment import read_parts
@@ -28,7 +28,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(subparsers, common, "eval", "evaluate a trained model", EXAMPLES)
     add_model_argument(parser)
     parser.add_argument(

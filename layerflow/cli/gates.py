@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from layerflow.cli.options import add_command, add_import_option
+from layerflow.cli import add_command, add_import_option
 from layerflow.config import Registry
 from layerflow.config.registry import Factory, summary_of
 from layerflow.errors import ConfigError, did_you_mean

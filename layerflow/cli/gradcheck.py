@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command, add_import_option, positive, split_words
-from layerflow.cli.tables import as_table
+from layerflow.cli import add_command, add_import_option, positive, split_words
+from layerflow.cli.output import as_table
 from layerflow.errors import ConfigError, GateError, did_you_mean
 from layerflow.gate import Gate
 from layerflow.gates import GATES

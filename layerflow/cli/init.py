@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from layerflow.cli.options import add_command
+from layerflow.cli import add_command
 from layerflow.cli.output import add_output_options, check_output, write_output
 from layerflow.config.yaml import inline_yaml
 from layerflow.data import READERS, Dataset
@@ -49,7 +49,6 @@ Role = Literal["number", "category", "identifier", "text", "constant", "empty"]
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(subparsers, common, "init", "write a first configuration for a data file", EXAMPLES)
     parser.add_argument("data", metavar="DATA", help="CSV, NPZ, NPY, IDX or CIFAR-10 file")
     parser.add_argument("--target", metavar="NAME", help="the column, array or file with the targets")

@@ -1,4 +1,4 @@
-"""Files that a command writes where `-o` says.
+"""What commands write: files where `-o` says, and tables.
 
 A command never overwrites its input, a device, a pipe or a symbolic link, and an existing file only with `--force`.
 """
@@ -6,7 +6,7 @@ A command never overwrites its input, a device, a pipe or a symbolic link, and a
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from layerflow.errors import ConfigError
@@ -56,3 +56,16 @@ def write_output(
     check_output(path, force, inputs)
     write_atomically(path, text.encode())
     print(f"{path}: {message}", file=sys.stderr)
+
+
+def as_table(rows: Sequence[Sequence[str]], numbers: bool = True, indent: str = "") -> str:
+    """Return rows of cells in columns two spaces apart; `numbers` aligns all columns but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if numbers and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(indent + "  ".join(cells).rstrip())
+    return "\n".join(lines)

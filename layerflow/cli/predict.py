@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command, add_model_argument
+from layerflow.cli import add_command, add_model_argument
 from layerflow.cli.output import add_output_options, check_output, write_output
 from layerflow.config import Registry
 from layerflow.config.describing import reader_for
@@ -17,7 +17,7 @@ from layerflow.data import Dataset
 from layerflow.errors import ConfigError
 from layerflow.runs.files import to_json
 from layerflow.runs.model import SavedModel
-from layerflow.training.evaluation import class_probabilities
+from layerflow.training.metrics import class_probabilities
 
 EXAMPLES = """\
   layerflow predict runs/iris/001 new.csv
@@ -29,7 +29,6 @@ Row = dict[str, str | int | float]
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(subparsers, common, "predict", "apply a trained model to new data", EXAMPLES)
     add_model_argument(parser)
     parser.add_argument(

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command, add_import_option
-from layerflow.cli.tables import as_table
+from layerflow.cli import add_command, add_import_option
+from layerflow.cli.output import as_table
 from layerflow.errors import DivergedError
-from layerflow.runs.failed_step import load_failed_step
+from layerflow.runs.recorder import load_failed_step
 from layerflow.runs.records import stored_config
 from layerflow.runs.run import prepared
 from layerflow.training.divergence import extent, extents
@@ -21,7 +21,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     summary = "repeat the step at which a training diverged, gate by gate; write nothing"
     parser = add_command(subparsers, common, "replay", summary, EXAMPLES)
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run that diverged")

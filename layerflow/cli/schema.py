@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from layerflow.cli.options import add_command, add_import_option
+from layerflow.cli import add_command, add_import_option
 from layerflow.config import Registry
 from layerflow.config.checking import REFERENCE, type_schema
 from layerflow.config.elements import WIDTH, TopLevel

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from layerflow.cli import add_command, add_import_option, positive
 from layerflow.cli.compare import shorten
-from layerflow.cli.options import add_command, add_import_option, positive
-from layerflow.cli.tables import as_table
+from layerflow.cli.output import as_table
 from layerflow.cli.train import train_file
 from layerflow.config import Registry, load_config
 from layerflow.config.elements import RECORDED
 from layerflow.errors import ConfigError, did_you_mean
 from layerflow.report.comparison import Group, default_metric, figures_of, grouped
-from layerflow.runs.combinations import combinations
+from layerflow.runs.combinations import Member, combinations, search
 from layerflow.runs.files import to_json
 from layerflow.runs.jobs import Job
-from layerflow.runs.search import Member, search
 from layerflow.training.metrics import METRICS
 
 EXAMPLES = """\
@@ -28,7 +27,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(subparsers, common, "search", "train every combination of settings, and compare", EXAMPLES)
     parser.add_argument("config", metavar="CONFIG", help="YAML file")
     parser.add_argument(
@@ -37,11 +35,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "(with --random); runs that differ only in the seed are averaged",
     )  # fmt: skip
     parser.add_argument(
-        "-j",
-        "--jobs",
-        type=positive,
-        default=1,
-        help="number of runs at a time, each in a process with one BLAS thread",
+        "-j", "--jobs", type=positive, default=1, help="train this many at a time, each in its own process"
     )
     parser.add_argument(
         "--random", type=positive, metavar="K", help="try K random combinations; the same ones at every call"
@@ -91,14 +85,13 @@ def check_metric(name: str | None) -> None:
 
 def show(members: Sequence[Member], out: Path, arguments: argparse.Namespace) -> None:
     """Print the results, and draw them where matplotlib is installed."""
-    runs = [member.run for member in members if member.run and member.run.records]
+    trained = [member.run if member.run and member.run.records else None for member in members]
+    runs = [run for run in trained if run]
     if not runs:
         print("no run has any results", file=sys.stderr)
         return
     by = arguments.by or default_metric(runs)
-    pairs = [
-        (member.combination.settings, member.run if member.run and member.run.records else None) for member in members
-    ]
+    pairs = [(member.combination.settings, run) for member, run in zip(members, trained, strict=True)]
     groups = grouped(pairs, by)
     if by not in (known := figures_of(groups)):
         raise ConfigError(
@@ -114,17 +107,12 @@ def table(groups: Sequence[Group], by: str) -> str:
     """Return the table: mean and standard deviation over the seeds, best settings first."""
     figures = [by, *(name for name in figures_of(groups) if name.startswith("test_") and name != by)]
     keys = list(groups[0].settings)
-    rows = [[*(keys or ["settings"]), *(f"{name}" for name in figures), "runs"]]
+    rows = [[*(keys or ["settings"]), *figures, "runs"]]
     for group in groups:
         done = len(group.values(by))
         count = str(done) if done == len(group.runs) else f"{done} of {len(group.runs)}"
-        rows.append(
-            [
-                *([shorten(value) for value in group.settings.values()] or ["all"]),
-                *(_shown(group, name) for name in figures),
-                count,
-            ]
-        )
+        settings = [shorten(value) for value in group.settings.values()] or ["all"]
+        rows.append([*settings, *(_shown(group, name) for name in figures), count])
     return as_table(rows)
 
 

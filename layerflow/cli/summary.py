@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from layerflow.cli.options import add_command, add_config_options, load_configs
+from layerflow.cli import add_command, add_config_options, load_configs
 from layerflow.config.experiment import Experiment
 from layerflow.containers.container import Container
 
@@ -15,7 +15,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(
         subparsers, common, "summary", "show the gates of a model, their shapes and parameters", EXAMPLES
     )
@@ -32,13 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         experiment.prepare()
         assert isinstance(experiment.model, Container)
         tables.append(f"{config.source}\n{experiment.model.summary()}")
-        facts.append(
-            {
-                "config": config.source,
-                "gates": gates_of(experiment.model),
-                "parameters": experiment.trainer.state.store.values.size,
-            }
-        )
+        size = experiment.trainer.state.store.size
+        facts.append({"config": config.source, "gates": gates_of(experiment.model), "parameters": size})
     print(json.dumps(facts, indent=2) if arguments.json else "\n\n".join(tables))
     return 0
 

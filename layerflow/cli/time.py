@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command, add_config_options, load_configs
-from layerflow.cli.tables import as_table
+from layerflow.cli import add_command, add_config_options, load_configs
+from layerflow.cli.output import as_table
 from layerflow.config.experiment import Experiment
 from layerflow.gate import saved_in
 from layerflow.parameter import Array
@@ -219,7 +219,6 @@ def _milliseconds(action: Callable[..., object], *arguments: Any) -> float:
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     parser = add_command(
         subparsers, common, "time", "time a few real training steps, gate by gate; write nothing", EXAMPLES
     )
@@ -247,23 +246,11 @@ def as_text(source: str, timing: Timing, optimizer: str) -> str:
     rows = [("", "forward ms", "backward ms", "share", "memory", "output")]
     for gate in timing.gates:
         written = gate.gate if len(gate.gate) <= LONGEST_GATE else f"{gate.gate[: LONGEST_GATE - 3]}..."
+        times = f"{gate.forward:.4f}", f"{gate.backward:.4f}", f"{gate.share:.1%}"
         shape = " x ".join(map(str, gate.shape)) or "1"
-        rows.append(
-            (
-                f"{gate.name}  {written}",
-                f"{gate.forward:.4f}",
-                f"{gate.backward:.4f}",
-                f"{gate.share:.1%}",
-                in_bytes(gate.memory),
-                shape,
-            )
-        )
-    for name, value in (
-        ("making the batch", timing.data),
-        (f"optimizer  {optimizer}", timing.optimizer),
-        ("the rest", timing.rest),
-    ):
-        rows.append((name, f"{value:.4f}", "", f"{value / total:.1%}", "", ""))
+        rows.append((f"{gate.name}  {written}", *times, in_bytes(gate.memory), shape))
+    others = {"making the batch": timing.data, f"optimizer  {optimizer}": timing.optimizer, "the rest": timing.rest}
+    rows += [(name, f"{value:.4f}", "", f"{value / total:.1%}", "", "") for name, value in others.items()]
     rows.append(("a step", f"{total:.4f}", "", "100.0%", in_bytes(timing.activation_bytes), ""))
     each = f"{timing.steps} step(s) of {timing.batch_size} samples"
     each += f" and {timing.validation:.1f} ms of validation" if timing.validation else ""

@@ -9,18 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.cli.options import add_command, add_config_options, load_configs, positive, split_words
-from layerflow.cli.tables import as_table
+from layerflow.cli import (
+    EXIT_CHECK_FAILED,
+    add_command,
+    add_config_options,
+    describe,
+    exit_code,
+    load_configs,
+    positive,
+    split_words,
+)
+from layerflow.cli.output import as_table
 from layerflow.config import Config, Registry, load_config
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError, DivergedError
-from layerflow.runs.files import CONFIG, newest_run, parent_of_runs, stored_config_file, to_json
-from layerflow.runs.records import source_of
-from layerflow.runs.repair import require_intact
-from layerflow.runs.run import Result, train
+from layerflow.runs.files import CONFIG, numbered_runs, parent_of_runs, stored_config_file, to_json
+from layerflow.runs.records import require_intact, source_of
+from layerflow.runs.run import Result, prepared, train
+from layerflow.training.callbacks import progress
 from layerflow.training.divergence import ON_DIVERGENCE
+from layerflow.training.metrics import evaluate, predict_scores
 
 SIGNALLED = 128  # exit codes above it stand for a signal
+FITTED = {"classification": ("accuracy", 1.0), "regression": ("r2", 0.99)}  # what a model that overfits reaches
 
 EXAMPLES = """\
   layerflow train configs/*.yaml --jobs 2
@@ -31,7 +42,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     summary = "train the models of YAML files, each in a run folder of its own"
     parser = add_command(subparsers, common, "train", summary, EXAMPLES)
     add_config_options(parser, many=True, needed=False)
@@ -49,10 +59,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--allow-change", action="store_true", help="resume even if the training so far would have been different"
     )
     parser.add_argument(
-        "--on-divergence",
-        choices=ON_DIVERGENCE,
+        "--on-divergence", choices=ON_DIVERGENCE,
         help="what to do about a step that produces NaN or infinity (default: stop)",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--overfit-batches", type=positive, metavar="N",
         help="overfit the first N batches, to check that the model can learn; write nothing",
@@ -78,12 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.jobs > 1 and len(runs) > 1:
         from layerflow.runs.jobs import Job, train_all
 
-        _, overrides = split_words(arguments.configs)
-        settings = options | {"overrides": overrides, "seed": arguments.seed}
-        jobs = [
-            Job(config.name, train_file, settings | {"file": config.source, "folder": folder})
-            for config, folder in runs
-        ]
+        options |= {"overrides": split_words(arguments.configs)[1], "seed": arguments.seed}
+        jobs = [Job(config.name, train_file, options | {"file": config.source, "folder": at}) for config, at in runs]
         return show(train_all(jobs, arguments.jobs, arguments.quiet), arguments.json)
     results: list[Result] = []
     for config, folder in runs:
@@ -102,10 +107,8 @@ def planned_runs(arguments: argparse.Namespace) -> list[tuple[Config, Path | Non
         arguments.parser.error("CONFIG is missing: name the YAML files to train")
     if given is None:
         return [(config, None) for config in load_configs(arguments)]
-    if (
-        given and not Path(given).is_dir() and ("=" in given or Path(given).is_file())
-    ):  # argparse took the word after --resume as its value
-        arguments.configs.insert(0, given)
+    if given and not Path(given).is_dir() and ("=" in given or Path(given).is_file()):
+        arguments.configs.insert(0, given)  # argparse took the word after --resume as its value
         given = ""
     if not given:
         return newest_runs(load_configs(arguments), arguments.out, arguments.name)
@@ -124,7 +127,7 @@ def planned_runs(arguments: argparse.Namespace) -> list[tuple[Config, Path | Non
 def newest_runs(configs: list[Config], out: Path, name: str | None) -> list[tuple[Config, Path | None]]:
     """Return the configurations with their newest runs; one that was never started starts now, if others have a run."""
     parents = [parent_of_runs(out, name or config.name) for config in configs]
-    folders = [newest_run(parent) for parent in parents]
+    folders = [next((run for run in numbered_runs(parent) if (run / CONFIG).is_file()), None) for parent in parents]
     if not any(folders):
         raise ConfigError(
             f"{', '.join(map(str, parents))}: no run to continue; train without --resume, or name the run: --resume RUN"
@@ -139,7 +142,10 @@ def train_file(
     file: str, overrides: list[str], seed: int | None, folder: Path | None, imports: list[str], **options: Any
 ) -> Result:
     """Train one configuration from its file: what a job does in a process of its own."""
-    config = load_config(file, overrides, Registry.builtin(imports), seed)
+    try:
+        config = load_config(file, overrides, Registry.builtin(imports), seed)
+    except Exception as error:
+        return failed(error, Path(file).stem, folder, options.get("debug", False))
     return train_one(config, folder, imports=imports, **options)
 
 
@@ -152,31 +158,33 @@ def train_one(
     no_preflight: bool = False,
     no_pictures: bool = False,
     quiet: bool = False,
+    threads: int | None = None,
     debug: bool = False,
     **options: Any,
 ) -> Result:
     """Train one configuration; an error is printed and becomes its result."""
-    from layerflow.cli import describe, exit_code
-
     try:
         if dry_run:
-            return try_out(config)
+            return try_out(config, threads)
         if overfit_batches:
-            from layerflow.cli.overfitting import overfit
-
-            return overfit(config, overfit_batches, quiet)
+            return overfit(config, overfit_batches, threads, quiet)
         preflight = None if quiet or no_preflight else warn
         report = partial(write_report, pictures=not no_pictures)
-        return train(config, resume=folder, quiet=quiet, preflight=preflight, report=report, **options)
-    except KeyboardInterrupt as error:
-        print(f"\n{describe(error, config.name)}", file=sys.stderr)
-        return Result(config.name, "interrupted", folder, exit_code=exit_code(error))
-    except Exception as error:
-        if debug:
-            raise
-        print(describe(error, config.name), file=sys.stderr)
-        outcome = "diverged" if isinstance(error, DivergedError) else "failed"
-        return Result(config.name, outcome, folder, exit_code=exit_code(error))
+        return train(config, resume=folder, threads=threads, quiet=quiet, preflight=preflight, report=report, **options)
+    except (Exception, KeyboardInterrupt) as error:
+        return failed(error, config.name, folder, debug)
+
+
+def failed(error: BaseException, name: str, folder: Path | None, debug: bool) -> Result:
+    """Print an error and return the result of its run; with `debug`, raise it."""
+    is_interrupted = isinstance(error, KeyboardInterrupt)
+    if debug and not is_interrupted:
+        raise error
+    if is_interrupted:
+        print(file=sys.stderr)  # the terminal shows ^C on the line that is being written
+    print(describe(error, name), file=sys.stderr)
+    outcome = "interrupted" if is_interrupted else "diverged" if isinstance(error, DivergedError) else "failed"
+    return Result(name, outcome, folder, exit_code=exit_code(error))
 
 
 def warn(experiment: Experiment) -> None:
@@ -195,15 +203,58 @@ def write_report(experiment: Experiment, folder: Path, pictures: bool) -> None:
     run_page.write_report(experiment, folder, pictures)
 
 
-def try_out(config: Config) -> Result:
+def try_out(config: Config, threads: int | None) -> Result:
     """Build everything, run one batch forward and backward, and write nothing."""
-    experiment = Experiment(config)
+    experiment = Experiment(config, threads=threads)
     experiment.prepare()
-    x, y = next(experiment.trainer.state.batches.epoch(0))
-    with np.errstate(all="ignore"):  # NaN and infinity are found and reported by the step
-        _, loss, _ = experiment.trainer.train_step(x, y)
+    trainer = experiment.trainer
+    x, y = next(trainer.state.batches.epoch(0))
+    with np.errstate(all="ignore"), trainer.limited_threads():  # NaN and infinity are found and reported by the step
+        _, loss, _ = trainer.train_step(x, y)
     print(f"{config.name}: one batch of {len(x)} gives loss {loss:.4g}", file=sys.stderr)
     return Result(config.name, "checked")
+
+
+def overfit(config: Config, count: int, threads: int | None, quiet: bool) -> Result:
+    """Train on the first `count` batches alone, the same in every epoch, and evaluate on them; write nothing.
+
+    A model that cannot overfit a few batches has a mistake in it, or needs more epochs or parameters.
+    """
+    experiment = on_first_batches(prepared(config, threads=threads), count)
+    experiment.prepare()
+    start = experiment.evaluate(experiment.parts.train)["loss"]
+    with progress(config.name, quiet) as callbacks:
+        history = experiment.fit(callbacks=callbacks)
+    state = experiment.trainer.state
+    end = experiment.evaluate(experiment.parts.train)["loss"]
+    metric, wanted = FITTED[state.task]
+    x, y, _ = experiment.data()
+    reached = evaluate(state.task, predict_scores(experiment.model, x, config.dtype), y, [metric])[metric]
+    is_fitted = reached >= wanted
+    print(
+        f"{config.name}: the model ({state.store.size:,} parameters) {'can fit' if is_fitted else 'does not fit'} "
+        f"{len(state.batches)} batch(es), {len(x)} samples: after {len(history)} epochs the loss went from "
+        f"{start:.4g} to {end:.4g}, {metric} {reached:.4f}",
+        file=sys.stderr,
+    )
+    if is_fitted:
+        return Result(config.name, "fitted", epochs=len(history), seconds=sum(history["seconds"]))
+    print(
+        f"{config.name}: try fewer batches, more epochs or parameters, another learning rate, "
+        "no dropout and no regularizer; `layerflow check` finds common mistakes",
+        file=sys.stderr,
+    )
+    code = EXIT_CHECK_FAILED
+    return Result(config.name, "not fitted", epochs=len(history), seconds=sum(history["seconds"]), exit_code=code)
+
+
+def on_first_batches(experiment: Experiment, count: int) -> Experiment:
+    """Return the same training on its first batches alone: no held-out parts, no early stopping, no shuffling."""
+    parts, trainer = experiment.parts, experiment.trainer
+    rows = trainer.state.batches.order(0)[: count * trainer.state.batches.batch_size]
+    first = replace(parts, train=parts.train.take(rows), validation=None, test=None)
+    settings = {"early_stopping": None, "best": None, "shuffle": False, "drop_last": False, "threads": trainer.threads}
+    return Experiment(experiment.config, first, **settings)
 
 
 def show(results: list[Result], in_json: bool) -> int:

@@ -4,10 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from layerflow.cli.options import add_command, add_import_option, positive
-from layerflow.runs.verify import verify
+from layerflow.cli import EXIT_CHECK_FAILED, add_command, add_import_option, positive
+from layerflow.runs.verification import verify
 
-EXIT_DIFFERENT = 3
 EXAMPLES = """\
   layerflow verify runs/digits_mlp/001
   layerflow verify runs/digits_mlp/001 --steps 100
@@ -15,7 +14,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     summary = "check the files of a run, train again in memory, and compare every loss bit by bit"
     parser = add_command(subparsers, common, "verify", summary, EXAMPLES)
     parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
@@ -29,6 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     verified = verify(arguments.folder, arguments.imports, arguments.steps)
     if verified.difference:
         print(f"{arguments.folder}: not the same: {verified.difference}")
-        return EXIT_DIFFERENT
+        return EXIT_CHECK_FAILED
     print(f"{arguments.folder}: the same, bit by bit: {verified.steps} steps, {verified.epochs} epochs")
     return 0

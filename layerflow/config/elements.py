@@ -17,7 +17,7 @@ from layerflow.config.problems import InvalidConfig, Problem
 from layerflow.config.registry import MODEL, ElementKind, Factory, signature_of
 from layerflow.config.yaml import Node
 from layerflow.errors import ConfigError, LayerflowError, did_you_mean
-from layerflow.training.interval import Interval
+from layerflow.training.callbacks import parse_interval
 from layerflow.training.metrics import METRICS, OF_ONE_CLASS, find_metric
 
 WIDTH = "out_features"
@@ -190,7 +190,7 @@ def _metric_schema(known: Collection[str], pattern: str) -> WithJsonSchema:
 
 def _interval(text: str) -> str:
     try:
-        Interval.parse(text)
+        parse_interval(text)
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return text

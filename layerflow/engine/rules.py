@@ -33,13 +33,8 @@ class Unrolled:
         self.arrived: set[int] = set()  # the slots that have a gradient
         self.learned: set[Parameter] = set()  # the parameters that have one
         self.numbers = itertools.count()
-        self.names: dict[str, Any] = {
-            "as_input": as_input,
-            "reduce_sum": np.add.reduce,
-            "reduce_max": np.maximum.reduce,
-        }
-        self.names |= {name: getattr(np, name) for name in ("add", "divide", "exp", "greater", "log", "matmul")}
-        self.names |= {name: getattr(np, name) for name in ("maximum", "multiply", "subtract")}
+        self.names: dict[str, Any] = {name: getattr(np, name) for name in UFUNCS}
+        self.names |= {"as_input": as_input, "reduce_sum": np.add.reduce, "reduce_max": np.maximum.reduce}
         self.grad_of = {parameter: self.name("g", parameter.grad) for parameter in store.parameters}
         self.names |= {f"v{slot}": constant for slot, constant in container.constants.items()}
         for slot, parameter in container.sources.items():
@@ -93,6 +88,14 @@ class Unrolled:
         self.lines.append(f"d{slot} = d{slot} + {gradient}" if slot in self.arrived else f"d{slot} = {gradient}")
         self.arrived.add(slot)
 
+    def arrive_from(self, slot: int, function: str, arguments: str, like: int | None = None) -> None:
+        """The result of a function arrives at a slot, in an array of its own (or that of another slot) if possible."""
+        if self.is_private(slot, "d"):
+            self.lines.append(f"{function}({arguments}, {self.own_array('d', slot, like)})")
+            self.arrived.add(slot)
+        else:
+            self.arrive(slot, f"{function}({arguments})")
+
     def learn(self, parameter: Parameter, gradient: str) -> None:
         """A gradient arrives at a parameter."""
         grad = self.grad_of[parameter]
@@ -100,6 +103,14 @@ class Unrolled:
             f"add({grad}, {gradient}, {grad})" if parameter in self.learned else f"{grad}[...] = {gradient}"
         )
         self.learned.add(parameter)
+
+    def learn_from(self, parameter: Parameter, function: str, arguments: str) -> None:
+        """The result of a function arrives at a parameter, straight into the store if it is the first."""
+        if parameter in self.learned:
+            self.learn(parameter, f"{function}({arguments})")
+        else:
+            self.lines.append(f"{function}({arguments}, {self.grad_of[parameter]})")
+            self.learned.add(parameter)
 
 
 class Rule:
@@ -184,23 +195,11 @@ class LinearRule(Rule):
     def backward(self, code: Unrolled, step: Step) -> None:
         gate: Any = step.gate
         (x,), (y,) = step.reads, step.writes
-        if gate.weight in code.learned:
-            code.learn(gate.weight, f"matmul(d{y}.T, v{x})")
-        else:
-            code.lines.append(f"matmul(d{y}.T, v{x}, {code.grad_of[gate.weight]})")
-            code.learned.add(gate.weight)
-        if gate.bias is not None and gate.bias in code.learned:
-            code.learn(gate.bias, f"reduce_sum(d{y}, 0)")
-        elif gate.bias is not None:
-            code.lines.append(f"reduce_sum(d{y}, 0, None, {code.grad_of[gate.bias]})")
-            code.learned.add(gate.bias)
+        code.learn_from(gate.weight, "matmul", f"d{y}.T, v{x}")
+        if gate.bias is not None:
+            code.learn_from(gate.bias, "reduce_sum", f"d{y}, 0, None")
         if step.needs_grad[0]:
-            weight = code.name("weight", gate.weight.value)
-            if code.is_private(x, "d"):
-                code.lines.append(f"matmul(d{y}, {weight}, {code.own_array('d', x)})")
-                code.arrived.add(x)
-            else:
-                code.arrive(x, f"matmul(d{y}, {weight})")
+            code.arrive_from(x, "matmul", f"d{y}, {code.name('weight', gate.weight.value)}")
 
 
 class ReLURule(Rule):
@@ -226,12 +225,7 @@ class ReLURule(Rule):
         zero = code.name("zero", code.values[y].dtype.type(0))
         mask = code.name("mask", np.empty(code.values[y].shape, bool))
         code.lines.append(f"greater(v{y}, {zero}, {mask})")  # max(x, 0) > 0 where x > 0
-        if code.is_private(x, "d"):
-            like = y if code.is_private(y, "d") else None
-            code.lines.append(f"multiply(d{y}, {mask}, {code.own_array('d', x, like)})")
-            code.arrived.add(x)
-        else:
-            code.arrive(x, f"multiply(d{y}, {mask})")
+        code.arrive_from(x, "multiply", f"d{y}, {mask}", like=y if code.is_private(y, "d") else None)
 
 
 class SoftmaxCERule(Rule):

@@ -7,7 +7,7 @@ import numpy as np
 from layerflow.errors import LayerflowError
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, swept
-from layerflow.training.metrics import predicted_labels, r2
+from layerflow.training.metrics import evaluate, predicted_labels
 from layerflow.training.optimizers import Adam, Optimizer, global_norm
 from layerflow.training.trainer import Trainer
 
@@ -207,4 +207,6 @@ def _is_fitted(trainer: Trainer, scores: Array, y: Array, left: float) -> bool:
     is_own = not type(trainer.loss).__module__.startswith("layerflow.")
     if trainer.state.task == "classification":
         return (is_own or left <= FITTED) and bool((predicted_labels(scores) == y).all())
-    return left <= FITTED or (is_own and scores.size == len(y) and r2(scores.ravel(), y) >= 1 - FITTED)
+    if left <= FITTED or not is_own or scores.size != len(y):
+        return left <= FITTED
+    return evaluate("regression", scores.ravel(), y, ["r2"])["r2"] >= 1 - FITTED

@@ -1,31 +1,41 @@
-"""Checkpoints, from which a training continues at the exact step: the file format, and when files are written."""
+"""Checkpoints, from which a training continues at the exact step: the file format, and when they are written."""
 
 import json
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 import numpy as np
 
 from layerflow.errors import DataError
-from layerflow.runs.archive import pack, read_archive
-from layerflow.runs.files import CHECKPOINTS, LEFTOVER, checkpoint_folder, explained, write_atomically
+from layerflow.runs.files import (
+    CHECKPOINTS,
+    LEFTOVER,
+    checkpoint_folder,
+    explained,
+    pack,
+    read_archive,
+    write_atomically,
+)
 from layerflow.runs.manifest import Expected, Manifest, state_of
-from layerflow.runs.signals import Interrupted, Signals
-from layerflow.training.callbacks import Callback
+from layerflow.training.callbacks import Callback, parse_interval
 from layerflow.training.divergence import is_finite
 from layerflow.training.history import Record
-from layerflow.training.interval import Interval
 from layerflow.training.state import Snapshot, State
 
 FORMAT = "layerflow checkpoint 1"
 LAST, BEST, NUMBERED = "last.npz", "best.npz", "epoch-*-step-*.npz"
 HISTORY = "history"
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+SAVING = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name))
 LARGEST_SHARE = 0.05  # of the time, for checkpoints that are written by the clock
 
 
@@ -95,6 +105,59 @@ def find_checkpoint(run: Path) -> Found:
     return found
 
 
+# Signals -------------------------------------------------------------------------------------------------------------
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal stopped the training; everything is saved.
+
+    Attributes:
+        exit_code: 128 + the signal's number, as a shell reports it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+class Signals:
+    """In this context, SIGINT and SIGTERM stop the training after the current step; SIGHUP and SIGUSR1 save it.
+
+    A second SIGINT or SIGTERM ends the process immediately. Python handles signals in the main thread only; in other
+    threads this context does nothing.
+
+    Attributes:
+        stop: the number of the signal that asked to stop, or None.
+        save: whether a checkpoint was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.stop: int | None = None
+        self.save = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOPPING:
+                self._previous[number] = signal.signal(number, self._ask_to_stop)
+            for number in SAVING:
+                self._previous[number] = signal.signal(number, self._ask_to_save)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stop is not None:
+            os._exit(128 + number)
+        self.stop = number
+        os.write(2, b"\nstopping after this step; press Ctrl-C again to stop immediately, without saving\n")
+
+    def _ask_to_save(self, number: int, frame: FrameType | None) -> None:
+        self.save = True
+
+
 # When they are written -----------------------------------------------------------------------------------------------
 
 
@@ -124,7 +187,7 @@ class Checkpointer(Callback):
     ) -> None:
         self.folder = folder / CHECKPOINTS
         self.run = dict(run or {})
-        self.every = Interval.parse(every)
+        self.every, self.unit = parse_interval(every)
         self.keep = keep
         self.signals = signals or Signals()
         self.manifest = manifest or Manifest(folder)
@@ -146,8 +209,10 @@ class Checkpointer(Callback):
             self.save(state)
 
     def epoch_ended(self, state: State, record: Record) -> None:
-        """Do the same, and save at the end of the training."""
-        self._remember(state)
+        """Do the same, and save at the end of the training; a new best epoch is written with the next `last.npz`."""
+        best = state.history.best
+        if best is not None and best.epoch == state.epoch:
+            self.best = state.capture()
         is_last = state.epoch >= state.trainer.epochs or state.history.outcome == "stopped early"
         if is_last or self.signals.stop or self.signals.save or self._is_due(state, "epoch"):
             self.save(state, is_last)
@@ -178,18 +243,10 @@ class Checkpointer(Callback):
             writing.result()
 
     def _is_due(self, state: State, unit: str) -> bool:
-        if self.every.unit == "second":
-            return time.monotonic() - self.saved >= max(self.every.count, self.cost / LARGEST_SHARE)
-        if self.every.unit != unit:
-            return False
+        if self.unit == "second":
+            return time.monotonic() - self.saved >= max(self.every, self.cost / LARGEST_SHARE)
         done = state.epoch if unit == "epoch" else state.epoch * len(state.batches) + state.step
-        return done % self.every.count == 0
-
-    def _remember(self, state: State) -> None:
-        """Copy the state of a new best epoch, to be written with the next `last.npz`."""
-        best = state.history.best
-        if best is not None and state.step == 0 and best.epoch == state.epoch > 0:
-            self.best = state.capture()
+        return self.unit == unit and done % self.every == 0
 
     def _write(self, snapshot: Snapshot, best: Snapshot | None, lines: list[str]) -> None:
         started = time.monotonic()

@@ -1,22 +1,38 @@
-"""The files of a run folder: their names, atomic writes, the lock, and where new folders are made."""
+"""The files of a run folder: their names, atomic writes, sealed archives, the lock, and where new folders are made.
+
+A sealed archive is an `.npz` file: named arrays, a description as JSON, and a checksum over every byte; nothing is
+pickled. It is what `np.savez` writes and `np.load` reads. The comment at its end is the SHA-256 of all bytes before it,
+so that damage is found before anything is used. An intact file may still come from an attacker: its members must be
+plain, uncompressed arrays whose sizes add up to no more than the file's.
+"""
 
 import errno
+import hashlib
+import io
 import json
 import math
 import os
-from collections.abc import Iterator
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
+from numpy.lib import format as npy
 
-from layerflow.errors import ConfigError, StorageError, did_you_mean
+from layerflow.data.reader import check_file
+from layerflow.errors import ConfigError, DataError, StorageError, did_you_mean
+from layerflow.parameter import Array
 
 RUN, CONFIG, MODEL = "run.json", "config.yaml", "model.npz"
 METRICS, TABLE, LOSSES = "metrics.jsonl", "metrics.csv", "step_losses.f64"
 CHECKPOINTS, DIVERGED, REPORT = "checkpoints", "diverged.npz", "report.html"
 LOCK, LEFTOVER = ".lock", ".tmp"
+DESCRIPTION = "description"  # in an archive: the member that holds it
+SEAL = 64  # hexadecimal digits of SHA-256
 Content = bytes | bytearray | memoryview
 
 
@@ -108,11 +124,84 @@ def to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(standard(value), indent=indent, allow_nan=False)
 
 
-class LockedFolder(StorageError):
-    """Another process holds the lock of a folder."""
+# Sealed archives -----------------------------------------------------------------------------------------------------
+
+
+class DamagedFile(DataError):
+    """A file whose checksum is wrong."""
+
+
+def pack(description: Mapping[str, Any], arrays: Mapping[str, Array]) -> memoryview:
+    """Return the bytes of a sealed file; equal contents give equal bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{DESCRIPTION: np.frombuffer(json.dumps(description).encode(), np.uint8)}, **arrays)  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = b"0" * SEAL
+    content = buffer.getbuffer()
+    content[-SEAL:] = hashlib.sha256(content[:-SEAL]).hexdigest().encode()
+    return content
+
+
+def unpack(content: bytes, where: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return description and arrays of a sealed file's bytes.
+
+    Raises:
+        DamagedFile: the checksum is wrong.
+        DataError: the checksum is right, but the file holds something other than plain arrays.
+    """
+    body, seal = content[:-SEAL], content[-SEAL:]
+    if hashlib.sha256(body).hexdigest().encode() != seal:
+        raise DamagedFile(f"{where}: damaged or truncated: the checksum of its {len(content)} bytes is wrong")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            is_compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+            if is_compressed or sum(member.file_size for member in members) > len(content):
+                raise DataError(f"{where}: declares more data than its {len(content)} bytes can hold")
+            arrays = {
+                m.filename.removesuffix(".npy"): _array(archive.read(m), f"{where}: {m.filename}") for m in members
+            }
+        description = json.loads(arrays.pop(DESCRIPTION).tobytes())
+        if not isinstance(description, dict):
+            raise ValueError("its description is not a mapping")
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, RuntimeError, struct.error) as error:
+        raise DataError(f"{where}: not a file written by layerflow ({type(error).__name__}: {error})") from error
+    return description, arrays
+
+
+def write_archive(path: Path, description: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Write a sealed file atomically."""
+    write_atomically(path, pack(description, arrays))
+
+
+def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return description and arrays of a sealed file; raises `DataError` if it is anything else."""
+    file = check_file(str(path))
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    return unpack(content, str(path))
+
+
+def _array(content: bytes, where: str) -> Array:
+    file = io.BytesIO(content)
+    if npy.read_magic(file) != (1, 0):
+        raise ValueError(f"{where} has an unknown format")
+    shape, fortran, dtype = npy.read_array_header_1_0(file)
+    start = file.tell()
+    if dtype.hasobject or dtype.names or any(length < 0 for length in shape):
+        raise DataError(f"{where}: holds {dtype} of shape {shape}; only plain numbers and text are read")
+    if len(content) - start != math.prod(shape) * dtype.itemsize:
+        raise DataError(f"{where}: shape {shape} of {dtype} does not fit its {len(content) - start} bytes")
+    return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C").copy()
 
 
 # The lock ------------------------------------------------------------------------------------------------------------
+
+
+class LockedFolder(StorageError):
+    """Another process holds the lock of a folder."""
 
 
 @contextmanager
@@ -170,8 +259,7 @@ def create_run_folder(out: Path, name: str) -> Path:
     parent = parent_of_runs(out, name)
     try:
         _make(parent)
-        numbers = [int(entry.name) for entry in parent.iterdir() if entry.name.isdigit()]
-        number = max(numbers, default=0) + 1
+        number = max((int(entry.name) for entry in numbered_runs(parent)), default=0) + 1
         while True:
             folder = parent / f"{number:03d}"
             try:
@@ -204,11 +292,10 @@ def checkpoint_folder(run: Path) -> Path:
     return folder
 
 
-def newest_run(parent: Path) -> Path | None:
-    """Return the folder with the highest number among the runs in `parent`, or None."""
+def numbered_runs(parent: Path) -> list[Path]:
+    """Return the numbered folders in `parent`, the newest first."""
     folders = [entry for entry in parent.iterdir() if entry.name.isdigit()] if parent.is_dir() else []
-    runs = [entry for entry in folders if (entry / CONFIG).is_file()]
-    return max(runs, key=lambda entry: int(entry.name), default=None)
+    return sorted(folders, key=lambda entry: int(entry.name), reverse=True)
 
 
 def stored_config_file(folder: Path) -> Path:

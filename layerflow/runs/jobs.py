@@ -13,12 +13,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from layerflow.runs.environment import THREAD_VARIABLES
+from tqdm import tqdm
+
 from layerflow.runs.run import Result
 from layerflow.training.callbacks import MESSAGES
 
 # Read by BLAS when NumPy is imported: processes that share the cores must not each start one thread per core.
-ONE_THREAD = dict.fromkeys(THREAD_VARIABLES, "1")
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "BLIS", "OMP")}
+ONE_THREAD["VECLIB_MAXIMUM_THREADS"] = "1"
 INTERRUPTED = (130, 143)
 # A child imports from exactly where this process does, whether that was started as a script or as a module.
 START = """
@@ -51,8 +53,7 @@ class _Child:
 
 def train_all(jobs: Sequence[Job], count: int, quiet: bool = False) -> list[Result]:
     """Run jobs, `count` at a time, and return their results in order; those that were never started are missing."""
-    runner = Jobs(jobs, count, quiet)
-    results = runner.run()
+    results = Jobs(jobs, count, quiet).run()
     if skipped := [job.name for job, result in zip(jobs, results, strict=True) if result is None]:
         print(f"interrupted, skipped: {', '.join(skipped)}", file=sys.stderr)
     return [result for result in results if result]
@@ -74,7 +75,7 @@ class Jobs:
         self.children: dict[int, _Child] = {}
         self.news: queue.SimpleQueue[tuple[_Child, str | None] | int] = queue.SimpleQueue()
         self.stopping = False
-        self.display: Any = _Bars(len(jobs)) if sys.stderr.isatty() and not quiet else _Lines(len(jobs))
+        self.display = _Display(len(jobs), has_bars=sys.stderr.isatty() and not quiet)
 
     def run(self) -> list[Result | None]:
         """Run all jobs and return the result of each, None if it was never started."""
@@ -198,34 +199,42 @@ def _stop_without_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-class _Bars:
-    """One bar per place, and above them one that counts the runs."""
+class _Display:
+    """On a terminal a bar per place, and above them one that counts the runs.
 
-    def __init__(self, total: int) -> None:
-        from tqdm import tqdm
+    Elsewhere there are plain lines: about ten per run, or one if there are more than ten runs.
+    """
 
-        self.tqdm = tqdm
-        self.runs = tqdm(
-            total=total, desc="runs", unit="run", file=sys.stderr, dynamic_ncols=True, leave=False, position=0
-        )
-        self.bars: dict[int, Any] = {}
+    def __init__(self, total: int, has_bars: bool) -> None:
+        self.has_bars, self.are_few = has_bars, total <= 10
+        self.bars: dict[int, tqdm[Any]] = {}
+        self.runs = self._bar("runs", "run", total, 0)
+
+    def _bar(self, name: str, unit: str, total: int, position: int) -> "tqdm[Any]":
+        return tqdm(
+            total=total, desc=name, unit=unit, position=position, file=sys.stderr, dynamic_ncols=True, leave=False,
+            disable=not self.has_bars,
+        )  # fmt: skip
 
     def started(self, place: int, name: str) -> None:
-        self.bars[place] = self.tqdm(
-            total=1, desc=name, unit="step", file=sys.stderr, dynamic_ncols=True, leave=False, position=place + 1
-        )
+        self.bars[place] = self._bar(name, "step", 1, place + 1)
 
     def progress(self, place: int, name: str, news: dict[str, Any]) -> None:
+        text = f"epoch {news['epoch']}/{news['epochs']} {news['text']}"
+        if not self.has_bars:
+            if news["line"] and (self.are_few or news["done"] == news["total"]):
+                self.message(f"{name}: {text}")
+            return
         bar = self.bars[place]
         if bar.total != news["total"]:
             bar.reset(news["total"])
             bar.initial = news["done"]
         if news["text"]:
-            bar.set_postfix_str(f"epoch {news['epoch']}/{news['epochs']} {news['text']}", refresh=False)
+            bar.set_postfix_str(text, refresh=False)
         bar.update(news["done"] - bar.n)
 
     def message(self, text: str) -> None:
-        self.tqdm.write(text, file=sys.stderr)
+        tqdm.write(text, file=sys.stderr)
 
     def ended(self, place: int) -> None:
         self.bars.pop(place).close()
@@ -234,26 +243,3 @@ class _Bars:
     def close(self) -> None:
         for bar in [*self.bars.values(), self.runs]:
             bar.close()
-
-
-class _Lines:
-    """Plain lines: about ten per run, or one if there are more than ten runs."""
-
-    def __init__(self, total: int) -> None:
-        self.are_few = total <= 10
-
-    def started(self, place: int, name: str) -> None:
-        """Nothing to show yet."""
-
-    def progress(self, place: int, name: str, news: dict[str, Any]) -> None:
-        if news["line"] and (self.are_few or news["done"] == news["total"]):
-            self.message(f"{name}: epoch {news['epoch']}/{news['epochs']} {news['text']}")
-
-    def message(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    def ended(self, place: int) -> None:
-        """The table at the end shows it."""
-
-    def close(self) -> None:
-        """Nothing is open."""

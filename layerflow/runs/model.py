@@ -16,11 +16,16 @@ from layerflow.data.frames import samples
 from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
-from layerflow.runs.archive import DamagedFile, pack, read_archive
-from layerflow.runs.files import CONFIG, MODEL, RUN, write_atomically
-from layerflow.runs.repair import require_intact
-from layerflow.training.evaluation import class_probabilities, evaluate_scores, predict_scores
-from layerflow.training.metrics import baseline, find_metric, predicted_labels
+from layerflow.runs.files import CONFIG, MODEL, RUN, DamagedFile, pack, read_archive, write_atomically
+from layerflow.runs.records import require_intact
+from layerflow.training.metrics import (
+    baseline,
+    class_probabilities,
+    evaluate_scores,
+    find_metric,
+    predict_scores,
+    predicted_labels,
+)
 
 MOST_TARGETS = 1 << 30
 FORMAT = "layerflow model 1"
@@ -293,7 +298,12 @@ def _with_hint(error: ConfigError) -> ConfigError:
 def description_of(experiment: Experiment) -> dict[str, Any]:
     """Return the description of a run's model: enough to build it again and to prepare new data as in training."""
     config, parts, trainer = experiment.config, experiment.parts, experiment.trainer
-    assert parts.train.y is not None
+    y, classes = parts.train.y, parts.train.classes
+    assert y is not None
+    if classes is None:
+        targets = {"mean": np.mean(y, axis=0, dtype=np.float64).tolist()}
+    else:
+        targets = {"counts": np.bincount(y, minlength=len(classes)).tolist()}
     return {
         "name": config.name,
         "model": config.model.with_width(experiment.width).plain(),
@@ -302,16 +312,9 @@ def description_of(experiment: Experiment) -> dict[str, Any]:
         "task": trainer.state.task,
         "dtype": config.dtype,
         "preprocessing": parts.preprocessing.to_dict(),
-        "targets": describe_targets(parts.train.y, parts.train.classes),
+        "targets": targets,
         "reader": without_files(config.data.source),
     }
-
-
-def describe_targets(y: Array, classes: tuple[str, ...] | None) -> dict[str, Any]:
-    """Return the class counts, or the mean, of the training targets."""
-    if classes is None:
-        return {"mean": np.mean(y, axis=0, dtype=np.float64).tolist()}
-    return {"counts": np.bincount(y, minlength=len(classes)).tolist()}
 
 
 def _check(said: dict[str, Any], preprocessing: Preprocessing) -> None:

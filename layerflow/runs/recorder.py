@@ -1,9 +1,11 @@
-"""Writes the records of a run while it trains."""
+"""What a run records while it trains: its environment, epochs and losses, and the first step that failed."""
 
 import csv
 import hashlib
 import io
 import os
+import platform
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -13,15 +15,30 @@ from typing import Any
 
 import numpy as np
 
+import layerflow
+from layerflow.data.batches import Rows
+from layerflow.errors import DataError, DivergedError
 from layerflow.parameter import Array
-from layerflow.runs.environment import environment
-from layerflow.runs.files import LOSSES, METRICS, RUN, TABLE, append, explained, to_json, write_atomically
+from layerflow.runs.files import (
+    DIVERGED,
+    LOSSES,
+    METRICS,
+    RUN,
+    TABLE,
+    append,
+    explained,
+    read_archive,
+    to_json,
+    write_archive,
+    write_atomically,
+)
 from layerflow.runs.manifest import Manifest, state
 from layerflow.training.callbacks import Callback
 from layerflow.training.history import Record
-from layerflow.training.state import State
+from layerflow.training.state import Snapshot, State, plain
 
 LOSS = np.dtype("<f8")
+FAILED_STEP = "layerflow diverged step 1"
 
 
 class Recorder(Callback):
@@ -151,3 +168,118 @@ def _command() -> list[str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+# The step that failed, and data that change --------------------------------------------------------------------------
+
+
+class FailedSteps(Callback):
+    """Writes the first failed step to `diverged.npz`, and reports on stderr how this and later ones are handled.
+
+    Attributes:
+        count: the number of failed steps.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+
+    def step_failed(self, state: State, x: Array, y: Array, error: DivergedError) -> None:
+        """Save the state before the step, and its batch."""
+        self.count += 1
+        if self.count == 1:
+            snapshot = state.capture()
+            facts = {**snapshot.facts, "format": FAILED_STEP, "message": str(error)}
+            facts["generators"] = plain(state.engine.draws)
+            write_archive(self.folder / DIVERGED, facts, {**snapshot.arrays, "x": np.asarray(x), "y": y})
+            error.add_note(f"inspect this step with: layerflow replay {shlex.quote(str(self.folder))}")
+        reason = str(error).splitlines()[0]
+        if state.trainer.on_divergence == "skip":
+            print(f"epoch {state.epoch + 1}, step {state.step + 1}: skipped: {reason}", file=sys.stderr)
+        if state.trainer.on_divergence == "halve-lr":
+            print(f"epoch {state.epoch + 1} starts again with half the learning rate: {reason}", file=sys.stderr)
+
+
+def load_failed_step(folder: Path) -> tuple[Snapshot, Array, Array, str]:
+    """Return the state before the failed step, its x and y, and the error message."""
+    path = folder / DIVERGED
+    if not path.exists():
+        raise DataError(f"{path}: no such file; only a run that diverged has a step to replay")
+    facts, arrays = read_archive(path)
+    if facts.get("format") != FAILED_STEP or not {"x", "y"} <= arrays.keys():
+        raise DataError(f"{path}: not a step of this version of layerflow")
+    x, y = arrays.pop("x"), arrays.pop("y")
+    return Snapshot(facts, arrays), x, y, str(facts.get("message"))
+
+
+class DataWatch(Callback):
+    """Checks after every step that the memory-mapped data files are unchanged.
+
+    Reading beyond the end of a truncated memory map kills the process (SIGBUS), so this is the last callback, directly
+    before the next read.
+    """
+
+    def __init__(self, *sources: Any) -> None:
+        self.files = {file: found for x in sources if (file := _mapped_file(x)) and (found := _status(file))}
+
+    def step_ended(self, state: State) -> None:
+        """Raise `DataError` when a file has changed; of one that was replaced, the map still shows the old content."""
+        for file, before in self.files.items():
+            now = _status(file)
+            if now and now[:2] == before[:2] and now != before:
+                raise DataError(f"{file}: changed during the training; the last checkpoint was made before the change")
+
+    def epoch_ended(self, state: State, record: Record) -> None:
+        """Check again, since writing a checkpoint takes time."""
+        self.step_ended(state)
+
+
+def _mapped_file(x: Any) -> str | None:
+    while isinstance(x, Rows):
+        x = x.source
+    return str(x.filename) if isinstance(x, np.memmap) else None
+
+
+def _status(file: str) -> tuple[int, ...] | None:
+    """Return device, inode, size and time of change."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+# The environment -----------------------------------------------------------------------------------------------------
+
+
+def environment() -> dict[str, str]:
+    """Return what a result depends on; equal environments give bit-identical results."""
+    from threadpoolctl import threadpool_info
+
+    build: dict[str, Any] = np.show_config(mode="dicts") or {}  # type: ignore[assignment]
+    blas = build.get("Build Dependencies", {}).get("blas", {})
+    pools = [str(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return {
+        "layerflow": layerflow.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "instructions": " ".join(build.get("SIMD Extensions", {}).get("found", ())),
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "blas_threads": ", ".join(pools),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Return one line for each difference between two environments."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return [f"{name}: {before.get(name, 'unknown')} then, {now.get(name, 'unknown')} now" for name in names]

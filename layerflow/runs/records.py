@@ -1,9 +1,10 @@
-"""Reads run folders: the facts of a run, its records and its results."""
+"""Reads run folders: the facts of a run, its records and results; damaged files are restored where it is possible."""
 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,24 @@ from typing import Any
 
 from layerflow.config import Config, load_config
 from layerflow.config.registry import Registry
-from layerflow.config.yaml import read_document
-from layerflow.errors import ConfigError, DataError
-from layerflow.runs.environment import environment
-from layerflow.runs.files import CONFIG, LOSSES, METRICS, RUN, stored_config_file
-from layerflow.runs.manifest import MANIFEST, is_listed_state
-from layerflow.runs.repair import require_intact
+from layerflow.config.yaml import dump_yaml, read_document
+from layerflow.errors import ConfigError, DataError, StorageError
+from layerflow.runs.checkpoint import LAST, find_checkpoint
+from layerflow.runs.files import (
+    CHECKPOINTS,
+    CONFIG,
+    LOSSES,
+    METRICS,
+    MODEL,
+    RUN,
+    TABLE,
+    LockedFolder,
+    locked,
+    stored_config_file,
+    write_atomically,
+)
+from layerflow.runs.manifest import MANIFEST, damaged_files, is_listed_state
+from layerflow.runs.recorder import lines_of, table_of
 from layerflow.training.history import Record
 
 MARKS = (RUN, METRICS)
@@ -180,7 +193,43 @@ def stored_config(folder: Path, imports: Sequence[str] = ()) -> Config:
     return replace(load_config(file, registry=Registry.builtin(imports)), source=source_of(folder))
 
 
-def versions_of(folder: Path) -> dict[str, str]:
-    """Return the environment in which a run last trained; the present one if that is unknown."""
-    versions = stored_facts(folder).get("versions")
-    return versions if isinstance(versions, dict) else environment()
+# Repair --------------------------------------------------------------------------------------------------------------
+
+
+def require_intact(folder: Path, names: Collection[str]) -> None:
+    """Restore damaged files among `names` and report it on stderr.
+
+    Nothing is judged while another process trains in the folder, nor in a folder without a manifest.
+
+    Raises:
+        DataError: a damaged file cannot be restored, or the manifest itself is damaged.
+    """
+    if not (folder / MANIFEST).exists() or not (damaged := damaged_files(folder, names)):
+        return
+    try:
+        with locked(folder):
+            damaged = restore(folder, damaged_files(folder, names))
+    except LockedFolder:
+        return
+    except StorageError:  # nothing can be written there
+        damaged = damaged_files(folder, names)
+    if damaged:
+        problems = "".join(f"\n  {folder / name}: {problem}" for name, problem in damaged.items())
+        advice = "there is no intact copy; restore them from a backup, or train again"
+        if set(damaged) <= {MODEL, f"{CHECKPOINTS}/{LAST}"}:
+            advice = "`layerflow train --resume` on this folder writes them again"
+        raise DataError(f"{folder}: damaged files:{problems}\n  {advice}")
+
+
+def restore(folder: Path, damaged: dict[str, str]) -> dict[str, str]:
+    """Restore what the newest intact checkpoint repeats and report it on stderr; return the rest. The lock is held."""
+    remaining = dict(damaged)
+    checkpoint = find_checkpoint(folder).newest if set(damaged) & {CONFIG, METRICS, TABLE} else None
+    if checkpoint is not None:
+        records = checkpoint.snapshot.records or []
+        copies = {CONFIG: dump_yaml(checkpoint.run.get("config")), METRICS: lines_of(records), TABLE: table_of(records)}
+        for name, text in copies.items():
+            if name in remaining and is_listed_state(folder, name, text.encode()):
+                write_atomically(folder / name, text.encode())
+                print(f"{folder / name}: {remaining.pop(name)}; restored from a checkpoint", file=sys.stderr)
+    return remaining

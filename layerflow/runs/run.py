@@ -3,9 +3,9 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,7 @@ from layerflow.config import Config
 from layerflow.config.experiment import Experiment
 from layerflow.data.reader import checksum as file_checksum
 from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
-from layerflow.runs.checkpoint import LAST, Checkpoint, Checkpointer, find_checkpoint
-from layerflow.runs.data_watch import DataWatch
-from layerflow.runs.environment import changed, environment
-from layerflow.runs.failed_step import FailedSteps
+from layerflow.runs.checkpoint import LAST, Checkpoint, Checkpointer, Signals, find_checkpoint
 from layerflow.runs.files import (
     CONFIG,
     DIVERGED,
@@ -31,17 +28,17 @@ from layerflow.runs.files import (
 )
 from layerflow.runs.manifest import MANIFEST, Manifest, damaged_files
 from layerflow.runs.model import description_of, pack_model
-from layerflow.runs.recorder import Recorder
-from layerflow.runs.records import stored_facts, versions_of
-from layerflow.runs.repair import restore
-from layerflow.runs.resume import differences, judged
-from layerflow.runs.signals import Signals
-from layerflow.training.callbacks import Callback, make_progress
+from layerflow.runs.recorder import DataWatch, FailedSteps, Recorder, changed, environment
+from layerflow.runs.records import ABSENT, flat, restore, stored_facts
+from layerflow.training.callbacks import Callback, progress
 from layerflow.training.divergence import ON_DIVERGENCE
-from layerflow.training.history import History
+from layerflow.training.history import Best, History
 from layerflow.training.metrics import baseline
+from layerflow.training.state import Snapshot
+from layerflow.training.trainer import Trainer
 
 Report = Callable[[Experiment, Path], None]
+OTHER_PAST = "the training so far would have been different"
 
 
 @dataclass
@@ -75,10 +72,9 @@ def train(
 ) -> Result:
     """Train a configuration in a run folder, as `layerflow train` does.
 
-        from layerflow.report.run_page import write_report
         from layerflow.runs.run import train
 
-        train(load_config("configs/iris_mlp.yaml"), report=write_report).test
+        train(lf.load_config("configs/wine_mlp.yaml")).test         # {'loss': 0.062, 'accuracy': 0.972}
 
     Args:
         config: what to train.
@@ -91,7 +87,8 @@ def train(
         imports: the files with your own types, for the record.
         callbacks: further callbacks.
         preflight: called before a new training.
-        report: called at the end, to write a report into the folder.
+        report: called with the experiment and the folder at the end, also of a training that failed; the command
+            line passes a function that writes `report.html`.
         quiet: no progress.
 
     Raises:
@@ -116,17 +113,7 @@ def train(
                 print(f"{config.name}: {folder} has no checkpoint yet; starting from the beginning", file=sys.stderr)
             else:
                 changes = _changes(experiment, folder, checkpoint, allow_change)
-        run = _Run(
-            experiment,
-            folder,
-            checkpoint,
-            changes,
-            imports=imports,
-            callbacks=callbacks,
-            report=report,
-            quiet=quiet,
-        )
-        return run.carry_out()
+        return _Run(experiment, folder, checkpoint, changes, imports, report).carry_out(callbacks, quiet)
 
 
 def prepared(config: Config, **settings: Any) -> Experiment:
@@ -147,7 +134,7 @@ def prepared(config: Config, **settings: Any) -> Experiment:
 
 def _settings(on_divergence: str | None, threads: int | None, folder: Path | None = None) -> dict[str, Any]:
     """Return the settings of the trainer that a run keeps when it is resumed, unless others are given."""
-    earlier = stored_facts(folder) if folder and (folder / RUN).exists() else {}
+    earlier = stored_facts(folder) if folder else {}
     before = earlier.get("on_divergence")
     return {
         "on_divergence": on_divergence or (before if before in ON_DIVERGENCE else "stop"),
@@ -182,7 +169,8 @@ def _changes(experiment: Experiment, folder: Path, checkpoint: Checkpoint, allow
         judged(change, experiment.trainer, checkpoint.snapshot, folder)
         for change in differences(checkpoint.run, _facts_of(experiment, folder))
     ]
-    for line in [*map(str, changes), *changed(versions_of(folder), environment())]:
+    before, now = stored_facts(folder).get("versions"), environment()
+    for line in [*map(str, changes), *changed(before if isinstance(before, dict) else now, now)]:
         print(f"{experiment.config.name}: {line}", file=sys.stderr)
     if any(change.objection for change in changes) and not allow_change:
         raise ConfigError(
@@ -213,22 +201,19 @@ class _Run:
         self,
         experiment: Experiment,
         folder: Path,
-        checkpoint: Checkpoint | None = None,
-        changes: Sequence[str] = (),
-        *,
+        checkpoint: Checkpoint | None,
+        changes: Sequence[str],
         imports: Sequence[str],
-        callbacks: Sequence[Callback],
         report: Report | None,
-        quiet: bool,
     ) -> None:
         self.experiment, self.folder, self.checkpoint = experiment, folder, checkpoint
         self.imports, self.report = imports, report
         config, parts, trainer = experiment.config, experiment.parts, experiment.trainer
-        earlier = stored_facts(folder) if (folder / RUN).exists() else {}
-        resumed = list(earlier.get("resumed", ()))
+        resumed = []
         if checkpoint:
             epoch, step = checkpoint.snapshot.position
-            resumed.append({"epoch": epoch, "step": step, "changes": list(changes)})
+            earlier = stored_facts(folder).get("resumed", ())
+            resumed = [*earlier, {"epoch": epoch, "step": step, "changes": list(changes)}]
         named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
         sizes = {name: len(part) for name, part in named.items() if part is not None}
         facts = {
@@ -243,34 +228,28 @@ class _Run:
         self.manifest = Manifest(folder)
         self.manifest.forget(path.name for path in folder.iterdir() if path.name in (REPORT, DIVERGED))
         self.recorder = Recorder(folder, facts, self.manifest)
+        self.failed_steps = FailedSteps(folder)
         self.signals = Signals()
+        section = config.train.checkpoint
         self.checkpointer = Checkpointer(
-            folder,
-            _facts_of(experiment, folder),
-            config.train.checkpoint.every,
-            config.train.checkpoint.keep,
-            self.signals,
-            self.manifest,
+            folder, _facts_of(experiment, folder), section.every, section.keep, self.signals, self.manifest
         )
         if checkpoint and checkpoint.path.name == LAST:
             self.checkpointer.last = checkpoint.snapshot.position
-        self.failed_steps = FailedSteps(folder)
-        self.progress = None if quiet else make_progress(config.name)
-        watch = DataWatch(parts.train.x, *([parts.validation.x] if parts.validation else []))
-        own = [self.recorder, self.failed_steps, self.checkpointer, *([self.progress] if self.progress else [])]
-        self.callbacks = [*own, *callbacks, watch]  # the watch directly before the next read
 
-    def carry_out(self) -> Result:
+    def carry_out(self, callbacks: Sequence[Callback], quiet: bool) -> Result:
         """Train, save the model, and measure it on the test part."""
-        text = self.experiment.config.to_yaml(self.folder)
-        self.manifest.write({CONFIG: text.encode(), RUN: self.recorder.facts_now("running")})
+        config, parts = self.experiment.config, self.experiment.parts
+        self.manifest.write({
+            CONFIG: config.to_yaml(self.folder).encode(), RUN: self.recorder.facts_now("running")
+        })  # fmt: skip
+        own = [self.recorder, self.failed_steps, self.checkpointer]
+        watch = DataWatch(parts.train.x, *([parts.validation.x] if parts.validation else []))
+        snapshot = self.checkpoint.snapshot if self.checkpoint else None
         with self.signals:
             try:
-                try:
-                    history = self.experiment.fit(self.checkpoint.snapshot if self.checkpoint else None, self.callbacks)
-                finally:
-                    if self.progress:
-                        self.progress.close()
+                with progress(config.name, quiet) as shown:  # the watch is the last, directly before the next read
+                    history = self.experiment.fit(snapshot, [*own, *shown, *callbacks, watch])
                 return self._finish(history)
             except BaseException as error:
                 self._record_end(error)
@@ -329,3 +308,80 @@ class _Run:
                 self.report(self.experiment, self.folder)
             except (OSError, LayerflowError) as error:
                 print(f"{self.folder}: no report ({error})", file=sys.stderr)
+
+
+# Changes of a resumed run --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Change:
+    """A changed setting; `objection` says why the training so far would have been different, if it would."""
+
+    key: str
+    before: Any
+    now: Any
+    objection: str = ""
+
+    def __str__(self) -> str:
+        change = f"{self.key.removeprefix('config.')}: {_shown(self.before)} before, {_shown(self.now)} now"
+        return f"{change} ({self.objection})" if self.objection else change
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    """Return the settings that differ between two resolved configurations, or other trees of plain values."""
+    old, new = dict(flat(before)), dict(flat(now))
+    keys = [key for key in {**old, **new} if old.get(key, ABSENT) != new.get(key, ABSENT)]
+    return [Change(key, old.get(key, ABSENT), new.get(key, ABSENT)) for key in keys]
+
+
+def judged(difference: Change, trainer: Trainer, snapshot: Snapshot, folder: Path) -> Change:
+    """Return the change with the objection to it, if there is one, for a trainer prepared with the new settings.
+
+    Paths in a configuration are relative to `folder`.
+    """
+    key = difference.key.removeprefix("config.")
+    if key.startswith("checksums."):
+        objection = "the data have changed"
+    elif key.startswith("train.checkpoint."):
+        objection = ""
+    elif key == "train.epochs":
+        objection = _against_epochs(difference.before, difference.now, trainer, snapshot)
+    elif key == "train.early_stopping.patience":
+        objection = _against_patience(trainer, snapshot)
+    elif key.startswith("data.") and isinstance(difference.now, str) and (folder / difference.now).is_file():
+        objection = ""  # a file may move: its checksum decides
+    else:
+        objection = OTHER_PAST
+    return replace(difference, objection=objection)
+
+
+def _against_epochs(before: Any, now: int, trainer: Trainer, snapshot: Snapshot) -> str:
+    if not isinstance(before, int):
+        return OTHER_PAST
+    epoch, step = snapshot.position
+    begun = epoch + (step > 0)
+    if now < begun:
+        return f"epoch {begun} has begun already"
+    schedule, base = trainer.state.schedule, trainer.state.base_lr
+    if any(schedule.lr(base, past, before) != schedule.lr(base, past, now) for past in range(begun)):
+        return (
+            f"{type(schedule).__name__} depends on the number of epochs, so the learning rates so far would have been "
+            "different"
+        )
+    return ""
+
+
+def _against_patience(trainer: Trainer, snapshot: Snapshot) -> str:
+    stopping = trainer.early_stopping
+    if stopping is None:
+        return OTHER_PAST
+    watched = Best(stopping.metric, stopping.min_delta)
+    for record in (snapshot.records or [])[:-1]:
+        watched.update(record, int(record["epoch"]))
+        if watched.waited >= stopping.patience:
+            return f"training would have stopped after epoch {int(record['epoch'])}"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is ABSENT else repr(value)

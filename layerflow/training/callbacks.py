@@ -3,11 +3,14 @@
 import json
 import math
 import os
+import re
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from layerflow.errors import DivergedError
+from layerflow.errors import ConfigError, DivergedError
 from layerflow.parameter import Array
 from layerflow.training.history import Record
 from layerflow.training.state import State
@@ -51,11 +54,28 @@ class Callback:
         """The last epoch has ended, and the model has its best weights."""
 
 
+def parse_interval(text: str | int) -> tuple[int, str]:
+    """Read how often a callback acts: "2 epochs", "100 steps", "10 seconds", or a number of epochs.
+
+    Returns the number and the unit, "epoch", "step" or "second"; raises `ConfigError` for anything else.
+    """
+    if isinstance(text, int) and text > 0:
+        return text, "epoch"
+    match = re.fullmatch(r"([1-9]\d{0,8}) (epoch|step|second)s?", str(text))
+    if match is None:
+        raise ConfigError(f"{text!r} is not an interval, such as '2 epochs', '100 steps' or '10 seconds'")
+    return int(match[1]), match[2]
+
+
+# Progress ------------------------------------------------------------------------------------------------------------
+
+
 class ProgressBar(Callback):
     """A tqdm progress bar over all steps, with the losses of the last epoch."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.bar: Any = None
 
     def training_started(self, state: State) -> None:
         """Open the bar."""
@@ -74,15 +94,6 @@ class ProgressBar(Callback):
         """Show the losses."""
         self.bar.set_postfix_str(f"epoch {state.epoch}/{state.trainer.epochs} {brief(record)}", refresh=False)
 
-    def training_ended(self, state: State) -> None:
-        """Remove the bar."""
-        self.close()
-
-    def close(self) -> None:
-        """Remove the bar, also after an error."""
-        if hasattr(self, "bar"):
-            self.bar.close()
-
 
 class ProgressLines(Callback):
     """Plain lines for log files, about ten per run."""
@@ -96,9 +107,6 @@ class ProgressLines(Callback):
             print(
                 f"{self.name}: epoch {state.epoch}/{state.trainer.epochs} {brief(record)}", file=sys.stderr, flush=True
             )
-
-    def close(self) -> None:
-        """Do nothing; only a bar is open."""
 
 
 class ProgressMessages(Callback):
@@ -122,28 +130,34 @@ class ProgressMessages(Callback):
 
     def _send(self, state: State, text: str = "", line: bool = False) -> None:
         self.sent = time.monotonic()
-        steps = len(state.batches)
-        done, total = state.epoch * steps + state.step, state.trainer.epochs * steps
+        steps, epochs = len(state.batches), state.trainer.epochs
         message = {
-            "done": done,
-            "total": total,
-            "epoch": state.epoch,
-            "epochs": state.trainer.epochs,
-            "text": text,
-            "line": line,
-        }
+            "done": state.epoch * steps + state.step, "total": epochs * steps, "epoch": state.epoch, "epochs": epochs,
+            "text": text, "line": line,
+        }  # fmt: skip
         with suppress(BrokenPipeError):  # the parent process has ended, which is no reason to fail
             print(MESSAGES, json.dumps(message), file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        """Do nothing; only a bar is open."""
 
+@contextmanager
+def progress(name: str, quiet: bool = False) -> Iterator[list[Callback]]:
+    """Return the callback to show progress with, none if `quiet`; a bar is removed at the end, also after an error.
 
-def make_progress(name: str) -> ProgressBar | ProgressLines | ProgressMessages:
-    """Return messages for a parent process, a bar for a terminal, or plain lines."""
-    if MESSAGES in os.environ:
-        return ProgressMessages()
-    return ProgressBar(name) if sys.stderr.isatty() else ProgressLines(name)
+    It sends messages to a parent process, draws a bar on a terminal, and prints plain lines elsewhere.
+    """
+    if quiet:
+        yield []
+    elif MESSAGES in os.environ:
+        yield [ProgressMessages()]
+    elif not sys.stderr.isatty():
+        yield [ProgressLines(name)]
+    else:
+        bar = ProgressBar(name)
+        try:
+            yield [bar]
+        finally:
+            if bar.bar is not None:
+                bar.bar.close()
 
 
 def is_worth_a_line(state: State) -> bool:

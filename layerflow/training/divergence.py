@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 ON_DIVERGENCE = ("stop", "skip", "halve-lr")
 SMALLEST_FACTOR = 2.0**-10
 LARGE_FEATURE, LARGE_WEIGHT = 1e3, 1e3
+NOT_REPEATED = (
+    "when the step was repeated, every number was finite",
+    "a gate computes something else each time; keep state in lf.Buffer and randomness in a np.random.Generator",
+)
 
 
 def is_finite(vector: Array) -> bool:
@@ -34,12 +38,6 @@ def extent(array: Any) -> str:
     return f"{shown}, {missing} of {values.size} not finite" if missing else shown
 
 
-NOT_REPEATED = (
-    "when the step was repeated, every number was finite",
-    "a gate computes something else each time; keep state in lf.Buffer and randomness in a np.random.Generator",
-)
-
-
 def extents(step: Step, arrays: list[Any]) -> str:
     """Return the range at each output of a step, of its values or of its gradients."""
     return "; ".join(map(extent, _at_outputs(step, arrays)))
@@ -54,30 +52,21 @@ def _all_finite(arrays: list[Any]) -> bool:
 
 
 def explain_forward(state: "State", x: Array, value: float) -> str:
-    """Explain a forward sweep whose objective is `value`, NaN or infinity."""
-    objective = state.objective
+    """Explain a forward sweep whose objective is `value`, NaN or infinity; the batch has just been repeated."""
+    objective, title = state.objective, f"the objective is {value}"
     if not is_finite(state.store.values):
-        bad = ", ".join(
-            name for name, p in state.trainer.model.named_parameters().items() if not np.isfinite(p.value).all()
-        )
+        named = state.trainer.model.named_parameters().items()
+        bad = ", ".join(name for name, parameter in named if not np.isfinite(parameter.value).all())
         found = f"the weights contain NaN or infinity before this step ({bad}): the last update overflowed"
-        return _message(state, f"the objective is {value}", found, "the learning rate is too high")
+        return _message(state, title, found, "the learning rate is too high")
     if not np.isfinite(np.asarray(x)).all():
-        return _message(
-            state,
-            f"the objective is {value}",
-            f"the batch itself contains NaN or infinity ({extent(x)})",
-            "the data or their scaling",
-        )
-    step = next((step for step in objective.steps if not _all_finite(_at_outputs(step, objective.values))), None)
+        found = f"the batch itself contains NaN or infinity ({extent(x)})"
+        return _message(state, title, found, "the data or their scaling")
+    steps = (step for step in objective.steps if not _all_finite(_at_outputs(step, objective.values)))
+    step = next(steps, None)
     if step is None:
-        return _message(state, f"the objective is {value}", *NOT_REPEATED)
-    return _message(
-        state,
-        f"the objective is {value}",
-        describe_forward(step, objective.values),
-        likely_cause(state, step, x),
-    )
+        return _message(state, title, *NOT_REPEATED)
+    return _message(state, title, describe_forward(step, objective.values), likely_cause(state, step, x))
 
 
 def explain_backward(state: "State", x: Array, value: float) -> str:

@@ -1,33 +1,27 @@
-"""Metrics of classification and regression, exact over batches.
+"""Metrics of classification and regression, and models in evaluation mode.
 
-A metric is a function of a tally: counts and sums that are updated batch by batch. So the metric of a data set is not a
-mean of batch means, and does not depend on how the data were split into batches:
+    evaluate("classification", scores, labels, ["accuracy", "f1"])          # {"accuracy": 0.97, "f1": 0.96}
 
-    tally = make_tally("classification", ["accuracy", "f1"])
-    for scores, labels in batches:
-        tally.update(scores, labels)
-    evaluate(tally, ["accuracy", "f1"])                 # {"accuracy": 0.97, "f1": 0.96}
-
-`precision`, `recall` and `f1` are means over the classes; `precision_0`, `recall_3`, `f1_12` are those of one class, by
-its number.
-
-Where scikit-learn has the same metric, the values agree (0 / 0 and missing classes included).
+A metric is computed from the scores of all samples, so that it is not a mean of batch means. `precision`, `recall` and
+`f1` are means over the classes; `precision_0`, `recall_3`, `f1_12` are those of one class, by its number. Where
+scikit-learn has the same metric, the values agree (0 / 0 and missing classes included).
 """
 
 import math
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from layerflow.errors import ConfigError, DataError, did_you_mean
+from layerflow.gate import Gate
 from layerflow.parameter import Array
 
-FloatArray = NDArray[np.float64]
+EVALUATION_BATCH = 1024
 IntArray = NDArray[np.int64]
 
 
@@ -70,81 +64,37 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
     return _count(target_labels(labels), columns, classes)
 
 
-class Tally(ABC):
-    """Counts or sums that metrics are computed from, updated batch by batch."""
-
-    task: ClassVar[str]
-    samples: int = 0
-
-    @abstractmethod
-    def update(self, scores: ArrayLike, targets: ArrayLike) -> Self:
-        """Add one batch and return the tally. Raises `DataError` if the shapes of scores and targets do not match."""
-
-
-class ClassificationTally(Tally):
-    """Counts for the metrics of a classifier.
+class Classified:
+    """Classified samples, and the counts that metrics are computed from.
 
     Attributes: `confusion` (see `confusion_matrix`); `ranks[r]`, how many samples had r classes scored above their own.
-    `ranks` costs a comparison of all scores, so it is kept only with `ranked=True`; the `top_...` metrics need it.
     """
 
-    task = "classification"
+    def __init__(self, scores: ArrayLike, targets: ArrayLike) -> None:
+        self.scores, self.labels = _score_rows(scores), target_labels(targets)
+        self.samples, classes = len(self.labels), max(self.scores.shape[1], 2)
+        self.confusion = _count(self.labels, _highest(self.scores), classes)
 
-    def __init__(self, ranked: bool = False) -> None:
-        self.ranked = ranked
-        self.confusion = np.zeros((0, 0), np.int64)
-        self.ranks = np.zeros(0, np.int64)
-
-    def update(self, scores: ArrayLike, targets: ArrayLike) -> Self:
-        """Count a batch of scores (batch, classes), or (batch,) or (batch, 1) for two classes, and their labels."""
-        s, labels = _score_rows(scores), target_labels(targets)
-        classes = max(s.shape[1], 2)
-        if self.samples and len(self.confusion) != classes:
-            raise DataError(f"this batch has scores for {classes} classes, earlier ones had {len(self.confusion)}")
-        confusion = _count(labels, _highest(s), classes)
-        self.confusion = self.confusion + confusion if self.samples else confusion
-        if self.ranked:
-            ranks = np.bincount(_ranks(s, labels), minlength=classes)
-            self.ranks = self.ranks + ranks if self.samples else ranks
-        self.samples += len(labels)
-        return self
+    @cached_property
+    def ranks(self) -> IntArray:
+        """Computed when it is asked for, as it costs a comparison of all scores."""
+        return np.bincount(_ranks(self.scores, self.labels), minlength=len(self.confusion))
 
 
-class RegressionTally(Tally):
-    """Sums for the metrics of a regression, in float64, one per column of the targets.
+class Regressed:
+    """Predicted numbers: errors and targets as float64 of shape (batch, columns); (batch,) is one column."""
 
-    The squared deviations of the targets are merged batch by batch (Chan, Golub and LeVeque, "Algorithms for computing
-    the sample variance", 1983) and measured from the first sample, so that a large mean costs no precision and constant
-    targets deviate by exactly 0.
-    """
-
-    task = "regression"
-
-    def __init__(self) -> None:
-        self.squared_error = self.absolute_error = self.target_mean = self.target_deviation = np.zeros(1)
-
-    def update(self, scores: ArrayLike, targets: ArrayLike) -> Self:
-        """Add a batch: scores and targets of one shape (batch, ...); (batch,) and (batch, 1) are the same."""
-        s, t = _columns(scores), _columns(targets)
-        if s.shape != t.shape:
+    def __init__(self, scores: ArrayLike, targets: ArrayLike) -> None:
+        s, self.targets = _columns(scores), _columns(targets)
+        if s.shape != self.targets.shape:
             raise DataError(f"scores have shape {np.shape(scores)}, but targets have shape {np.shape(targets)}")
-        if self.samples and t.shape[1] != len(self.squared_error):
-            raise DataError(f"this batch has {t.shape[1]} columns, earlier ones had {len(self.squared_error)}")
-        if not len(t):
-            return self
-        if not self.samples:
-            self.origin = t[0].copy()
-        error = s - t
-        t = t - self.origin
-        mean = t.mean(axis=0)
-        total, shift = self.samples + len(t), mean - self.target_mean
-        self.squared_error = self.squared_error + (error**2).sum(axis=0)
-        self.absolute_error = self.absolute_error + np.abs(error).sum(axis=0)
-        between = shift**2 * (self.samples * len(t) / total)
-        self.target_deviation = self.target_deviation + ((t - mean) ** 2).sum(axis=0) + between
-        self.target_mean = self.target_mean + shift * (len(t) / total)
-        self.samples = total
-        return self
+        self.errors, self.samples = s - self.targets, len(s)
+
+    @property
+    def squared_error(self) -> Array:
+        """The sum of the squared errors of each column."""
+        squares: Array = (self.errors**2).sum(axis=0)
+        return squares
 
 
 def _score_rows(scores: ArrayLike) -> Array:
@@ -196,7 +146,7 @@ def _columns(values: ArrayLike) -> NDArray[np.float64]:
     return v.reshape(len(v), math.prod(v.shape[1:]))
 
 
-def precision_recall_f1(confusion: Array) -> tuple[FloatArray, FloatArray, FloatArray]:
+def precision_recall_f1(confusion: Array) -> tuple[Array, Array, Array]:
     """Return precision, recall and F1 of each class, three vectors of shape (classes,).
 
     With the true positives TP, false positives FP and false negatives FN of a class:
@@ -212,71 +162,68 @@ def precision_recall_f1(confusion: Array) -> tuple[FloatArray, FloatArray, Float
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: its task, its value as a function of the task's tally, and whether higher is better."""
+    """A metric: its task, its value as a function of `Classified` or `Regressed`, and whether higher is better."""
 
     task: str
     of: Callable[[Any], float]
     higher_is_better: bool
 
 
-def _macro(index: int) -> Callable[[ClassificationTally], float]:
-    """Return the mean of precision (0), recall (1) or F1 (2) over the classes that occur or were predicted."""
+def _by_class(index: int, label: int | None = None) -> Callable[[Classified], float]:
+    """Return precision (0), recall (1) or F1 (2) of one class; or its mean over those that occur or were predicted."""
 
-    def mean(tally: ClassificationTally) -> float:
-        seen = (tally.confusion.sum(axis=0) + tally.confusion.sum(axis=1)) > 0
-        return float(precision_recall_f1(tally.confusion)[index][seen].mean())
-
-    return mean
-
-
-def _of_class(index: int, label: int) -> Callable[[ClassificationTally], float]:
-    """Return precision (0), recall (1) or F1 (2) of one class."""
-
-    def value(tally: ClassificationTally) -> float:
-        classes = len(tally.confusion)
+    def value(found: Classified) -> float:
+        values, classes = precision_recall_f1(found.confusion)[index], len(found.confusion)
+        if label is None:
+            return float(values[(found.confusion.sum(axis=0) + found.confusion.sum(axis=1)) > 0].mean())
         if label >= classes:
             raise ConfigError(f"no metric of class {label}: {classes} classes are numbered 0 to {classes - 1}")
-        return float(precision_recall_f1(tally.confusion)[index][label])
+        return float(values[label])
 
     return value
 
 
-def _top(k: int) -> Callable[[ClassificationTally], float]:
-    def share(tally: ClassificationTally) -> float:
-        if not tally.ranked:
-            raise ConfigError("top_k needs a tally that keeps ranks: ClassificationTally(ranked=True)")
-        if not 1 <= k <= len(tally.confusion):
-            raise ConfigError(f"top_k needs 1 <= k <= classes, got k = {k} for {len(tally.confusion)} classes")
-        return float(tally.ranks[:k].sum() / tally.samples)
+def _top(k: int) -> Callable[[Classified], float]:
+    """Return the fraction of samples whose class is among the k highest scores.
+
+    Of equal scores the first class comes first, as in `accuracy`, and NaN comes before all numbers: a model that gives
+    every class the same score gets no credit for it.
+    """
+
+    def share(found: Classified) -> float:
+        if k > len(found.confusion):
+            raise ConfigError(f"top_{k} needs at least {k} classes, but there are {len(found.confusion)}")
+        return float(found.ranks[:k].sum() / found.samples)
 
     return share
 
 
-def _accuracy(tally: ClassificationTally) -> float:
-    return float(np.trace(tally.confusion) / tally.samples)
+def _accuracy(found: Classified) -> float:
+    return float(np.trace(found.confusion) / found.samples)
 
 
-def _rmse(tally: RegressionTally) -> float:
-    return float(np.sqrt(tally.squared_error / tally.samples).mean())
+def _rmse(found: Regressed) -> float:
+    return float(np.sqrt(found.squared_error / found.samples).mean())
 
 
-def _mae(tally: RegressionTally) -> float:
-    return float((tally.absolute_error / tally.samples).mean())
+def _mae(found: Regressed) -> float:
+    return float((np.abs(found.errors).sum(axis=0) / found.samples).mean())
 
 
-def _r2(tally: RegressionTally) -> float:
-    if tally.samples < 2:
+def _r2(found: Regressed) -> float:
+    if found.samples < 2:
         return float("nan")
-    constant = tally.target_deviation == 0
-    explained = 1 - tally.squared_error / np.where(constant, 1, tally.target_deviation)
-    return float(np.where(constant, tally.squared_error == 0, explained).mean())
+    moved = found.targets - found.targets[0]  # a large mean costs no precision, and constant targets deviate by 0
+    deviation = ((moved - moved.mean(axis=0)) ** 2).sum(axis=0)
+    constant = deviation == 0
+    explained = 1 - found.squared_error / np.where(constant, 1, deviation)
+    return float(np.where(constant, found.squared_error == 0, explained).mean())
 
 
+BY_CLASS = ("precision", "recall", "f1")
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("classification", _accuracy, True),
-    "precision": Metric("classification", _macro(0), True),
-    "recall": Metric("classification", _macro(1), True),
-    "f1": Metric("classification", _macro(2), True),
+    **{name: Metric("classification", _by_class(index), True) for index, name in enumerate(BY_CLASS)},
     **{f"top_{k}": Metric("classification", _top(k), True) for k in range(2, 11)},
     "rmse": Metric("regression", _rmse, False),
     "mae": Metric("regression", _mae, False),
@@ -285,14 +232,13 @@ METRICS: dict[str, Metric] = {
 
 DEFAULT_METRICS: dict[str, list[str]] = {"classification": ["accuracy"], "regression": ["rmse", "mae", "r2"]}
 
-OF_ONE_CLASS = r"(precision|recall|f1)_(0|[1-9][0-9]{0,5})"
+OF_ONE_CLASS = rf"({'|'.join(BY_CLASS)})_(0|[1-9][0-9]{{0,5}})"
 
 
 def find_metric(name: str) -> Metric | None:
     """Return the metric `name`, of all classes or of one, or `None` when there is none."""
     if of_class := re.fullmatch(OF_ONE_CLASS, name):
-        index = ("precision", "recall", "f1").index(of_class[1])
-        return Metric("classification", _of_class(index, int(of_class[2])), True)
+        return Metric("classification", _by_class(BY_CLASS.index(of_class[1]), int(of_class[2])), True)
     return METRICS.get(name)
 
 
@@ -311,50 +257,18 @@ def higher_is_better(name: str) -> bool:
     return metric is not None and metric.higher_is_better
 
 
-def make_tally(task: str, names: Sequence[str]) -> Tally:
-    """Return an empty tally for the metrics `names`; `ConfigError` when one of them is not a metric of `task`."""
-    for name in names:
-        metric_named(name, task)
-    if task == RegressionTally.task:
-        return RegressionTally()
-    return ClassificationTally(ranked=any(name.startswith("top_") for name in names))
+def evaluate(task: str, scores: ArrayLike, targets: ArrayLike, names: Iterable[str]) -> dict[str, float]:
+    """Return the metrics `names`.
 
-
-def evaluate(tally: Tally, names: Iterable[str]) -> dict[str, float]:
-    """Return the metrics `names` of all samples in `tally`; `DataError` when there are none."""
-    return {name: _of(tally, metric_named(name, tally.task).of) for name in names}
-
-
-def accuracy(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Return the fraction of samples whose predicted label is correct."""
-    return _of(ClassificationTally().update(scores, labels), _accuracy)
-
-
-def top_k(scores: ArrayLike, labels: ArrayLike, k: int) -> float:
-    """Return the fraction of samples whose class is among the k highest scores.
-
-    Of equal scores the first class comes first, as in `accuracy` (which is k = 1), and NaN comes before all numbers: a
-    model that gives every class the same score gets no credit for it. `ConfigError` unless 1 <= k <= classes.
+    Raises:
+        DataError: there are no samples, or the shapes of scores and targets do not match.
+        ConfigError: one of the names is not a metric of the task.
     """
-    return _of(ClassificationTally(ranked=True).update(scores, labels), _top(k))
-
-
-def rmse(scores: ArrayLike, targets: ArrayLike) -> float:
-    """Return sqrt(mean((s - t)^2)), averaged over the columns if there are several."""
-    return _of(RegressionTally().update(scores, targets), _rmse)
-
-
-def mae(scores: ArrayLike, targets: ArrayLike) -> float:
-    """Return mean(|s - t|), averaged over the columns if there are several."""
-    return _of(RegressionTally().update(scores, targets), _mae)
-
-
-def r2(scores: ArrayLike, targets: ArrayLike) -> float:
-    """Return 1 - sum((s - t)^2) / sum((t - mean(t))^2), averaged over the columns if there are several.
-
-    Of constant targets it is 1 when all are met and 0 otherwise; of fewer than two samples it is NaN.
-    """
-    return _of(RegressionTally().update(scores, targets), _r2)
+    metrics = {name: metric_named(name, task) for name in names}
+    found = Classified(scores, targets) if task == "classification" else Regressed(scores, targets)
+    if metrics and not found.samples:
+        raise DataError("metrics need at least one sample")
+    return {name: metric.of(found) for name, metric in metrics.items()}
 
 
 def baseline(task: str, train_targets: ArrayLike, targets: ArrayLike, names: Sequence[str]) -> dict[str, float]:
@@ -362,21 +276,52 @@ def baseline(task: str, train_targets: ArrayLike, targets: ArrayLike, names: Seq
 
     It is the most frequent class (with `top_3`: the three most frequent), or the mean. A useful model is better.
     """
-    if task == RegressionTally.task:
+    if task == "regression":
         guess = np.mean(np.asarray(train_targets, np.float64), axis=0)
         scores = np.broadcast_to(guess, np.shape(targets))
     else:
         highest = target_labels(targets).max(initial=1)
         counts = np.bincount(target_labels(train_targets), minlength=highest + 1)
         scores = np.broadcast_to(counts, (len(np.asarray(targets)), len(counts)))
-    return evaluate(make_tally(task, names).update(scores, targets), names)
+    return evaluate(task, scores, targets, names)
 
 
-def _of(tally: Tally, metric: Callable[[Any], float]) -> float:
-    if not tally.samples:
-        raise DataError("metrics need at least one sample")
-    return metric(tally)
-
-
-def _ratio(numerator: Array, denominator: Array) -> FloatArray:
+def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator != 0)
+
+
+# Models in evaluation mode -------------------------------------------------------------------------------------------
+
+
+@np.errstate(all="ignore")  # NaN and infinity are reported with the result
+def predict_scores(model: Gate, x: Any, dtype: Any = None) -> Array:
+    """Run the model over x in evaluation mode, 1024 samples at a time, and return its outputs."""
+    was_training, model.training = model.training, False
+    try:
+        parts = []
+        for start in range(0, len(x), EVALUATION_BATCH):
+            rows = np.arange(start, min(start + EVALUATION_BATCH, len(x)))
+            parts.append(model.forward(np.asarray(x.take(rows, axis=0), dtype)))
+        return np.concatenate(parts)
+    finally:
+        model.training = was_training
+
+
+@np.errstate(all="ignore")
+def evaluate_scores(scores: Array, y: Array, loss: Gate, task: str, metrics: Sequence[str]) -> dict[str, float]:
+    """Return the loss and the metrics of given scores."""
+    return {"loss": float(loss.forward(scores, y))} | evaluate(task, scores, y, metrics)
+
+
+def class_probabilities(loss: Gate, scores: Array) -> Array | None:
+    """Return the probability of each class, shape (batch, classes); None if the loss defines none.
+
+    A loss defines them by a method `probabilities(scores)`, which returns one column per class, or with
+    two classes the probability of the second one, shape (batch,) or (batch, 1).
+    """
+    defined = getattr(loss, "probabilities", None)
+    if defined is None:
+        return None
+    found = np.asarray(defined(scores))
+    columns = found.reshape(len(found), -1)
+    return np.hstack([1 - columns, columns]) if columns.shape[1] == 1 else columns

@@ -27,7 +27,7 @@ import numpy as np
 from layerflow.errors import ConfigError
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
-from layerflow.training.hyperparameters import number
+from layerflow.training.schedules import number
 
 BLOCK = 1 << 16  # elements per call of an elementwise update, whose vectors then stay in the processor's cache
 
@@ -179,7 +179,6 @@ class SGD(Optimizer, elementwise=True):
             raise ConfigError(f"SGD: nesterov needs momentum > 0 and dampening 0, got {momentum!r} and {dampening!r}")
 
     def update(self, values: Array, grads: Array) -> None:
-        """One step, see the class."""
         change = self.scratch("change")
         if self.momentum:
             velocity = self.slot("velocity")
@@ -220,7 +219,6 @@ class Adam(Optimizer, elementwise=True):
         self.weight_decay = number(self, "weight_decay", weight_decay)
 
     def update(self, values: Array, grads: Array) -> None:
-        """One step, see the class."""
         (beta1, beta2), t = self.betas, self.steps
         m, v, change = self.slot("first_moment"), self.slot("second_moment"), self.scratch("change")
         np.subtract(grads, m, out=change)
@@ -288,7 +286,6 @@ class RMSprop(Optimizer, elementwise=True):
         self.centered = centered
 
     def update(self, values: Array, grads: Array) -> None:
-        """One step, see the class."""
         square, change = self.slot("square_average"), self.scratch("change")
         np.multiply(grads, 1 - self.alpha, out=change)
         change *= grads
@@ -340,7 +337,6 @@ class Adagrad(Optimizer, elementwise=True):
         self.initial_accumulator_value = number(self, "initial_accumulator_value", initial_accumulator_value)
 
     def update(self, values: Array, grads: Array) -> None:
-        """One step, see the class."""
         total, change = self.slot("square_sum", self.initial_accumulator_value), self.scratch("change")
         total += np.multiply(grads, grads, out=change)
         np.sqrt(total, out=change)

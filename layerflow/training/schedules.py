@@ -9,12 +9,14 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import cache
+from numbers import Real
+from typing import TypeGuard
 
 import numpy as np
 
 from layerflow.errors import ConfigError, did_you_mean
 from layerflow.parameter import Array
-from layerflow.training.hyperparameters import count, number
 from layerflow.training.metrics import higher_is_better
 
 
@@ -45,7 +47,6 @@ class Constant(Schedule):
     """lr = base_lr."""
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         return base_lr
 
 
@@ -57,7 +58,6 @@ class Step(Schedule):
         self.gamma = number(self, "gamma", gamma, "(0, inf)")
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         return float(base_lr * self.gamma ** (epoch // self.step_size))
 
 
@@ -71,7 +71,6 @@ class MultiStep(Schedule):
         self.gamma = number(self, "gamma", gamma, "(0, inf)")
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         return float(base_lr * self.gamma ** bisect_right(self.milestones, epoch))
 
 
@@ -82,7 +81,6 @@ class Exponential(Schedule):
         self.gamma = number(self, "gamma", gamma, "(0, inf)")
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         return float(base_lr * self.gamma**epoch)
 
 
@@ -99,7 +97,6 @@ class Cosine(Schedule):
         self.min_lr = number(self, "min_lr", min_lr)
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         progress = epoch / max(1, self.epochs or epochs)
         return self.min_lr + (base_lr - self.min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
@@ -119,21 +116,17 @@ class Warmup(Schedule):
         self.after = after or Constant()
 
     def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
-        """Return the learning rate of `epoch`."""
         if epoch < self.epochs:
             return base_lr * (self.start_factor + (1 - self.start_factor) * epoch / self.epochs)
         return self.after.lr(base_lr, epoch - self.epochs, epochs - self.epochs)
 
     def observe(self, metrics: Mapping[str, float]) -> None:
-        """Pass the record on to `after`."""
         self.after.observe(metrics)
 
     def state(self) -> dict[str, Array]:
-        """Return the state of `after`."""
         return self.after.state()
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Continue from a `state()`."""
         self.after.load_state(state)
 
 
@@ -191,7 +184,6 @@ class ReduceOnPlateau(Schedule):
         }
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Continue from a `state()`."""
         super().load_state(state)
         self._best, self._bad_epochs = float(state["best"]), int(state["bad_epochs"])
         self._reductions = int(state["reductions"])
@@ -200,3 +192,43 @@ class ReduceOnPlateau(Schedule):
 SCHEDULES: dict[str, type[Schedule]] = {
     kind.__name__: kind for kind in (Constant, Step, MultiStep, Exponential, Cosine, Warmup, ReduceOnPlateau)
 }
+
+
+# Checks of the numbers given to schedules, optimizers, clipping and trainers ------------------------------------------
+
+
+def number(owner: object, name: str, value: object, interval: str = "[0, inf)") -> float:
+    """Return `value` as a Python float when it is a number in `interval`, written like `"[0, 1)"`.
+
+    Otherwise raises a `ConfigError` with the owner, the name, the given value and the interval. NaN and
+    infinity are in no interval.
+    """
+    low, high = _ends(interval)
+    if _is_number(value):
+        x = float(value)
+        above = low <= x if interval[0] == "[" else low < x
+        below = x <= high if interval[-1] == "]" else x < high
+        if above and below and math.isfinite(x):
+            return x
+    raise ConfigError(f"{_title(owner)}: {name} is {value!r}, expected a number in {interval}")
+
+
+def count(owner: object, name: str, value: object, minimum: int = 1) -> int:
+    """Return `value` as an int when it is a whole number of at least `minimum`; raises `ConfigError` otherwise."""
+    if _is_number(value) and float(value).is_integer() and float(value) >= minimum:
+        return int(float(value))
+    raise ConfigError(f"{_title(owner)}: {name} is {value!r}, expected a whole number of at least {minimum}")
+
+
+@cache
+def _ends(interval: str) -> tuple[float, float]:
+    low, high = interval[1:-1].split(",")
+    return float(low), float(high)
+
+
+def _is_number(value: object) -> TypeGuard[Real]:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _title(owner: object) -> str:
+    return owner if isinstance(owner, str) else type(owner).__name__

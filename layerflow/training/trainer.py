@@ -25,14 +25,18 @@ from layerflow.training.divergence import (
     explain_forward,
     is_finite,
 )
-from layerflow.training.evaluation import evaluate_scores, predict_scores
 from layerflow.training.history import Best, EarlyStopping, History, Record
-from layerflow.training.hyperparameters import count, number
-from layerflow.training.metrics import DEFAULT_METRICS, baseline, evaluate, make_tally, metric_named
-from layerflow.training.objective import Objective
+from layerflow.training.metrics import (
+    DEFAULT_METRICS,
+    baseline,
+    evaluate,
+    evaluate_scores,
+    metric_named,
+    predict_scores,
+)
 from layerflow.training.optimizers import Optimizer, clip_by_norm, clip_by_value, global_norm
-from layerflow.training.schedules import Constant, Schedule
-from layerflow.training.state import NORMS, Snapshot, State
+from layerflow.training.schedules import Constant, Schedule, count, number
+from layerflow.training.state import NORMS, Objective, Snapshot, State
 
 # Parameters times batch size below which one BLAS thread is used. With two threads on two busy cores a step took 1 to
 # 3.4 times as long as with one up to 1.2e6, 2.6 to 10 times from 2.2e6 to 2.7e8, except 4.6e6 with 1.0
@@ -311,8 +315,8 @@ class Trainer:
         record: Record = {"epoch": state.epoch + 1, "lr": lr, "train_loss": state.loss_sum / samples}
         if self.regularizers:
             record["train_objective"] = state.objective_sum / samples
-        tally = make_tally(state.task, state.metric_names).update(state.scores[:samples], state.targets[:samples])
-        record |= {f"train_{name}": value for name, value in evaluate(tally, state.metric_names).items()}
+        found = evaluate(state.task, state.scores[:samples], state.targets[:samples], state.metric_names)
+        record |= {f"train_{name}": value for name, value in found.items()}
         if state.validation is not None:
             record |= {f"val_{name}": value for name, value in self.evaluate(*state.validation).items()}
         return record | state.norms | {"seconds": time.perf_counter() - state.started}

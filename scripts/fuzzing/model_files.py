@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from case import Case, run
 
-from layerflow.runs.archive import pack, unpack
+from layerflow.runs.files import pack, unpack
 
 Files = dict[str, bytes | None]
 DAMAGED = frozenset({4})

@@ -168,6 +168,17 @@ def test_a_child_that_is_killed_is_said_and_the_others_go_on(folder: Path, capsy
     assert "killed: ended with signal 9 before it had a result" in capsys.readouterr().err
 
 
+def test_a_job_without_a_readable_configuration_fails_with_a_message(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, fine = train_all([job("gone", file="gone.yaml"), job("fine")], 2)
+    assert (gone.name, gone.outcome, gone.exit_code) == ("gone", "failed", 2)
+    assert (fine.outcome, fine.exit_code) == ("finished", 0)
+    written = capsys.readouterr().err
+    assert "gone.yaml" in written
+    assert "Traceback" not in written
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_what_a_run_prints_is_passed_on_with_its_name_and_spoils_no_result(
     folder: Path, capsys: pytest.CaptureFixture[str], stream: str

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import layerflow as lf
 
@@ -71,6 +72,17 @@ def test_a_dry_run_writes_nothing(folder: Path, layerflow_command: Command) -> N
     assert done.code == 0
     assert "one batch of 32 gives loss" in done.err
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], ["--overfit-batches", "1"]])
+def test_the_given_number_of_threads_holds_in_every_kind_of_training(
+    folder: Path, layerflow_command: Command, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    limits: list[int] = []
+    limit = threadpoolctl.threadpool_limits
+    monkeypatch.setattr(threadpoolctl, "threadpool_limits", lambda n, kind: limits.append(n) or limit(n, kind))
+    layerflow_command("train", "iris.yaml", *words, "--threads", "3", "train.epochs=2", "-q")
+    assert limits == [3]
 
 
 def test_quiet_training_says_nothing_on_stderr(folder: Path, layerflow_command: Command) -> None:

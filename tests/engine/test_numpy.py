@@ -8,7 +8,7 @@ import pytest
 import layerflow as lf
 from layerflow.engine.numpy import NumpyEngine
 from layerflow.engine.rules import RULES
-from layerflow.training.objective import Objective
+from layerflow.training.state import Objective
 
 
 class Scale(lf.Gate):

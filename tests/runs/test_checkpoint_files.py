@@ -14,10 +14,10 @@ import pytest
 
 import layerflow as lf
 from layerflow.errors import DataError, LayerflowError
-from layerflow.runs.archive import DamagedFile, pack, read_archive, unpack, write_archive
 from layerflow.runs.checkpoint import Checkpointer, find_checkpoint, load_checkpoint, pack_checkpoint
+from layerflow.runs.files import DamagedFile, pack, read_archive, unpack, write_archive
 from layerflow.runs.model import pack_model, read_model_file
-from layerflow.training.interval import Interval
+from layerflow.training.callbacks import parse_interval
 from layerflow.training.state import Snapshot
 from layerflow.training.trainer import Trainer
 
@@ -300,5 +300,5 @@ def test_the_best_epoch_has_its_own_file(tmp_path: Path) -> None:
     "text", ["", "5", "0 epochs", "-1 steps", "1 fortnight", "1.5 epochs", "steps", "99999999999 steps", 0, -3]
 )
 def test_an_interval_that_is_none_is_refused(text: str | int) -> None:
-    with pytest.raises(LayerflowError, match="no interval"):
-        Interval.parse(text)
+    with pytest.raises(LayerflowError, match="is not an interval"):
+        parse_interval(text)

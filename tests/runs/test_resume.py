@@ -12,7 +12,7 @@ import pytest
 import layerflow as lf
 from layerflow.errors import ConfigError, DataError
 from layerflow.runs.checkpoint import Checkpointer, find_checkpoint, load_checkpoint
-from layerflow.runs.resume import differences, judged
+from layerflow.runs.run import differences, judged
 from layerflow.training.callbacks import Callback
 from layerflow.training.history import EarlyStopping
 from layerflow.training.optimizers import OPTIMIZERS

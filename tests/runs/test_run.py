@@ -21,7 +21,7 @@ from layerflow.runs.files import create_run_folder, locked, to_json
 from layerflow.runs.manifest import damaged_files
 from layerflow.runs.model import SavedModel
 from layerflow.runs.run import Result, train
-from layerflow.runs.verify import verify
+from layerflow.runs.verification import verify
 from layerflow.training.callbacks import Callback
 
 ROOT = Path(__file__).parents[2]

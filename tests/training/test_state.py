@@ -3,7 +3,7 @@
 import numpy as np
 
 import layerflow as lf
-from layerflow.training.objective import Objective
+from layerflow.training.state import Objective
 
 
 def build(*regularizers: lf.Gate) -> tuple[Objective, lf.Sequential]:

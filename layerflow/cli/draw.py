@@ -3,13 +3,11 @@
 import argparse
 from typing import Any
 
-from layerflow.cli.options import add_command, add_config_options, load_configs
+from layerflow.cli import add_command, add_config_options, load_configs
 from layerflow.cli.output import add_output_options, check_output
 from layerflow.config.experiment import Experiment
 from layerflow.errors import ConfigError
 from layerflow.report.graph import draw, explain_gate, plain_text
-from layerflow.training.objective import Objective
-from layerflow.training.trainer import Trainer
 
 EXAMPLES = """\
   layerflow graph configs/digits_mlp.yaml
@@ -19,7 +17,6 @@ EXAMPLES = """\
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
-    """Add the command."""
     summary = "draw the graph of model, loss and regularizers, or explain one gate of it"
     parser = add_command(subparsers, common, "graph", summary, EXAMPLES)
     add_config_options(parser)
@@ -44,9 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"graph draws one configuration at a time; {len(others) + 1} were given")
     experiment = Experiment(config)
     experiment.prepare()
-    objective = experiment.trainer.state.objective
-    if arguments.values or arguments.gate:
-        run_one_batch(experiment.trainer, objective)
+    state = experiment.trainer.state
+    objective = state.objective
+    if arguments.values or arguments.gate:  # forward and backward on the first training batch, without an update
+        objective.forward(*next(state.batches.epoch(0)))
+        objective.backward()
     if arguments.gate:
         print(explain_gate(objective, arguments.gate), end="")
     elif arguments.output:
@@ -54,9 +53,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(plain_text(objective, values=arguments.values), end="")
     return 0
-
-
-def run_one_batch(trainer: Trainer, objective: Objective) -> None:
-    """Run forward and backward on the first training batch, without an update."""
-    objective.forward(*next(iter(trainer.state.batches.epoch(0))))
-    objective.backward()

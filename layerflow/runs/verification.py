@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,10 @@ from layerflow.config.experiment import Experiment
 from layerflow.errors import DataError, DivergedError
 from layerflow.parameter import Array
 from layerflow.runs.checkpoint import find_checkpoint
-from layerflow.runs.environment import changed, environment
 from layerflow.runs.files import CONFIG, LOSSES, METRICS, RUN, TABLE, stored_config_file, to_json
 from layerflow.runs.manifest import MANIFEST, read_manifest
-from layerflow.runs.recorder import read_losses
-from layerflow.runs.records import Run, read_run, stored_config
-from layerflow.runs.repair import require_intact
+from layerflow.runs.recorder import changed, environment, read_losses
+from layerflow.runs.records import Run, read_run, require_intact, stored_config
 from layerflow.runs.run import prepared
 from layerflow.training.callbacks import Callback
 from layerflow.training.history import Record
@@ -27,16 +24,7 @@ from layerflow.training.state import State
 COMPLETE = ("finished", "stopped early")
 
 
-@dataclass(frozen=True)
-class Verified:
-    """How many steps and epochs gave the same bits, and the first difference in words, empty if there is none."""
-
-    steps: int
-    epochs: int
-    difference: str
-
-
-def verify(folder: Path, imports: Sequence[str] = (), steps: int | None = None) -> Verified:
+def verify(folder: Path, imports: Sequence[str] = (), steps: int | None = None) -> "Comparison":
     """Train again, up to the last recorded step or to `steps`; what may explain a difference is printed to stderr.
 
     Raises:
@@ -56,14 +44,14 @@ def verify(folder: Path, imports: Sequence[str] = (), steps: int | None = None) 
     )
     _require_complete(run, len(losses), len(experiment.trainer.state.batches))
     _report_changes(run, experiment)
-    comparison = _Comparison(losses[:count], run.records)
+    comparison = Comparison(losses[:count], run.records)
     try:
         experiment.fit(callbacks=[comparison])
     except _Finished:
         pass
     except DivergedError as error:
         comparison.difference = comparison.difference or f"now the training diverges: {error}"
-    return Verified(comparison.steps, comparison.epochs, comparison.difference)
+    return comparison
 
 
 def _require_complete(run: Run, steps: int, steps_per_epoch: int) -> None:
@@ -102,12 +90,12 @@ class _Finished(Exception):
     """Everything has been compared, or a difference was found."""
 
 
-class _Comparison(Callback):
+class Comparison(Callback):
     """Compares a training with recorded losses and records.
 
     Attributes:
-        steps, epochs: how many were the same.
-        difference: the first difference in words; empty while there is none.
+        steps, epochs: how many gave the same bits.
+        difference: the first difference in words; empty if there is none.
     """
 
     def __init__(self, losses: Array, records: list[Record]) -> None:
