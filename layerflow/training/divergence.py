@@ -34,6 +34,12 @@ def extent(array: Any) -> str:
     return f"{shown}, {missing} of {values.size} not finite" if missing else shown
 
 
+NOT_REPEATED = (
+    "when the step was repeated, every number was finite",
+    "a gate computes something else each time; keep state in lf.Buffer and randomness in a np.random.Generator",
+)
+
+
 def extents(step: Step, arrays: list[Any]) -> str:
     """Return the range at each output of a step, of its values or of its gradients."""
     return "; ".join(map(extent, _at_outputs(step, arrays)))
@@ -63,7 +69,9 @@ def explain_forward(state: "State", x: Array, value: float) -> str:
             f"the batch itself contains NaN or infinity ({extent(x)})",
             "the data or their scaling",
         )
-    step = next(step for step in objective.steps if not _all_finite(_at_outputs(step, objective.values)))
+    step = next((step for step in objective.steps if not _all_finite(_at_outputs(step, objective.values))), None)
+    if step is None:
+        return _message(state, f"the objective is {value}", *NOT_REPEATED)
     return _message(
         state,
         f"the objective is {value}",
@@ -77,6 +85,8 @@ def explain_backward(state: "State", x: Array, value: float) -> str:
     objective = state.objective
     title = f"the objective was {value:.6g}, but its gradient contains NaN or infinity"
     step = next((step for step, bad in bad_gradients(state) if bad), None)
+    if step is None and is_finite(state.store.grads):
+        return _message(state, title, *NOT_REPEATED)
     if step is None:
         return _message(
             state, title, "every single gradient is finite: their sum overflowed", "the learning rate is too high"
