@@ -88,9 +88,9 @@ class ComputationalGraph(Container, checked=False):
 
     # Building ----------------------------------------------------------------------------------------------------
 
-    def apply(self, gate: Gate, *inputs: Any) -> Any:
-        """Add a gate under the next free name; see `add`."""
-        return self.add(self._free_name(gate), gate, inputs)
+    def apply(self, gate: Gate, *inputs: Any, name: str | None = None) -> Any:
+        """Add a gate under a name, or the next free one; see `add`."""
+        return self.add(name or self._free_name(gate), gate, inputs)
 
     def add(self, name: str, gate: Gate, inputs: Any) -> Any:
         """Add a gate under a name.

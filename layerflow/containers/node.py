@@ -44,13 +44,13 @@ VALUE, POWER, MAXIMUM = Value(), Power(), Maximum()
 _power = lru_cache(maxsize=64)(Power)
 
 
-def _unary(gate: Gate, doc: str) -> Callable[["Node"], "Node"]:
+def _unary(name: str, gate: Gate, doc: str) -> Callable[["Node"], "Node"]:
     """Return a method that applies a gate to a node."""
 
     def method(self: "Node") -> "Node":
         return self.graph.operate(gate, self)
 
-    method.__doc__ = doc
+    method.__name__, method.__qualname__, method.__doc__ = name, f"Node.{name}", doc
     return method
 
 
@@ -159,15 +159,17 @@ class Node:
     __matmul__, __rmatmul__ = _binary(MatMul())
     __rpow__ = _binary(POWER)[1]
 
-    __neg__ = _unary(Negate(), "The negative of each element.")
-    exp = _unary(Exp(), "Euler's number to the power of each element.")
-    log = _unary(Log(), "The natural logarithm of each element.")
-    sqrt = _unary(Power(0.5), "The square root of each element.")
-    tanh = _unary(Tanh(), "The hyperbolic tangent of each element.")
-    relu = _unary(ReLU(), "max(0, x) of each element x.")
-    sigmoid = _unary(Sigmoid(), "1 / (1 + e^-x) of each element x.")
-    detach = _unary(Detach(), "The same value as a constant: no gradient passes to what it was computed from.")
-    T = property(_unary(Transpose(), "The transpose."))
+    __neg__ = _unary("__neg__", Negate(), "The negative of each element.")
+    exp = _unary("exp", Exp(), "Euler's number to the power of each element.")
+    log = _unary("log", Log(), "The natural logarithm of each element.")
+    sqrt = _unary("sqrt", Power(0.5), "The square root of each element.")
+    tanh = _unary("tanh", Tanh(), "The hyperbolic tangent of each element.")
+    relu = _unary("relu", ReLU(), "max(0, x) of each element x.")
+    sigmoid = _unary("sigmoid", Sigmoid(), "1 / (1 + e^-x) of each element x.")
+    detach = _unary(
+        "detach", Detach(), "The same value as a constant: no gradient passes to what it was computed from."
+    )
+    T = property(_unary("T", Transpose(), "The transpose."))
 
     def __pow__(self, exponent: Any) -> "Node":
         if isinstance(exponent, int | float):
