@@ -9,9 +9,9 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, find
+from layerflow.gradcheck.behaviour import guilty_write, saved_arrays
 from layerflow.gradcheck.entry import check_gradients
 from layerflow.gradcheck.subject import Subject, copied, is_real, outputs
-from layerflow.gradcheck.watching import guilty_write, saved_arrays
 from layerflow.parameter import Array
 
 Inputs = Sequence[Any]
