@@ -6,9 +6,9 @@ CAUSES: dict[str, tuple[str, str]] = {
     # Factors and signs
     "sign": ("the sign is wrong", "the factors in {gate}.backward"),
     "sign lost": ("the sign of the local derivative is lost where it is negative", "signs in {gate}.backward"),
-    "constant factor": ("a constant is missing or was multiplied in twice", "the factors in {gate}.backward"),
+    "constant factor": ("a constant factor is missing, or there is one too many", "the factors in {gate}.backward"),
     "factor array missing": ("a factor is missing", "the product in {gate}.backward"),
-    "factor array too often": ("a factor is multiplied in too often", "the product in {gate}.backward"),
+    "factor array too often": ("there is a factor too many", "the product in {gate}.backward"),
     "factor array inverted": (
         "backward multiplies where it should divide, or the reverse",
         "the product in {gate}.backward",
@@ -130,7 +130,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     ),
     "sign on a path": ("the derivative along that path has the wrong sign", ""),
     "factor on a path": ("the derivative along that path has a wrong factor", ""),
-    "factor sqrt(d)": ("the derivative along that path has a wrong factor", ""),
+    "factor sqrt(d)": ("the derivative along that path has a wrong factor", "the factors in {gate}.backward"),
     "wrong local derivative": ("that is not the derivative of this function", "the formula in {gate}.backward"),
     "evaluated at the output": ("a formula in terms of u was given y", "the formula in {gate}.backward"),
     "local derivative twice": ("the local derivative is multiplied in twice", "the formula in {gate}.backward"),

@@ -64,7 +64,7 @@ def missing_factor(evidence: Evidence) -> Finding | None:
                 "factor array too often",
                 numeric * q,
                 f"analytic = numeric * {name}",
-                f"the factor {name} is there twice",
+                f"there is a factor {name} too many",
             ),
             (missing, numeric * 2.0 / q, f"analytic * {name}/2 = numeric", f"the factor {name}/2 is missing"),
             (inverted, numeric * q * q, f"analytic = numeric * {name}^2", ""),
@@ -104,7 +104,7 @@ def _per_index(x: Array, factors: Array, axes: tuple[int, ...]) -> Finding:
         meaning = f"it is the {what}'s {named}, or its inverse"
     else:
         some = ", ".join(f"{factor:.4g}" for factor in flat[:4]) + (", ..." if flat.size > 4 else "")
-        meaning = f"a factor that depends only on the {what} is missing or multiplied in too often: {some}"
+        meaning = f"a factor that depends only on the {what} is missing, or there is one too many: {some}"
     cause = f"factor per {what if x.ndim == 2 else 'index'}"
     place = "what {gate}.backward multiplies and divides by"
     return Finding(cause, f"analytic = numeric times one factor per {what}", meaning, place)
@@ -174,7 +174,7 @@ def _named_factor(evidence: Evidence, factor: float) -> tuple[str, str]:
     if _close(size, 0.5):
         names.insert(0, ("factor 1/2", "the 2 from the derivative of a square is missing, or there is a 1/2 too many"))
     if not names:
-        return "constant factor", "a constant is missing, or multiplied in twice"
+        return "constant factor", "a constant factor is missing, or there is one too many"
     return names[0][0], "; or ".join(meaning for _, meaning in names)
 
 

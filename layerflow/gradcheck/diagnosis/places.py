@@ -145,7 +145,10 @@ def mask(evidence: Evidence) -> Finding | None:
         formula = "analytic = 0 where numeric is not, and is not 0 where numeric is"
         return Finding("mask inverted", formula) if leaks and not holds else None
     if stops and not leaks and kept >= 2:
-        if not holds and (not evidence.is_elementwise or _fills_lines(stop, known)):
+        lines = "" if holds else _lines(stop, known)
+        if lines:
+            return Finding("part not reached", f"analytic = 0 at {lines}, and right elsewhere")
+        if not holds and not evidence.is_elementwise:
             first = [int(i) for i in np.argwhere(stop)[0]]
             formula = f"analytic = 0 at {stops} of {stops + kept} elements, the first at {first}, and right elsewhere"
             return Finding("part not reached", formula)
@@ -160,15 +163,15 @@ def mask(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _fills_lines(stop: Array, known: Array) -> bool:
-    """Whether the elements are all those of one index, or of a range of indices, of an axis."""
+def _lines(stop: Array, known: Array) -> str:
+    """The elements in words, if they are all those of one index, or of a range of indices, of an axis."""
     for axis in range(stop.ndim):
         others = tuple(i for i in range(stop.ndim) if i != axis)
         touched = np.any(stop, axis=others)
         is_range = not np.any(np.diff(np.flatnonzero(touched)) > 1)
         if stop.size >= 2 * len(touched) and is_range and np.array_equal(stop, known & along(touched, axis, stop.ndim)):
-            return True
-    return False
+            return f"index {[int(i) for i in np.flatnonzero(touched)]} of axis {axis}"
+    return ""
 
 
 def _is_plausible_leak(evidence: Evidence, where: Array) -> bool:
