@@ -118,6 +118,20 @@ def test_a_fault_in_the_path_of_one_output_is_named(flaw: str, cause: str, quote
     assert quoted in diagnosis.sentence
 
 
+def test_outputs_are_no_positions_of_one_array() -> None:
+    class RowMoments(lf.Gate):
+        def forward(self, x: Any) -> Any:
+            self.save(x)
+            return x.mean(axis=1), np.mean(x**2, axis=1)
+
+        def backward(self, dmean: Any, dsquares: Any) -> Any:
+            (x,) = self.saved
+            return (np.broadcast_to(dmean[:, None] / x.shape[1], x.shape),), {}
+
+    (diagnosis,) = check_gradients(RowMoments(), X).diagnoses
+    assert diagnosis.cause == "path missing"
+
+
 def test_in_a_model_the_gate_with_the_fault_is_named() -> None:
     report = check_gradients(graph("second path missing"), X)
     assert report.guilty is not None

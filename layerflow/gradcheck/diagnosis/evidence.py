@@ -193,9 +193,10 @@ class Evidence:
 
     @cached_property
     def parts(self) -> Array | None:
-        """The contribution of every output to every element, in the shape (*output, elements)."""
+        """The contribution of every element of the output to every element, in the shape (*output, elements)."""
         jacobian = self.jacobian
-        if jacobian is None or self.output.ndim == 0 or not np.all(np.isfinite(jacobian)):
+        has_axes = self.output.ndim > 0 and not isinstance(self.observation.output, tuple)
+        if jacobian is None or not has_axes or not np.all(np.isfinite(jacobian)):
             return None
         return (self.upstream.reshape(-1, 1) * jacobian).reshape(*self.output.shape, -1)
 

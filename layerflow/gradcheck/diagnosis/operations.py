@@ -10,7 +10,7 @@ from layerflow.gradcheck.diagnosis.probe import Change
 from layerflow.gradcheck.diagnosis.replay import Call, Edit
 from layerflow.parameter import Array
 
-LONGEST = 5  # operations in a row that are taken for one function
+LONGEST = 5  # operations in a row that may be one function
 SELECTIONS = {"where", "maximum", "minimum", "fmax", "fmin"}
 BILINEAR = {"multiply", "matmul", "dot", "einsum", "tensordot"}
 CANDIDATES = 40  # arrays that are tried in the place of one
@@ -33,7 +33,7 @@ SLOPES: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def functions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Change]:
-    """Functions applied element by element: y = f(u), the derivative of which is taken for another function."""
+    """Functions y = f(u), element by element, that backward differentiates as if they were another function."""
     by_index = {call.index: call for call in calls}
     at = {call.index: group for group in groups for call in group}
     for group in groups:
