@@ -26,6 +26,7 @@ import composites  # noqa: F401
 import elementwise  # noqa: F401
 import layers  # noqa: F401
 import losses  # noqa: F401
+import windows_and_loops  # noqa: F401
 from registry import FAULTY, Faulty
 
 # The halves in the order in which they are registered: those that the diagnosis was written for, and those kept apart.

@@ -1,7 +1,7 @@
 """Checks gates and models that are right: does the gradient check raise a false alarm?
 
     python scripts/bench_gradcheck.py                       right gates of others, on one seed
-    python scripts/bench_gradcheck.py --seeds 100           on 100 seeds
+    python scripts/bench_gradcheck.py --seeds 100           on 100 seeds, from --first-seed on
     python scripts/bench_gradcheck.py --scales 1            built-in gates, inputs times 1 to 1000, on one seed
     python scripts/bench_gradcheck.py --sensitivity         every gate with single elements wrong by 1e-5
     python scripts/bench_gradcheck.py --configs             configs/*.yaml before training, after 500 and 3000 steps
@@ -138,11 +138,13 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1, help="seeds for the right gates of others")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of these seeds")
     parser.add_argument("--scales", type=int, default=0, help="seeds for the built-in gates at all scales")
     parser.add_argument("--sensitivity", action="store_true", help="also make single elements wrong by 1e-5")
     parser.add_argument("--configs", action="store_true", help="also check configs/*.yaml")
     arguments = parser.parse_args()
-    found = alarms(custom(range(arguments.seeds))) if arguments.seeds else 0
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    found = alarms(custom(seeds)) if seeds else 0
     found += alarms(scaled(range(arguments.scales))) if arguments.scales else 0
     if arguments.sensitivity:
         plain = examples(np.random.default_rng(0))

@@ -24,7 +24,7 @@ from layerflow.gates import GATES
 from layerflow.gates.examples import examples
 from layerflow.gradcheck import Report, check_gradients
 from layerflow.gradcheck.blame import guilty_line
-from layerflow.gradcheck.examine import SAMPLES
+from layerflow.gradcheck.entry import SAMPLES
 
 EXAMPLES = """\
   layerflow gradcheck                                   all built-in gates

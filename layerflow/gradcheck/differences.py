@@ -124,6 +124,7 @@ def measure(lines: Sequence[Line], base: Array, weights: Array, analytic: Array,
             near = [Line(lines[i].at, 2.0 ** np.floor(np.log2(lines[i].size))) for i in tiny]
             found = _window(near, base, weights, rounding[tiny], analytic[tiny], exponents)
             slopes.take_better(tiny, found, analytic)
+        _resolve(slopes, analytic, window)  # again: a finer window may have left a kink in its widest steps
         slopes.terms = far[:, 1]
     return slopes
 
@@ -132,7 +133,7 @@ def _resolve(slopes: Slopes, analytic: Array, window: Callable[[NDArray[np.intp]
     """Confirm slopes that differ from the measured ones by a kink too small to be seen in wide windows.
 
     One of many units, nearly cut off, may have its kink within the step, where the curvature of the others hides it.
-    Narrower windows decide as long as they resolve the difference.
+    Narrower windows decide as long as they resolve the difference, or would without kinks.
     """
     difference = np.abs(analytic - slopes.numeric)
     size = np.maximum(np.abs(analytic), np.abs(slopes.numeric))
@@ -144,7 +145,8 @@ def _resolve(slopes: Slopes, analytic: Array, window: Callable[[NDArray[np.intp]
         right = rest[is_right]
         slopes.is_confirmed[right] = True
         slopes.numeric[right], slopes.error[right] = found.numeric[is_right], found.error[is_right]
-        rest = rest[is_sharp & ~is_right]
+        is_limited = found.error <= 3.0 * found.noise
+        rest = rest[~is_right & (is_sharp | ~is_limited)]
 
 
 def _far(line: Line, base: Array, weights: Array, heights: Array) -> tuple[float, float, bool]:

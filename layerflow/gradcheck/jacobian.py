@@ -4,7 +4,6 @@ A scalar by a vector is a row (1, m), a vector by a scalar a column (k, 1), a ve
 axes, batches among them, are flattened first.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,13 +46,7 @@ def numeric_jacobian(gate: Gate, *inputs: Any, wrt: str | None = None, seed: int
     """The same Jacobian from differences of `forward`, accurate to about 1e-10 where the gate is smooth."""
     subject = Subject(gate, inputs, seed)
     tensor = _chosen(subject, wrt)
-    return measured_jacobian(subject, tensor)
-
-
-def measured_jacobian(subject: Subject, tensor: Tensor) -> Array:
-    """The Jacobian of a subject's flat output by one of its tensors, from differences."""
-    base = subject.run()
-    return columns([element_line(subject, tensor, i) for i in range(tensor.value.size)], base)
+    return columns([element_line(subject, tensor, i) for i in range(tensor.value.size)], subject.run())
 
 
 def _chosen(subject: Subject, wrt: str | None) -> Tensor:
@@ -62,11 +55,7 @@ def _chosen(subject: Subject, wrt: str | None) -> Tensor:
         return subject.tensors[0]
     if wrt not in by_name:
         raise GateError(
-            f"{subject.written} has no {wrt!r} to differentiate by{did_you_mean(wrt, by_name)}; "
-            f"known: {_list(list(by_name))}"
+            f"{subject.written} has no input or parameter {wrt!r}{did_you_mean(wrt, by_name)}; "
+            f"known: {', '.join(map(repr, by_name)) or 'none'}"
         )
     return by_name[wrt]
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names)) or "none"

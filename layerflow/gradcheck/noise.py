@@ -56,10 +56,10 @@ def measure_noise(subject: Subject, upstream: list[Array]) -> Noise:
                     samples.setdefault(name, []).append(value)
             for name, values in samples.items():
                 table = np.array(values)
-                found[name] = np.where(is_open[name], np.maximum(found[name], MARGIN * deviation(table)), found[name])
-                if level == 0:
-                    continue  # one spacing alone may happen to meet the grid of rounded numbers
-                is_open[name] &= 1 + np.sum(np.diff(np.sort(table, axis=0), axis=0) != 0.0, axis=0) < SAMPLED
+                spread, ordered = MARGIN * deviation(table), np.sort(table, axis=0)
+                found[name] = np.where(is_open[name], np.maximum(found[name], spread), found[name])
+                if level > 0:  # one spacing alone may happen to meet the grid of rounded numbers
+                    is_open[name] &= 1 + np.sum(ordered[1:] != ordered[:-1], axis=0) < SAMPLED
     except Exception:  # the gate may refuse points nearby; what it computes there is then not known to be noisy
         pass
     finally:

@@ -2,7 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,16 @@ class Tensor:
     def value(self) -> Array:
         """The array itself, which the numeric derivative moves in place and puts back."""
         return self.holder.value if isinstance(self.holder, Parameter) else self.holder
+
+    @contextmanager
+    def moved(self, value: Array) -> Iterator[None]:
+        """Give it other values for a while."""
+        before = self.value.copy()
+        self.value[...] = value
+        try:
+            yield
+        finally:
+            self.value[...] = before
 
 
 class Subject:
@@ -150,11 +161,8 @@ def direction_line(subject: Subject, tensor: Tensor, move: Array) -> Line:
     value = tensor.value.copy()
 
     def at(step: float) -> Array:
-        tensor.value[...] = value + step * move
-        try:
+        with tensor.moved(value + step * move):
             return subject.run()
-        finally:
-            tensor.value[...] = value
 
     scale = _scale(tensor, float(np.max(np.abs(value))))
     return Line(at, scale, far=FAR * scale)

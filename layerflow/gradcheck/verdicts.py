@@ -1,10 +1,96 @@
-"""What the check found, as data and as text."""
+"""The verdict on every element, and the report on all of them, as data and as text."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from layerflow.gradcheck.differences import EPS, Slopes
+from layerflow.gradcheck.subject import Tensor
 from layerflow.parameter import Array
+
+SAFETY = 4.0  # the estimated error of the numeric slope may be off by this factor
+DETECTABLE = 1e-5  # a relative error of this size is found in every element that counts as measured
+USELESS = 1e-3  # where noise is larger than this, relative to the tensor's largest slope, nothing is decided
+NO_NOISE = 1e-200
+ABSORBED = 2.0**16  # slopes up to so many last digits of their terms may have lost their own digits in them
+
+
+@dataclass
+class Comparison:
+    """The verdict on every line; each attribute has one entry per line.
+
+    Attributes:
+        excess: |analytic - numeric| over what is allowed; more than 1 is wrong.
+        relative: |analytic - numeric| / max(|analytic|, |numeric|), 0 where both are 0 as far as can be measured.
+        reachable: the relative accuracy of the comparison.
+        is_kink: decided by the one-sided slopes.
+        is_open: agrees, but an error of `DETECTABLE` would not have been seen.
+        is_useless: among those, where the noise is too large to say anything.
+    """
+
+    analytic: Array
+    numeric: Array
+    excess: Array
+    relative: Array
+    reachable: Array
+    is_kink: NDArray[np.bool_]
+    is_open: NDArray[np.bool_]
+    is_useless: NDArray[np.bool_]
+
+    @property
+    def is_wrong(self) -> NDArray[np.bool_]:
+        """The lines on which the analytic slope is wrong."""
+        return (self.excess > 1.0) & ~self.is_open
+
+    @property
+    def worst(self) -> int:
+        """The line that agrees least: by relative error, wrong ones first, undecided ones last."""
+        rank = np.where(self.is_wrong, 2, np.where(self.is_open, 0, 1))
+        return int(np.lexsort((self.relative, rank))[-1])
+
+
+def compare(analytic: Array, slopes: Slopes, rtol: float, jitter: Array) -> Comparison:
+    """Compare the slopes that `backward` gives with the measured ones.
+
+    At a kink every value between the one-sided slopes is a subgradient and accepted (Clarke 1983, chapter 2).
+
+    Args:
+        analytic: what `backward` gives, per line.
+        slopes: what was measured.
+        rtol: the relative difference that is accepted.
+        jitter: the rounding noise of `analytic`: `p - 1` in a confident softmax is good to 1e-16, however small it is.
+    """
+    with np.errstate(all="ignore"):
+        digit = EPS * slopes.terms
+        jitter = np.maximum(jitter, np.where(np.abs(analytic) <= ABSORBED * digit, digit, 0.0))
+        numeric, error = slopes.numeric, SAFETY * (slopes.error + jitter)
+        is_measured = np.isfinite(error)
+        is_kink = ~slopes.is_smooth & is_measured & np.isfinite(slopes.jump)
+        outside = np.abs(analytic - numeric) - np.where(is_kink, slopes.jump / 2.0, 0.0)
+        difference = np.where(np.isfinite(analytic), np.maximum(outside, 0.0), np.inf)
+        size = np.maximum(np.abs(analytic), np.abs(numeric))
+        largest = np.max(np.abs(numeric), initial=0.0, where=np.isfinite(numeric))
+        allowed = rtol * size + error
+        excess = np.where(slopes.is_confirmed, 0.0, _ratio(difference, allowed))
+        excess = np.where(np.isfinite(analytic), excess, np.inf)
+        scale = np.maximum(largest, slopes.terms)
+        is_zero = (analytic == 0.0) & ((allowed <= DETECTABLE * scale) | (allowed <= NO_NOISE))
+        is_open = ~is_measured | ~(is_kink | is_zero | (allowed <= DETECTABLE * size) | (excess > 1.0))
+        is_open &= np.isfinite(analytic)
+        is_useless = is_open & ~(allowed <= USELESS * np.maximum(size, scale))
+        relative = np.where((size <= error) & (excess <= 1.0), 0.0, _ratio(difference, size))
+        relative = np.where(np.isfinite(analytic), relative, np.inf)
+        against = np.where(np.isfinite(size) & (size > 0.0), size, max(largest, 1.0))
+        reachable = np.maximum(_ratio(slopes.error + jitter, against), EPS)
+        return Comparison(analytic, numeric, excess, relative, reachable, is_kink & ~is_open, is_open, is_useless)
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    """above / below with 0/0 = 0."""
+    return np.where(above == 0.0, 0.0, above / below)
 
 
 @dataclass(frozen=True)
@@ -60,11 +146,6 @@ class TensorReport:
     not_measurable: int = 0
     worst: Worst | None = None
 
-    @property
-    def smooth(self) -> int:
-        """How many comparisons were made at points where the gate is smooth."""
-        return self.checked + self.directions - self.kinks - self.not_measurable
-
     def badness(self) -> tuple[bool, float]:
         """What to sort by: wrong ones last, then by relative error."""
         return self.verdict == "wrong", self.worst.relative_error if self.worst else 0.0
@@ -89,15 +170,15 @@ class Diagnosis:
 
     Attributes:
         tensor: the input or parameter whose gradient it explains; empty when it is about the gate as a whole.
-        cause: one or two words, the same for the same mistake.
-        sentence: what was seen and what it means.
+        cause: a few words, the same for the same mistake.
+        sentence: what was observed and what it means.
         place: where to look.
     """
 
     tensor: str
     cause: str
     sentence: str
-    place: str
+    place: str = ""
 
     def __str__(self) -> str:
         return f"{self.sentence}. Look at {self.place}" if self.place else self.sentence
@@ -110,10 +191,10 @@ class Report:
     Attributes:
         gate: the gate as its author would write it.
         tensors: one report per input and parameter.
-        faults: what is wrong besides the values: an array overwritten, a forward that differs between equal calls.
-        diagnoses: what the wrong gradients look like; empty when the evidence is thin.
-        notes: what the reader should know but is no fault.
-        guilty: for a model, the report on the first gate that fails by itself, and its name in the model.
+        faults: what is wrong besides the values: an array overwritten, a forward that differs between identical calls.
+        diagnoses: what the wrong gradients look like; empty where nothing explains them.
+        notes: remarks that are not faults.
+        guilty: for a model, the name of the first gate that fails on its own, and the report on it.
         seed: the seed of the random upstream gradient.
     """
 
@@ -139,11 +220,6 @@ class Report:
 
     def __bool__(self) -> bool:
         return self.ok
-
-    @property
-    def smooth(self) -> int:
-        """How many comparisons were made at points where the gate is smooth."""
-        return sum(tensor.smooth for tensor in self.tensors)
 
     @property
     def kinks(self) -> int:
@@ -181,7 +257,7 @@ class Report:
             yield f"  note: {note}"
         if self.guilty:
             name, report = self.guilty
-            yield f"  the first gate that fails by itself, on the values it received in the model, is {name!r}:"
+            yield f"  the first gate that fails on its own, with the inputs it received in the model, is {name!r}:"
             yield from (f"  {line}" for line in report._lines())
 
     def _headline(self) -> str:
@@ -193,10 +269,10 @@ class Report:
             return "the gradient check FAILED"
         if "not measurable" in verdicts:
             return (
-                "the gradient check decides nothing: rounding noise hides the slopes; give inputs of moderate size, or "
-                "avoid the subtraction of large numbers in forward"
+                "the gradient check is inconclusive: rounding noise hides the slopes; use inputs of moderate size, or "
+                "avoid subtracting large numbers in forward"
             )
-        return "the gradient check decides nothing: every input is at a kink; give random real numbers"
+        return "the gradient check is inconclusive: every input is at a kink; use random real numbers"
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
@@ -205,28 +281,61 @@ class Report:
         return plain
 
 
+def summarise(tensor: Tensor, comparison: Comparison, chosen: Array) -> TensorReport:
+    """The verdict on a tensor, from the comparisons of the chosen elements and, after them, of random directions."""
+    wrong, unmeasured, kinks = (
+        int(np.sum(each)) for each in (comparison.is_wrong, comparison.is_open, comparison.is_kink)
+    )
+    position, compared, shape = comparison.worst, len(comparison.excess), tensor.value.shape
+    is_direction = position >= len(chosen)
+    worst = Worst(
+        () if is_direction else element_index(int(chosen[position]), shape),
+        float(comparison.analytic[position]),
+        float(comparison.numeric[position]),
+        float(comparison.relative[position]),
+        float(comparison.reachable[position]),
+        is_direction,
+    )
+    if wrong:
+        verdict = "wrong"
+    elif np.all(comparison.is_useless):
+        verdict = "not measurable"
+    else:
+        verdict = "kinks only" if kinks and kinks + unmeasured == compared else "ok"
+    return TensorReport(
+        tensor.name,
+        tensor.kind,
+        shape,
+        verdict,
+        checked=len(chosen),
+        size=tensor.value.size,
+        directions=compared - len(chosen),
+        kinks=kinks,
+        wrong=wrong,
+        wrong_at_kinks=int(np.sum(comparison.is_wrong & comparison.is_kink)),
+        not_measurable=unmeasured,
+        worst=worst,
+    )
+
+
 def element_index(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The index of an element of a tensor from its flat position."""
-    index = []
-    for size in reversed(shape):
-        position, rest = divmod(position, size)
-        index.append(rest)
-    return tuple(reversed(index))
+    return tuple(map(int, np.unravel_index(position, shape)))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The numbers behind a tensor's verdict, for the diagnosis: full arrays, with the unreliable elements masked out.
+    """The numbers behind a tensor's verdict, in its shape, for the diagnosis.
 
     Attributes:
-        name, kind: of the tensor.
-        analytic, numeric: in the tensor's shape.
+        tensor: the tensor.
+        analytic, numeric: its two gradients.
+        error: estimate of the absolute error of their difference.
         known: where the two can be compared: smooth, checked and accurate.
     """
 
-    name: str
-    kind: str
+    tensor: Tensor
     analytic: Array
     numeric: Array
-    known: Array
     error: Array
+    known: NDArray[np.bool_]

@@ -253,7 +253,7 @@ class LSTM(lf.Gate):
     cross=("self-attention: cross terms of softmax missing", "diagonal only"),
     mask=("self-attention: dropout mask ignored in backward", "factor array missing"),
     keys=("self-attention: path through the keys missing", "path missing"),
-    residual=("self-attention: residual path missing", "skip path missing"),
+    residual=("self-attention: residual path missing", "path missing"),
     exchanged=("self-attention: dwk and dwv exchanged", "gradient of another"),
     output=("self-attention: wo for wo.T", "W for W.T"),
 )

@@ -341,7 +341,7 @@ class SiLUHalf(lf.Gate):
         return (grad * s,), {}
 
 
-@fault("x + tanh(x): the first path forgotten", "skip path missing", inputs=X)
+@fault("x + tanh(x): the first path forgotten", "path missing", inputs=X)
 class SkipForgotten(TanhAtOutput):
     def forward(self, x):
         y = np.tanh(x)

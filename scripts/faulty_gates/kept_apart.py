@@ -267,7 +267,7 @@ class RNN(lf.Gate):
     reset=("GRU cell: the path through the reset gate forgotten", "path missing", "always zero"),
     candidate=("GRU cell: 1 - c for 1 - c^2", "wrong local derivative"),
     sigmoid=("GRU cell: derivative of z is z", "wrong local derivative", "local derivative missing"),
-    skip=("GRU cell: z * h not derived by h", "path missing", "skip path missing"),
+    skip=("GRU cell: z * h not derived by h", "path missing"),
 )
 class GRUCell(lf.Gate):
     flaw = ""

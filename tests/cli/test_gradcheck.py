@@ -309,7 +309,7 @@ def test_a_guilty_gate_of_a_configuration_is_named(layerflow_command: Any, file:
     config = file("iris.yaml", CONFIG.replace("Tanh", "Halved"))
     outcome = layerflow_command("gradcheck", config, "--import", layers)
     assert outcome.code == 3
-    assert "on the values it received in the model, is 'model.2'" in outcome.out
+    assert "with the inputs it received in the model, is 'model.2'" in outcome.out
     assert "Halved.x: analytic = 1/2 x numeric" in outcome.out
 
 

@@ -68,7 +68,7 @@ def test_a_wrong_backward_has_another_jacobian_than_its_forward() -> None:
 
 @pytest.mark.parametrize("function", [jacobian, numeric_jacobian])
 def test_an_unknown_name_is_answered_with_the_known_ones(function: Any) -> None:
-    with pytest.raises(GateError, match="no 'wieght' to differentiate by, did you mean 'weight'"):
+    with pytest.raises(GateError, match="no input or parameter 'wieght', did you mean 'weight'"):
         function(lf.Linear(2), np.ones(3), wrt="wieght")
 
 

@@ -59,7 +59,7 @@ def test_the_first_guilty_gate_is_named(samples: int | None) -> None:
     name, inner = report.guilty
     assert name == "d"
     assert [diagnosis.cause for diagnosis in inner.diagnoses] == ["mask missing"]
-    assert "the first gate that fails by itself, on the values it received in the model, is 'd'" in str(report)
+    assert "the first gate that fails on its own, with the inputs it received in the model, is 'd'" in str(report)
     assert not report.diagnoses
 
 
@@ -99,4 +99,4 @@ def test_gradients_lost_between_right_gates_are_blamed_on_how_they_are_put_toget
     report = check_gradients(Forgetful(lf.Linear(5), Tanh()), X)
     assert not report
     assert report.guilty is None
-    assert "look at how they are connected" in str(report)
+    assert "check how the gates are connected" in str(report)

@@ -10,61 +10,29 @@ from layerflow.gradcheck.behaviour import Observation
 from layerflow.gradcheck.diagnosis import (
     contributions,
     factors,
-    masks,
     normalisation,
-    operation_search,
+    operations,
+    paths,
     places,
     points,
-    unexplained,
     upstream,
 )
-from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, Hypothesis
+from layerflow.gradcheck.diagnosis.causes import Finding
+from layerflow.gradcheck.diagnosis.evidence import Evidence, Hypothesis
+from layerflow.gradcheck.diagnosis.probe import WORK, Change, Probe, grouped
 from layerflow.gradcheck.diagnosis.replay import Replay
 from layerflow.gradcheck.subject import Subject
 from layerflow.gradcheck.verdicts import Diagnosis, Measured
 
-# The order decides where several fit: what is said of one state of affairs comes from the simplest description of it.
-HYPOTHESES: tuple[Hypothesis, ...] = (
-    factors.not_finite,
-    points.stale,
-    factors.always_zero,
-    factors.constant_factor,
-    places.swapped,
-    places.turned,
-    places.blocks_swapped,
-    places.shifted,
-    places.rows_cut,
-    masks.mask,
-    masks.slopes_exchanged,
-    masks.label_term,
-    factors.missing_factor,
-    upstream.unchanged,
-    upstream.ignored,
-    upstream.added,
-    upstream.skip_missing,
-    upstream.masked,
-    contributions.same_index,
-    contributions.one_position,
-    contributions.overwritten,
-    contributions.whole_window,
-    contributions.averaged,
-    normalisation.softmax_axis,
-    points.other_turned,
-    places.transposed_jacobian,
-    places.wrong_axis,
-    factors.sign_lost,
-    points.input_for_output,
-    upstream.times_array,
-    points.other_extreme,
-    contributions.upstream_turned,
-    contributions.stride_forgotten,
-    factors.term_added,
-    upstream.constant_term,
-    operation_search.wrong_operation,
-    normalisation.statistics_terms,
-    factors.factor_along_axis,
-    places.misplaced,
-    upstream.not_linear,
+# Changes of the operations of forward, in the order in which they are tried.
+FAMILIES = (
+    paths.edges,
+    paths.reductions,
+    operations.functions,
+    operations.selections,
+    operations.products,
+    operations.stretches,
+    paths.steps,
 )
 
 
@@ -80,23 +48,102 @@ def diagnose(
     notes: list[str] = []
     replay = Replay(subject)
     for numbers in measured:
-        if numbers.name not in wrong:
-            continue
         evidence = Evidence(subject, observation, numbers, measured, replay)
-        if not evidence.known.any():
+        if evidence.name not in wrong or not evidence.known.any():
             continue
         with np.errstate(all="ignore"):  # a hypothesis that overflows does not agree with anything
             finding = next((finding for test in HYPOTHESES if (finding := test(evidence)) is not None), None)
         if finding is not None:
-            found.append(_stated(subject, numbers.name, finding))
+            found.append(Diagnosis(evidence.name, finding.cause, *finding.stated(subject.name, evidence.name)))
         else:
-            notes.append(unexplained.pattern(evidence))
+            notes.append(_pattern(evidence))
     return found, notes
 
 
-def _stated(subject: Subject, tensor: str, finding: Finding) -> Diagnosis:
-    def filled(text: str) -> str:
-        return text.replace("{gate}", subject.name).replace("{tensor}", tensor)
+def wrong_operation(evidence: Evidence) -> Finding | None:
+    """analytic = the gradient of a forward in which one operation responds differently to its operands.
 
-    sentence = filled(f"{{gate}}.{{tensor}}: {finding.formula}; {finding.meaning}")
-    return Diagnosis(tensor, finding.cause, sentence, filled(finding.place))
+    Every change is made to one operation (or to all its calls, in a loop over steps); differences of the forward so
+    changed are what a backward with this mistake returns. No gate is known to it.
+    """
+    replay = evidence.replay
+    if not replay.calls or not np.all(np.isfinite(evidence.analytic)):
+        return None
+    probe, groups = Probe(evidence), grouped(replay.calls)
+    change: Change
+    for change, factor in replay.explained:  # one mistake often affects several gradients
+        if probe.screened(change) is not None and probe.explains(change, factor):
+            return change.describe(factor)
+    for family in FAMILIES:
+        fitting: list[tuple[Change, float]] = []
+        for change in family(replay.calls, groups):
+            if replay.work > WORK:
+                break
+            found = probe.screened(change)
+            if found is not None:
+                fitting.append((change, found))
+        fitting.sort(key=lambda item: (not (item[1] and item[0].names_factor), item[0].rank))
+        for change, factor in fitting:
+            if probe.explains(change, factor):
+                replay.explained.append((change, factor))
+                return change.describe(factor)
+    return paths.factor_array(evidence, probe, groups)
+
+
+# The order decides where several fit: the simplest description of the same numbers comes first.
+HYPOTHESES: tuple[Hypothesis, ...] = (
+    factors.not_finite,
+    points.stale,
+    factors.always_zero,
+    factors.constant_factor,
+    places.swapped,
+    places.turned,
+    places.blocks_swapped,
+    places.shifted,
+    places.mask,
+    places.slopes_exchanged,
+    places.label_term,
+    factors.missing_factor,
+    upstream.unchanged,
+    upstream.ignored,
+    upstream.added,
+    upstream.masked,
+    contributions.same_index,
+    contributions.one_position,
+    contributions.overwritten,
+    contributions.whole_window,
+    contributions.averaged,
+    normalisation.softmax_axis,
+    points.other_turned,
+    places.transposed_jacobian,
+    places.wrong_axis,
+    factors.sign_lost,
+    points.input_for_output,
+    upstream.times_array,
+    points.other_extreme,
+    points.other_argument,
+    contributions.window_misplaced,
+    factors.term_added,
+    upstream.constant_term,
+    wrong_operation,
+    normalisation.statistics_terms,
+    factors.factor_along_axis,
+    places.misplaced,
+    upstream.not_linear,
+)
+
+
+def _pattern(evidence: Evidence) -> str:
+    """Where a gradient is wrong that no hypothesis explains, and the ratio of analytic to numeric there."""
+    wrong = evidence.wrong
+    parts = [f"wrong at {int(np.sum(wrong))} of {evidence.count} elements"]
+    for axis, length in enumerate(wrong.shape):
+        others = tuple(i for i in range(wrong.ndim) if i != axis)
+        touched = np.flatnonzero(np.any(wrong, axis=others))
+        if 0 < len(touched) <= length // 2:
+            parts.append(f"only at index {', '.join(map(str, touched))} of axis {axis}")
+    both = wrong & ~evidence.is_zero(evidence.numeric) & np.isfinite(evidence.analytic)
+    if np.any(both):
+        ratio = evidence.analytic[both] / evidence.numeric[both]
+        parts.append(f"analytic/numeric from {np.min(ratio):.3g} to {np.max(ratio):.3g}, median {np.median(ratio):.3g}")
+    return f"{evidence.subject.name}.{evidence.name}: cause unknown; {'; '.join(parts)}"

@@ -10,10 +10,13 @@ from itertools import combinations, product
 
 import numpy as np
 
-from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, besides
+from layerflow.gradcheck.diagnosis.causes import Finding
+from layerflow.gradcheck.diagnosis.evidence import Evidence, along, besides, listed
 from layerflow.parameter import Array
 
 AXES = 3  # at most so many axes of the output are summed over in a loop of their own
+PAIRS = 20_000  # at most so many pairs of a window and an element are looked at
+SPACINGS = (1, 2, 3, 4)  # strides and dilations that are tried
 
 
 def one_position(evidence: Evidence) -> Finding | None:
@@ -24,21 +27,16 @@ def one_position(evidence: Evidence) -> Finding | None:
     for axes in _subsets(evidence):
         length = evidence.output.shape[axes[0]]
         for index in range(length) if len(axes) == 1 else (-1, 0):
-            chosen = np.take(parts, index, axis=axes[0])
-            for gone, axis in enumerate(axes[1:], start=1):
-                chosen = np.take(chosen, index, axis=axis - gone)
-            prediction = chosen.reshape(-1, *evidence.value.shape).sum(axis=0)
-            factor = evidence.fitting_factor(prediction)
+            at = tuple(index if axis in axes else slice(None) for axis in range(evidence.output.ndim))
+            factor = evidence.fitting_factor(parts[at].reshape(-1, *evidence.value.shape).sum(axis=0))
             if factor is None:
                 continue
             if axes == (0,) and length == evidence.batch:
                 formula = f"analytic = the part of sample {index} alone{besides(factor)}"
-                meaning = "the sum over the batch is missing"
-                return Finding("batch sum missing", formula, meaning, "sums over axis 0 in {gate}.backward")
+                return Finding("batch sum missing", formula)
             which = "first" if index == 0 else "last" if index in (-1, length - 1) else f"number {index}"
-            formula = f"analytic = the part of the {which} index of axis {_listed(axes)} of the output{besides(factor)}"
-            meaning = "the sum over the positions (or steps) along it is missing; use += in the loop"
-            return Finding("sum over positions missing", formula, meaning, "loops and sums in {gate}.backward")
+            formula = f"analytic = the part of the {which} index of axis {listed(axes)} of the output{besides(factor)}"
+            return Finding("sum over positions missing", formula)
     return None
 
 
@@ -47,16 +45,17 @@ def overwritten(evidence: Evidence) -> Finding | None:
     parts = evidence.parts
     if parts is None or evidence.count < 3:
         return None
-    finding = _overwritten(evidence, parts, evidence.reached)
-    if finding is None and evidence.selects:
-        finding = _overwritten(evidence, parts, evidence.window)
-    return finding
+    if _is_overwritten(evidence, parts, evidence.reached) or (
+        evidence.selects and _is_overwritten(evidence, parts, evidence.window)
+    ):
+        formula = "analytic = for every element the part of the last output that it reaches"
+        return Finding("overwritten instead of added", formula)
+    return None
 
 
-def _overwritten(evidence: Evidence, parts: Array, reached: Array) -> Finding | None:
-    shape = evidence.output.shape
+def _is_overwritten(evidence: Evidence, parts: Array, reached: Array) -> bool:
     for axes in _subsets(evidence):
-        others = tuple(axis for axis in range(len(shape)) if axis not in axes)
+        others = tuple(axis for axis in range(evidence.output.ndim) if axis not in axes)
         sums = parts.sum(axis=others)
         reach = np.asarray(reached.reshape(parts.shape).any(axis=others))
         if not np.any(reach.sum(axis=tuple(range(len(axes)))) > 1):
@@ -67,11 +66,8 @@ def _overwritten(evidence: Evidence, parts: Array, reached: Array) -> Finding | 
             last = len(rows) - 1 - np.argmax(hits[::-1], axis=0)
             prediction = np.where(hits.any(axis=0), rows[last, np.arange(rows.shape[1])], 0.0)
             if evidence.fits(prediction.reshape(evidence.value.shape)):
-                formula = "analytic = for every element the part of the last output that it reaches"
-                meaning = "contributions to the same element overwrite each other instead of being added"
-                place = "assignments by index in {gate}.backward: use += , and np.add.at for repeated indices"
-                return Finding("overwritten instead of added", formula, meaning, place)
-    return None
+                return True
+    return False
 
 
 def whole_window(evidence: Evidence) -> Finding | None:
@@ -79,188 +75,116 @@ def whole_window(evidence: Evidence) -> Finding | None:
     if evidence.parts is None or evidence.count < 4 or not evidence.selects:
         return None
     window = evidence.window.astype(float)
-    shares = {"whole": window, "shared among": window / np.maximum(window.sum(axis=1, keepdims=True), 1.0)}
+    shares = {"for": window, "shared among": window / np.maximum(window.sum(axis=1, keepdims=True), 1.0)}
     for how, share in shares.items():
         if evidence.fits((evidence.upstream.reshape(-1) @ share).reshape(evidence.value.shape)):
-            formula = f"analytic = the upstream gradient {'for' if how == 'whole' else 'shared among'} all of a window"
+            formula = f"analytic = the upstream gradient {how} all elements of a window"
             meaning = "forward selects one element of each window, and only that one receives the gradient"
-            return Finding("mask missing", formula, meaning, "the mask (the comparison) in {gate}.backward")
+            return Finding("mask missing", formula, meaning)
     return None
 
 
 def averaged(evidence: Evidence) -> Finding | None:
-    """analytic = the mean of the contributions, or the sum with every contribution counted too often."""
+    """analytic = the mean of the contributions."""
     if evidence.parts is None or evidence.count < 4:
         return None
     counts = np.count_nonzero(evidence.reached, axis=0).reshape(evidence.value.shape)
-    if np.ptp(counts) == 0:
+    if np.ptp(counts) == 0 or not evidence.fits(evidence.numeric / np.maximum(counts, 1)):
         return None
-    if evidence.fits(evidence.numeric / np.maximum(counts, 1)):
-        formula = "analytic = numeric / number of outputs that the element reaches"
-        return Finding(
-            "mean for sum", formula, "the contributions are averaged, not added", "sums and means in {gate}.backward"
-        )
-    return None
+    return Finding("mean for sum", "analytic = numeric / number of outputs that the element reaches")
 
 
 def same_index(evidence: Evidence) -> Finding | None:
     """analytic = the contributions of the outputs at the element's own index along some axes."""
-    parts = evidence.parts
+    parts, output, value = evidence.parts, evidence.output, evidence.value
     if parts is None or evidence.count < 3 or evidence.is_elementwise:
         return None
-    output, value = evidence.output, evidence.value
     full = parts.reshape(output.shape + value.shape)
     pairs = [
-        (a, b)
+        (a, output.ndim + b)
         for a in range(output.ndim)
         for b in range(value.ndim)
         if output.shape[a] == value.shape[b] and value.shape[b] > 1 and (a == b or evidence.kind == "parameter")
     ]
-    options = [pair for size in (1, 2, 3, 4) for pair in combinations(pairs, size)]
-    for chosen in options:
+    for chosen in (pair for size in (1, 2, 3, 4) for pair in combinations(pairs, size)):
         keep = np.ones(full.shape, dtype=bool)
         for a, b in chosen:
-            keep &= _same(full.shape, a, output.ndim + b)
+            keep &= _index(full, a) == _index(full, b)
         prediction = np.where(keep, full, 0.0).reshape(-1, *value.shape).sum(axis=0)
         if np.allclose(prediction, evidence.numeric, rtol=1e-6, atol=1e-9 * evidence.scale):
             continue
         factor = evidence.fitting_factor(prediction)
         if factor is None:
             continue
-        axes = _listed(tuple(b for _, b in chosen))
         if len(chosen) == value.ndim and output.shape == value.shape:
-            formula = f"analytic = diagonal of the Jacobian * upstream{besides(factor)}"
-            meaning = (
-                "the cross terms are missing: every output depends on several inputs, not on the one at its place alone"
-            )
-            return Finding("diagonal only", formula, meaning, "the sum over outputs in {gate}.backward")
+            return Finding("diagonal only", f"analytic = diagonal of the Jacobian * upstream{besides(factor)}")
+        axes = listed(tuple(b - output.ndim for _, b in chosen))
         formula = f"analytic = the part of the outputs at the same index along axis {axes}{besides(factor)}"
-        if len(chosen) == 1 and _is_causal(full, chosen[0][0], output.ndim + chosen[0][1]):
-            meaning = "outputs of later steps depend on this step, too: what a step hands to the next one is left out"
+        a, b = chosen[0]
+        early = np.abs(np.where(_index(full, a) < _index(full, b), full, 0.0))
+        if len(chosen) == 1 and np.max(early) <= 1e-9 * np.max(np.abs(full)):  # later steps depend on earlier ones
+            meaning = "outputs of later steps depend on this step, too: what one step passes on to the next is left out"
             return Finding("carry between steps missing", formula, meaning, "the loop over steps in {gate}.backward")
-        meaning = "the cross terms are missing: an output depends on inputs at other indices, too"
-        return Finding("diagonal only", formula, meaning, "the sum over outputs in {gate}.backward")
+        return Finding("diagonal only", formula)
     return None
 
 
-def stride_forgotten(evidence: Evidence) -> Finding | None:
-    """analytic = the contributions, each put as many elements too early as a stride of 1 would put it."""
-    parts = evidence.parts
-    if parts is None or evidence.count < 6 or evidence.output.ndim < 1:
+def _index(array: Array, axis: int) -> Array:
+    return along(np.arange(array.shape[axis]), axis, array.ndim)
+
+
+def window_misplaced(evidence: Evidence) -> Finding | None:
+    """analytic = the gradient of a convolution with a stride or dilation of 1, where forward has another.
+
+    Window a of a convolution sees the elements b = stride * a + offset, and the Jacobian depends on the offset alone.
+    In a transposed convolution the windows are in the output and the elements in the input.
+    """
+    jacobian, out, value = evidence.jacobian, evidence.output.shape, evidence.value.shape
+    if jacobian is None or evidence.count < 6 or not np.all(np.isfinite(jacobian)):
         return None
-    output, value = evidence.output, evidence.value
-    full = parts.reshape(output.shape + value.shape)
-    reached = evidence.reached.reshape(full.shape)
-    whole = np.count_nonzero(evidence.reached, axis=1).max()
-    for count in (1, 2, 3):
-        if output.ndim < count or value.ndim < count:
-            break
-        for stride in (2, 3, 4):
-            clear, prediction = _scattered(evidence, full, reached, count, stride, whole)
-            for where, candidate in ((clear, prediction), (evidence.known, _gathered(evidence, full, count, stride))):
-                counts = where & ~evidence.right & ~evidence.is_zero(candidate)
-                if np.sum(counts) >= 4 and evidence.fits(candidate, where):
-                    formula = f"analytic = the windows' parts as if they were 1 apart, where they are {stride} apart"
-                    meaning = "forward steps by the stride, backward does not"
-                    return Finding("stride forgotten", formula, meaning, "indices and slices in {gate}.backward")
+    full = jacobian.reshape(out + value)
+    for count in range(1, min(3, len(out), len(value)) + 1):
+        of_out = [len(out) - count + k for k in range(count)]
+        of_value = [full.ndim - count + k for k in range(count)]
+        for axes in ([*of_out, *of_value], [*of_value, *of_out]):
+            pairs = np.moveaxis(full, axes, range(2 * count))
+            a, b = np.split(np.indices(pairs.shape[: 2 * count]).reshape(2 * count, -1), 2)
+            rows = pairs.reshape(a.shape[1], -1)
+            for cause, spacing, offset, kernel in _mistakes(rows, a, b) if len(rows) <= PAIRS else ():
+                nothing = np.zeros(rows.shape[1])
+                moved = np.array([kernel.get(key, nothing) for key in zip(*offset.tolist(), strict=True)])
+                wrong = np.moveaxis(moved.reshape(pairs.shape), range(2 * count), axes).reshape(jacobian.shape)
+                if evidence.fits((evidence.upstream.reshape(-1) @ wrong).reshape(value)):
+                    what = "windows" if cause == "stride forgotten" else "elements of a window"
+                    formula = f"analytic = the gradient as if the {what} were 1 apart, where they are {spacing} apart"
+                    return Finding(cause, formula)
     return None
 
 
-def _scattered(
-    evidence: Evidence, full: Array, reached: Array, count: int, stride: int, whole: int
-) -> tuple[Array, Array]:
-    """The contributions put where stride 1 would put them, and where that is all of them."""
-    prediction, unseen = np.zeros(evidence.value.shape), np.zeros(evidence.value.shape, dtype=bool)
-    for index in np.ndindex(*evidence.output.shape):
-        steps = [-(stride - 1) * index[-k] for k in range(1, count + 1)]
-        prediction += _moved(full[index], steps)
-        if np.count_nonzero(reached[index]) < whole:  # a window over padding, whose part there is not known
-            unseen |= _cut_off(reached[index], count, steps)
-    return ~unseen & evidence.known, prediction
-
-
-def _gathered(evidence: Evidence, full: Array, count: int, stride: int) -> Array:
-    """The gradient in which every element takes the upstream gradient from where stride 1 would put its outputs."""
-    upstream, prediction = evidence.upstream, np.zeros(evidence.value.shape)
-    local = full / upstream.reshape(upstream.shape + (1,) * evidence.value.ndim)
-    for index in np.ndindex(*evidence.value.shape):
-        steps = [(stride - 1) * index[-k] for k in range(1, count + 1)]
-        prediction[index] = np.sum(_moved(upstream, steps) * local[(..., *index)])
-    return prediction
-
-
-def _moved(array: Array, steps: list[int]) -> Array:
-    """An array moved along its last axes, the last one first."""
-    for k, by in enumerate(steps, start=1):
-        array = _shifted(array, by, array.ndim - k)
-    return array
-
-
-def _cut_off(reached: Array, axes: int, steps: list[int]) -> Array:
-    """Where the part of a window that lies beyond the edges would be moved to."""
-    room = [(0, 0)] * (reached.ndim - axes) + [(length, length) for length in reached.shape[-axes:]]
-    inside = tuple(slice(before, before + length) for (before, _), length in zip(room, reached.shape, strict=True))
-    window = np.pad(reached, room)
-    for axis in range(reached.ndim - axes, reached.ndim):
-        length = int(np.max(np.count_nonzero(window, axis=axis)))
-        window = np.logical_or.reduce([_shifted(window, by, axis) for by in range(-length, length + 1)])
-    window[inside] = False
-    return np.asarray(_moved(window, steps)[inside])
-
-
-def upstream_turned(evidence: Evidence) -> Finding | None:
-    """analytic = the gradient for an upstream gradient that is flipped or transposed."""
-    jacobian, upstream = evidence.jacobian, evidence.upstream
-    if jacobian is None or evidence.count < 3 or upstream.size < 3:
-        return None
-    turns: list[tuple[str, Array]] = [
-        (f"flipped along axis {_listed(axes)}", np.flip(upstream, axes))
-        for size in range(1, upstream.ndim + 1)
-        for axes in combinations(range(upstream.ndim), size)
-    ]
-    if upstream.ndim > 1 and upstream.shape[-1] == upstream.shape[-2]:
-        turns.append(("transposed", np.swapaxes(upstream, -1, -2)))
-    for how, turned in turns:
-        if evidence.fits((turned.reshape(-1) @ jacobian).reshape(evidence.value.shape)):
-            formula = f"analytic = the gradient for the upstream gradient {how}"
-            meaning = "the upstream gradient must not be turned here"
-            cause = "transposed" if how == "transposed" else "flipped"
-            return Finding(cause, formula, meaning, "the order of indices of grad in {gate}.backward")
-    return None
+def _mistakes(rows: Array, a: Array, b: Array) -> Iterator[tuple[str, int, Array, dict[tuple[int, ...], Array]]]:
+    """Of each mistake: the spacing in forward, the offset that backward has for each pair, and the kernel by offset."""
+    for stride in SPACINGS:
+        offset = b - stride * a
+        keys, first, where = np.unique(offset, axis=1, return_index=True, return_inverse=True)
+        found = rows[first]
+        largest = np.max(np.abs(rows), initial=0.0)
+        if (
+            largest == 0.0
+            or len(first) == len(rows)
+            or np.any(np.abs(rows - found[where.reshape(-1)]) > 1e-7 * largest)
+        ):
+            continue  # not a convolution of this stride
+        kernel = dict(zip(map(tuple, keys.T.tolist()), found, strict=True))
+        if stride > 1:
+            yield "stride forgotten", stride, b - a, kernel
+        used = keys[:, np.any(np.abs(found) > 1e-9 * largest, axis=1)]
+        start = used.min(axis=1, keepdims=True)
+        for dilation in SPACINGS[1:]:
+            if used.shape[1] > 1 and not np.any((used - start) % dilation):
+                yield "dilation forgotten", dilation, start + dilation * (offset - start), kernel
 
 
 def _subsets(evidence: Evidence) -> Iterator[tuple[int, ...]]:
     axes = [axis for axis, length in enumerate(evidence.output.shape) if length > 1]
     for size in range(1, min(len(axes), AXES) + 1):
         yield from combinations(axes, size)
-
-
-def _same(shape: tuple[int, ...], a: int, b: int) -> Array:
-    rows, columns = (
-        np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]) for axis in (a, b)
-    )
-    return np.asarray(rows == columns)
-
-
-def _is_causal(full: Array, a: int, b: int) -> bool:
-    rows, columns = (
-        np.arange(full.shape[axis]).reshape([-1 if i == axis else 1 for i in range(full.ndim)]) for axis in (a, b)
-    )
-    early = np.abs(np.where(rows < columns, full, 0.0))
-    return bool(np.max(early) <= 1e-9 * np.max(np.abs(full)))
-
-
-def _shifted(array: Array, by: int, axis: int) -> Array:
-    result = np.zeros_like(array)
-    length = array.shape[axis]
-    if abs(by) < length:
-        to = [slice(None)] * array.ndim
-        of = [slice(None)] * array.ndim
-        to[axis] = slice(max(by, 0), length + min(by, 0))
-        of[axis] = slice(max(-by, 0), length + min(-by, 0))
-        result[tuple(to)] = array[tuple(of)]
-    return result
-
-
-def _listed(axes: tuple[int, ...]) -> str:
-    return " and ".join(map(str, axes))

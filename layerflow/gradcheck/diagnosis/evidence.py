@@ -1,39 +1,23 @@
 """The numbers on which hypotheses about a wrong gradient are tested."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from layerflow.gradcheck.behaviour import Observation
+from layerflow.gradcheck.diagnosis.causes import Finding
 from layerflow.gradcheck.diagnosis.replay import Replay
 from layerflow.gradcheck.differences import columns
-from layerflow.gradcheck.subject import Subject, Tensor, element_line, flat, is_real
+from layerflow.gradcheck.subject import Subject, direction_line, element_line, flat, is_real
 from layerflow.gradcheck.verdicts import Measured
 from layerflow.parameter import Array
 
 CLOSE = 1e-7  # relative difference up to which a prediction counts as what backward returned
 LARGEST_JACOBIAN = 400_000  # elements; a larger one is not measured
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A hypothesis that fits.
-
-    Attributes:
-        cause: a few words, the same for the same mistake.
-        formula: what the analytic gradient equals, as in "analytic = 2 x numeric".
-        meaning: what that means.
-        place: where to look; "{gate}" and "{tensor}" are filled in.
-    """
-
-    cause: str
-    formula: str
-    meaning: str
-    place: str
+INTERMEDIATES = 60  # of forward's operations, whose results may be a factor
 
 
 class Evidence:
@@ -42,7 +26,7 @@ class Evidence:
     Attributes:
         analytic, numeric: the two gradients, in the tensor's shape.
         known: the elements where they can be compared.
-        upstream: the random upstream gradient, in the output's shape.
+        upstream: the random upstream gradient, in the output's shape (several outputs are one vector).
         output: the output.
         value: the tensor itself.
     """
@@ -50,18 +34,15 @@ class Evidence:
     def __init__(
         self, subject: Subject, observation: Observation, measured: Measured, others: list[Measured], replay: Replay
     ) -> None:
-        self.replay = replay
-        self.subject = subject
-        self.observation = observation
-        self.others = others
-        self.name, self.kind = measured.name, measured.kind
+        self.subject, self.observation, self.others, self.replay = subject, observation, others, replay
+        self.tensor, self.value = measured.tensor, measured.tensor.value
+        self.name, self.kind = self.tensor.name, self.tensor.kind
         self.analytic, self.numeric, self.known = measured.analytic, measured.numeric, measured.known
         self.error = measured.error
-        self.tensor: Tensor = next(tensor for tensor in subject.tensors if tensor.name == measured.name)
-        self.value = self.tensor.value
-        self.has_one_output = not isinstance(observation.output, tuple)
-        self.output = np.asarray(observation.output) if self.has_one_output else flat(observation.output)
-        self.upstream = observation.upstream[0] if self.has_one_output else flat(tuple(observation.upstream))
+        if isinstance(observation.output, tuple):
+            self.output, self.upstream = flat(observation.output), flat(tuple(observation.upstream))
+        else:
+            self.output, self.upstream = np.asarray(observation.output), observation.upstream[0]
 
     # Comparing ---------------------------------------------------------------------------------------------------
 
@@ -72,7 +53,7 @@ class Evidence:
         return float(np.max(both, initial=0.0, where=np.isfinite(both)))
 
     def tolerance(self, prediction: Array) -> Array:
-        """The difference from `prediction` that is put down to rounding, per element."""
+        """The difference from `prediction` that rounding explains, per element."""
         return np.asarray(CLOSE * np.abs(prediction) + 1e-10 * self.scale + 10.0 * self.error)
 
     def same(self, prediction: Any) -> Array:
@@ -85,6 +66,11 @@ class Evidence:
     def right(self) -> Array:
         """Where the gradient is right."""
         return self.same(self.numeric)
+
+    @cached_property
+    def wrong(self) -> Array:
+        """Where the gradient is known to be wrong."""
+        return self.known & ~self.right
 
     def is_zero(self, gradient: Array) -> Array:
         """Where a gradient is zero as far as can be measured."""
@@ -99,6 +85,10 @@ class Evidence:
         if not np.any(chosen & ~self.right) or not np.all(np.isfinite(prediction[chosen])):
             return False
         return bool(np.all(self.same(prediction)[chosen]))
+
+    def fits_upstream(self, upstream: Array) -> bool:
+        """Whether backward returned the gradient for another upstream gradient."""
+        return self.jacobian is not None and self.fits((upstream.reshape(-1) @ self.jacobian).reshape(self.value.shape))
 
     def fitting_factor(self, prediction: Any) -> float | None:
         """The simple factor by which `prediction` fits: 1, or with enough elements -1, 2, 1/2, N, 1/N; or None."""
@@ -124,6 +114,12 @@ class Evidence:
         return len(first) if first.ndim else None
 
     @cached_property
+    def settings(self) -> dict[str, int | float]:
+        """The gate's attributes that are numbers, such as a stride or a rate."""
+        attributes = vars(self.subject.gate).items()
+        return {k: v for k, v in attributes if isinstance(v, int | float) and not isinstance(v, bool)}
+
+    @cached_property
     def label_positions(self) -> Array:
         """Where, in a tensor of (samples, classes), the right classes are; nowhere if no input is labels."""
         at = np.zeros(self.value.shape, dtype=bool)
@@ -133,14 +129,39 @@ class Evidence:
                 at[np.arange(len(x)), x] = True
         return at
 
+    def known_arrays(self, intermediates: bool = True) -> Iterator[tuple[str, Array]]:
+        """The arrays that can be a factor of the gradient: inputs, parameters, output, and what forward computes."""
+        inputs = zip(self.subject.input_names, self.subject.inputs, strict=True)
+        arrays = {name: x for name, x in inputs if is_real(x)}
+        arrays |= {name: parameter.value for name, parameter in self.subject.gate.named_parameters().items()}
+        arrays["the output"] = self.output
+        for call in self.replay.calls[:INTERMEDIATES] if intermediates else ():
+            arrays.setdefault(call.text, call.result)
+        shape = self.value.shape
+        for name, array in arrays.items():
+            forms = [array]
+            if array.ndim == 1 and len(shape) == 2 and shape[0] == array.size:
+                forms.append(array[:, None])
+            if array.ndim == 1 and len(shape) == 4 and shape[1] == array.size:
+                forms.append(array[:, None, None])
+            for form in forms:
+                q = broadcast(form, shape)
+                if q is not None and np.all(q != 0.0) and np.ptp(q) > 1e-6 * np.max(np.abs(q), initial=0.0):
+                    yield name, q
+
     # More measurements -------------------------------------------------------------------------------------------
 
     @cached_property
     def jacobian(self) -> Array | None:
         """The numeric Jacobian (outputs, elements) of the tensor; None where it would be too large."""
+        return self._measure_jacobian()
+
+    def _measure_jacobian(self) -> Array | None:
+        """The same at the values that the subject's tensors have at the moment."""
         if self.output.size * self.value.size > LARGEST_JACOBIAN or not self.value.size or not self.output.size:
             return None
-        return self.measure_jacobian()
+        lines = [element_line(self.subject, self.tensor, i) for i in range(self.value.size)]
+        return columns(lines, self.subject.run())
 
     @cached_property
     def reached(self) -> Array:
@@ -172,16 +193,12 @@ class Evidence:
 
     @cached_property
     def parts(self) -> Array | None:
-        """The contribution of every output to every element, in the shape (*output, elements)."""
+        """The contribution of every element of the output to every element, in the shape (*output, elements)."""
         jacobian = self.jacobian
-        if jacobian is None or self.output.ndim == 0 or not np.all(np.isfinite(jacobian)):
+        has_axes = self.output.ndim > 0 and not isinstance(self.observation.output, tuple)
+        if jacobian is None or not has_axes or not np.all(np.isfinite(jacobian)):
             return None
         return (self.upstream.reshape(-1, 1) * jacobian).reshape(*self.output.shape, -1)
-
-    def measure_jacobian(self) -> Array:
-        """The numeric Jacobian at the values that the subject's tensors have at the moment."""
-        lines = [element_line(self.subject, self.tensor, i) for i in range(self.value.size)]
-        return columns(lines, self.subject.run())
 
     @cached_property
     def is_elementwise(self) -> bool:
@@ -189,59 +206,27 @@ class Evidence:
         jacobian = self.jacobian
         if jacobian is None or self.output.shape != self.value.shape:
             return False
-        return bool(
-            np.all(np.abs(jacobian - np.diag(np.diag(jacobian))) <= 1e-8 * np.max(np.abs(jacobian), initial=1e-300))
-        )
-
-    @contextmanager
-    def moved(self, tensor: Tensor, value: Array) -> Iterator[None]:
-        """Give a tensor other values for a while."""
-        before = tensor.value.copy()
-        tensor.value[...] = value
-        try:
-            yield
-        finally:
-            tensor.value[...] = before
+        off = np.abs(jacobian - np.diag(np.diag(jacobian)))
+        return bool(np.all(off <= 1e-8 * np.max(np.abs(jacobian), initial=1e-300)))
 
     def direction(self, which: int) -> Array:
         """A random direction; not from seed 0, with which people draw their inputs: it would be one of them."""
         move = np.random.default_rng((77141, which)).normal(size=self.value.shape)
         return np.where(self.known, move, 0.0)
 
-    def is_plausible(self) -> bool:
-        """Whether the slope along one random direction, at the present values, is what backward returned."""
-        move = self.direction(0)
-        step, value = 2.0**-13, self.value.copy()
+    def fits_gradient_here(self) -> bool:
+        """Whether backward returned the gradient for the values that the subject has at the moment."""
+        weights, move, step = self.upstream.reshape(-1), self.direction(0), 2.0**-13
+        line = direction_line(self.subject, self.tensor, move)
         try:
-            with np.errstate(all="ignore"), self.moved(self.tensor, value + step * move):
-                above = self.subject.run()
-            with np.errstate(all="ignore"), self.moved(self.tensor, value - step * move):
-                below = self.subject.run()
+            with np.errstate(all="ignore"):
+                slope = float(weights @ (line.at(step) - line.at(-step))) / (2.0 * step)
+                if not abs(slope - float(np.sum(self.analytic * move))) <= 1e-5 * np.linalg.norm(self.analytic * move):
+                    return False
+                jacobian = self._measure_jacobian()
         except Exception:  # the gate may refuse that point
             return False
-        slope = float(self.upstream.reshape(-1) @ (above - below)) / (2.0 * step)
-        size = float(np.sqrt(np.sum((self.analytic * move) ** 2)))
-        return abs(slope - float(np.sum(self.analytic * move))) <= 1e-5 * size
-
-    def numeric_at(self, value: Array) -> Array | None:
-        """The gradient from differences where the tensor has another value; None where that cannot be measured."""
-        if (
-            value.shape != self.value.shape
-            or self.output.size * value.size > LARGEST_JACOBIAN
-            or not np.all(np.isfinite(value))
-        ):
-            return None
-        try:
-            with self.moved(self.tensor, value), np.errstate(all="ignore"):
-                gradient = self.upstream.reshape(-1) @ self.measure_jacobian()
-        except Exception:  # the gate may refuse that point
-            return None
-        return gradient.reshape(self.value.shape) if np.all(np.isfinite(gradient)) else None
-
-    @cached_property
-    def real_inputs(self) -> dict[str, Array]:
-        """The inputs that are differentiated, by name."""
-        return {name: x for name, x in zip(self.subject.input_names, self.subject.inputs, strict=True) if is_real(x)}
+        return jacobian is not None and self.fits((weights @ jacobian).reshape(self.value.shape))
 
 
 Hypothesis = Callable[[Evidence], Finding | None]
@@ -249,7 +234,7 @@ Hypothesis = Callable[[Evidence], Finding | None]
 
 def besides(factor: float) -> str:
     """The words for a factor that a gradient has on top of another mistake."""
-    return "" if factor == 1.0 else f", and besides by {number(factor)}"
+    return "" if factor == 1.0 else f", times {number(factor)}"
 
 
 def number(value: float) -> str:
@@ -257,3 +242,27 @@ def number(value: float) -> str:
     if value and abs(value) < 1.0 and abs(round(1.0 / value) - 1.0 / value) < 1e-6 * abs(1.0 / value):
         return f"{'-' if value < 0 else ''}1/{round(abs(1.0 / value))}"
     return f"{value:.6g}"
+
+
+def listed(axes: tuple[int, ...]) -> str:
+    """Axes in words."""
+    return " and ".join(map(str, axes))
+
+
+def subsets(ndim: int) -> Iterator[tuple[int, ...]]:
+    """All sets of axes, the smaller ones first."""
+    for size in range(1, ndim + 1):
+        yield from combinations(range(ndim), size)
+
+
+def broadcast(array: Array, shape: tuple[int, ...]) -> Array | None:
+    """The array in another shape; None where it does not broadcast to it."""
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        return None
+
+
+def along(array: Array, axis: int, ndim: int) -> Array:
+    """A vector along one axis of an array of `ndim` axes."""
+    return array.reshape([-1 if i == axis else 1 for i in range(ndim)])

@@ -1,15 +1,14 @@
-"""Gradients that are a multiple of the right one."""
+"""Gradients that are the right one times a factor, or plus a term, and what such a number is."""
 
+import math
+from collections import defaultdict
 from collections.abc import Iterator
-from itertools import combinations
 
 import numpy as np
 
-from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, number
-from layerflow.gradcheck.diagnosis.sizes import named_factor
+from layerflow.gradcheck.diagnosis.causes import Finding
+from layerflow.gradcheck.diagnosis.evidence import Evidence, listed, number, subsets
 from layerflow.parameter import Array
-
-INTERMEDIATES = 60  # of forward's operations, whose results may be a factor
 
 
 def not_finite(evidence: Evidence) -> Finding | None:
@@ -18,69 +17,62 @@ def not_finite(evidence: Evidence) -> Finding | None:
     if not np.any(bad):
         return None
     what = "nan" if np.any(np.isnan(evidence.analytic)) else "inf"
-    formula = f"analytic is {what} at {int(np.sum(bad))} of {bad.size} elements"
-    meaning = "a division by zero, a logarithm of zero or an overflow, though forward is finite here"
-    return Finding("not finite", formula, meaning, "divisions, logarithms and exponentials in {gate}.backward")
+    return Finding("not finite", f"analytic is {what} at {int(np.sum(bad))} of {bad.size} elements")
 
 
 def always_zero(evidence: Evidence) -> Finding | None:
     """analytic = 0."""
     if np.any(evidence.analytic) or np.all(evidence.is_zero(evidence.numeric)[evidence.known]):
         return None
-    if evidence.kind == "parameter":
-        meaning = "the parameter is never reached by backward, so it would never learn"
-        return Finding(
-            "always zero",
-            "analytic = 0 everywhere",
-            meaning,
-            "the entry for {tensor} in the dict that {gate}.backward returns",
-        )
-    return Finding(
-        "always zero",
-        "analytic = 0 everywhere",
-        "nothing flows back to this input",
-        "what {gate}.backward returns for {tensor}",
-    )
+    if evidence.kind == "input":
+        return Finding("always zero", "analytic = 0 everywhere")
+    meaning = "backward never computes the gradient of this parameter, so it would never learn"
+    place = "the entry for {tensor} in the dict that {gate}.backward returns"
+    return Finding("always zero", "analytic = 0 everywhere", meaning, place)
 
 
 def constant_factor(evidence: Evidence) -> Finding | None:
-    """analytic = c * numeric."""
-    factor = _factor(evidence)
-    if factor is None:
+    """analytic = c * numeric, for a constant c other than 0 and 1."""
+    analytic, numeric, known = evidence.analytic, evidence.numeric, evidence.known
+    large = known & (np.abs(numeric) > 1e-4 * np.max(np.abs(numeric[known]), initial=0.0))
+    if not np.any(large) or not np.all(np.isfinite(analytic)):
         return None
-    named = named_factor(evidence, factor)
-    if named is None and (_different(evidence) < 3 or abs(factor) > 1e6 or abs(factor) < 1e-6):
+    factor = float(np.median(analytic[large] / numeric[large]))
+    simple = _simplest(factor)
+    factor = simple if simple and evidence.fits(simple * numeric) else factor
+    if abs(factor) <= 1e-9 or not evidence.fits(factor * numeric):
         return None
-    cause, meaning = named or ("constant factor", "a constant was forgotten, or multiplied in once too often")
-    sign = "" if factor > 0 or cause == "sign" else "; the sign is wrong, too"
-    formula = (
-        "analytic = -numeric everywhere" if factor == -1.0 else f"analytic = {number(factor)} x numeric everywhere"
-    )
-    return Finding(cause, formula, meaning + sign, "the factors in {gate}.backward")
+    cause, meaning = _named_factor(evidence, factor)
+    if cause == "constant factor" and (np.sum(evidence.wrong) < 3 or not 1e-6 < abs(factor) < 1e6):
+        return None
+    if factor == -1.0:
+        return Finding(cause, "analytic = -numeric everywhere", meaning)
+    sign = "" if factor > 0 else "; the sign is wrong, too"
+    return Finding(cause, f"analytic = {number(factor)} x numeric everywhere", meaning + sign)
 
 
 def missing_factor(evidence: Evidence) -> Finding | None:
     """analytic = numeric times a power of an array that the gate knows: an input, a parameter, the output."""
-    if _different(evidence) < 4:
+    if np.sum(evidence.wrong) < 4:
         return None
-    place = "the product in {gate}.backward"
-    for name, q in known_arrays(evidence):
-        with np.errstate(all="ignore"):
-            if evidence.fits(evidence.numeric / q):
-                return Finding(
-                    "factor array missing", f"analytic * {name} = numeric", f"the factor {name} is missing", place
-                )
-            if evidence.fits(evidence.numeric * q):
-                meaning = f"the factor {name} is there once too often"
-                return Finding("factor array too often", f"analytic = numeric * {name}", meaning, place)
-            if evidence.fits(evidence.numeric * 2.0 / q):
-                meaning = f"the factor {name}/2 is missing"
-                return Finding("factor array missing", f"analytic * {name}/2 = numeric", meaning, place)
-            if evidence.fits(evidence.numeric * q * q) or evidence.fits(evidence.numeric / (q * q)):
-                meaning = f"it is multiplied by {name} where it should be divided, or the other way round"
-                return Finding(
-                    "factor array inverted", f"analytic / numeric is a square of {name} or of 1/{name}", meaning, place
-                )
+    numeric = evidence.numeric
+    for name, q in evidence.known_arrays():
+        missing, inverted = "factor array missing", "factor array inverted"
+        candidates = (
+            (missing, numeric / q, f"analytic * {name} = numeric", f"the factor {name} is missing"),
+            (
+                "factor array too often",
+                numeric * q,
+                f"analytic = numeric * {name}",
+                f"there is a factor {name} too many",
+            ),
+            (missing, numeric * 2.0 / q, f"analytic * {name}/2 = numeric", f"the factor {name}/2 is missing"),
+            (inverted, numeric * q * q, f"analytic = numeric * {name}^2", ""),
+            (inverted, numeric / (q * q), f"analytic = numeric / {name}^2", ""),
+        )
+        for cause, prediction, formula, meaning in candidates:
+            if evidence.fits(prediction):
+                return Finding(cause, formula, meaning)
     return None
 
 
@@ -88,136 +80,177 @@ def factor_along_axis(evidence: Evidence) -> Finding | None:
     """analytic = numeric times a factor that is the same all along some axes."""
     analytic, numeric = evidence.analytic, evidence.numeric
     where = evidence.known & ~evidence.is_zero(numeric)
-    if analytic.ndim < 2 or _different(evidence) < 4 or not np.all(np.isfinite(analytic)):
+    if analytic.ndim < 2 or np.sum(evidence.wrong) < 4 or not np.all(np.isfinite(analytic)):
         return None
     ratio = np.divide(analytic, numeric, out=np.zeros(analytic.shape), where=where)
-    for size in range(analytic.ndim - 1, 0, -1):
-        for axes in combinations(range(analytic.ndim), size):
-            counts = where.sum(axis=axes, keepdims=True)
-            factors = np.where(counts, ratio.sum(axis=axes, keepdims=True) / np.maximum(counts, 1), 1.0)
-            # Each factor takes one element to be found, only the others can speak against it.
-            if np.sum(counts) - factors.size < 4 or np.any(np.abs(factors) < 1e-6):
-                continue
-            if evidence.fits(numeric * factors):
-                return _along(evidence, factors, axes)
+    for axes in sorted(subsets(analytic.ndim), key=len, reverse=True):
+        counts = where.sum(axis=axes, keepdims=True)
+        factors = np.where(counts, ratio.sum(axis=axes, keepdims=True) / np.maximum(counts, 1), 1.0)
+        # Each factor takes one element to be found, only the others can speak against it.
+        if np.sum(counts) - factors.size < 4 or np.any(np.abs(factors) < 1e-6) or len(axes) == analytic.ndim:
+            continue
+        if evidence.fits(numeric * factors):
+            return _per_index(evidence.value, factors, axes)
     return None
 
 
-def _along(evidence: Evidence, factors: Array, axes: tuple[int, ...]) -> Finding:
-    x = evidence.value
-    kept = [axis for axis in range(x.ndim) if axis not in axes]
-    what = "column" if x.ndim == 2 and kept == [1] else "row" if x.ndim == 2 else f"index of axis {kept[0]}"
-    what = what if len(kept) == 1 else f"index of axes {' and '.join(map(str, kept))}"
-    known = {
-        "standard deviation": x.std(axis=axes),
-        "norm": np.sqrt((x**2).sum(axis=axes)),
-        "sum": x.sum(axis=axes),
-    }
-    named = next((name for name, array in known.items() if _proportional(factors, array)), None)
-    per = what if what in ("column", "row") else "index"
-    listed = ", ".join(f"{factor:.4g}" for factor in factors.reshape(-1)[:4]) + (", ..." if factors.size > 4 else "")
-    meaning = (
-        f"it is the {what}'s {named}, or its inverse"
-        if named
-        else f"a factor that depends on the {what} alone is missing or too much: {listed}"
+def _per_index(x: Array, factors: Array, axes: tuple[int, ...]) -> Finding:
+    kept = tuple(axis for axis in range(x.ndim) if axis not in axes)
+    what = ("row", "column")[kept[0]] if x.ndim == 2 else f"index of axis {listed(kept)}"
+    known = {"standard deviation": x.std(axis=axes), "norm": np.sqrt((x**2).sum(axis=axes)), "sum": x.sum(axis=axes)}
+    flat = factors.reshape(-1)
+    named = next((name for name, array in known.items() if _is_proportional(flat, array.reshape(-1))), None)
+    if named:
+        meaning = f"it is the {what}'s {named}, or its inverse"
+    else:
+        some = ", ".join(f"{factor:.4g}" for factor in flat[:4]) + (", ..." if flat.size > 4 else "")
+        meaning = f"a factor that depends only on the {what} is missing, or there is one too many: {some}"
+    cause = f"factor per {what if x.ndim == 2 else 'index'}"
+    place = "what {gate}.backward multiplies and divides by"
+    return Finding(cause, f"analytic = numeric times one factor per {what}", meaning, place)
+
+
+def _is_proportional(factors: Array, array: Array) -> bool:
+    return any(
+        np.all(np.isfinite(ratio)) and np.ptp(ratio) <= 1e-4 * np.max(np.abs(ratio))
+        for ratio in (factors / array, factors * array)
     )
-    formula = f"analytic = numeric times one factor per {what}"
-    return Finding(f"factor per {per}", formula, meaning, "what {gate}.backward multiplies and divides by")
-
-
-def _proportional(factors: Array, array: Array) -> bool:
-    with np.errstate(all="ignore"):
-        for ratio in (factors.reshape(-1) / array.reshape(-1), factors.reshape(-1) * array.reshape(-1)):
-            if np.all(np.isfinite(ratio)) and np.ptp(ratio) <= 1e-4 * np.max(np.abs(ratio)):
-                return True
-    return False
 
 
 def sign_lost(evidence: Evidence) -> Finding | None:
     """analytic = |local derivative| * upstream, or |numeric|."""
-    if _different(evidence) < 2 or np.sum(evidence.right & evidence.known) < 1:
+    if np.sum(evidence.wrong) < 2 or not np.any(evidence.right & evidence.known):
         return None
     candidates = [np.abs(evidence.numeric)]
     if evidence.is_elementwise or evidence.output.ndim == 0:
-        upstream = (
-            evidence.upstream if evidence.is_elementwise else np.broadcast_to(evidence.upstream, evidence.value.shape)
-        )
-        candidates.append(np.sign(upstream) * np.abs(evidence.numeric))
-    if any(evidence.fits(candidate) for candidate in candidates):
-        meaning = "the sign of the local derivative is lost where it is negative"
-        return Finding(
-            "sign lost",
-            "analytic = numeric where it is right, -numeric elsewhere, by the sign of the local derivative",
-            meaning,
-            "signs in {gate}.backward",
-        )
-    return None
+        candidates.append(np.sign(evidence.upstream) * np.abs(evidence.numeric))
+    if not any(evidence.fits(candidate) for candidate in candidates):
+        return None
+    return Finding("sign lost", "analytic = numeric where it is right, and -numeric elsewhere")
 
 
 def term_added(evidence: Evidence) -> Finding | None:
     """analytic = numeric + c * an array that the gate knows, or + c."""
-    difference = evidence.analytic - evidence.numeric
-    if _different(evidence) < 4 or not np.all(np.isfinite(difference)):
+    difference, known = evidence.analytic - evidence.numeric, evidence.known
+    if np.sum(evidence.wrong) < 4 or not np.all(np.isfinite(difference)):
         return None
-    known = evidence.known
-    arrays = [(evidence.name, evidence.value), *known_arrays(evidence), ("", np.ones(evidence.value.shape))]
+    arrays = [(evidence.name, evidence.value), *evidence.known_arrays(), ("", np.ones(evidence.value.shape))]
     for name, q in arrays:
         size = float(np.sum(q[known] ** 2))
         c = float(np.sum(difference[known] * q[known])) / size if size else 0.0
         if abs(c) < 1e-9 or not evidence.fits(evidence.numeric + c * q):
             continue
+        is_own = evidence.kind == "parameter" and name == evidence.name
         formula = f"analytic - numeric = {number(c)}{' x ' + name if name else ' everywhere'}"
-        place = "what is added to the gradient in {gate}.backward"
-        if evidence.kind == "parameter" and name == evidence.name:
-            meaning = "a regularisation of {tensor} is added in this gate, though its loss is not part of forward"
-            return Finding("own value added", formula, meaning, place)
-        return Finding("term added", formula, "that term does not belong to the gradient of this forward", place)
+        return Finding("own value added" if is_own else "term added", formula)
     return None
 
 
-def _different(evidence: Evidence) -> int:
-    return int(np.sum(evidence.known & ~evidence.right))
-
-
-def _factor(evidence: Evidence) -> float | None:
-    """The constant c of analytic = c * numeric, if there is one other than 0 and 1."""
-    large = evidence.known & (
-        np.abs(evidence.numeric) > 1e-4 * np.max(np.abs(evidence.numeric[evidence.known]), initial=0.0)
-    )
-    if not np.any(large) or not np.all(np.isfinite(evidence.analytic)):
-        return None
-    factor = float(np.median(evidence.analytic[large] / evidence.numeric[large]))
-    rounded = _simplest(factor)
-    factor = rounded if rounded and evidence.fits(rounded * evidence.numeric) else factor
-    return factor if abs(factor) > 1e-9 and evidence.fits(factor * evidence.numeric) else None
+# What a number is ------------------------------------------------------------------------------------------------
 
 
 def _simplest(factor: float) -> float | None:
     """The whole number, or one over a whole number, that a factor is within 1e-6."""
-    if factor and abs(factor - round(factor)) < 1e-6 * abs(factor):
+    if factor and _close(factor, round(factor)):
         return float(round(factor))
-    if factor and abs(1.0 / factor - round(1.0 / factor)) < 1e-6 * abs(1.0 / factor):
-        return 1.0 / round(1.0 / factor)
-    return None
+    return 1.0 / round(1.0 / factor) if factor and _close(1.0 / factor, round(1.0 / factor)) else None
 
 
-def known_arrays(evidence: Evidence, intermediates: bool = True) -> Iterator[tuple[str, Array]]:
-    """The arrays that can be multiplied with the gradient: inputs, parameters, output, and what forward computes."""
-    arrays = dict(evidence.real_inputs)
-    arrays |= {name: parameter.value for name, parameter in evidence.subject.gate.named_parameters().items()}
-    arrays["the output"] = evidence.output
-    for call in evidence.replay.calls[:INTERMEDIATES] if intermediates else ():
-        arrays.setdefault(f"`{call.expression or call.name}`", call.result)
-    for name, array in arrays.items():
-        shapes = [array.shape]
-        if array.ndim == 1 and evidence.value.ndim == 2 and evidence.value.shape[0] == array.size:
-            shapes.append((array.size, 1))
-        if array.ndim == 1 and evidence.value.ndim == 4 and evidence.value.shape[1] == array.size:
-            shapes.append((1, array.size, 1, 1))
-        for shape in shapes:
-            try:
-                q = np.broadcast_to(array.reshape(shape), evidence.value.shape)
-            except ValueError:
-                continue
-            if np.all(q != 0.0) and np.ptp(q) > 1e-6 * np.max(np.abs(q), initial=0.0):
-                yield name, q
+def _named_factor(evidence: Evidence, factor: float) -> tuple[str, str]:
+    """What a factor is: cause and meaning; "constant factor" where nothing explains it."""
+    size = abs(factor)
+    if factor == -1.0:
+        return "sign", "the sign is wrong"
+    if evidence.output.ndim == 0:
+        upstream, written = float(evidence.upstream), number(factor)
+        if _close(factor * upstream, 1.0):
+            meaning = f"{written} is 1/upstream: the upstream gradient is not multiplied in"
+            return "upstream gradient ignored", meaning
+        if _close(factor, upstream):
+            return "upstream gradient twice", f"{written} is the upstream gradient: it is multiplied in twice"
+    names = [*_of_lengths(evidence, size), *_of_arguments(evidence, size)]
+    if _close(size, 2.0):
+        names.insert(0, ("factor 2", "a 2 too many, as if a factor 1/2 (or the mean over two) had been forgotten"))
+    if _close(size, 0.5):
+        names.insert(0, ("factor 1/2", "the 2 from the derivative of a square is missing, or there is a 1/2 too many"))
+    if not names:
+        return "constant factor", "a constant factor is missing, or there is one too many"
+    return names[0][0], "; or ".join(meaning for _, meaning in names)
+
+
+def _of_lengths(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
+    for length, names in _lengths(evidence).items():
+        all_names = " and ".join(names)
+        for root, form in ((math.sqrt(length), f"sqrt({length})"), (1.0 / math.sqrt(length), f"1/sqrt({length})")):
+            if _close(size, root):
+                yield "factor sqrt(d)", f"that is {form}, and {length} is {all_names}: a scale is missing"
+        over = "one of them" if len(names) > 1 else "the batch" if names[0] == "the batch size" else "it"
+        apart = "; change the batch size to see which" if len(names) > 1 and "batch" in names[0] else ""
+        what = f"{length} is {all_names}: the mean over {over} was taken"
+        if _close(size, float(length)):
+            yield "factor N", f"{what} twice or not at all{apart}"
+        elif _close(size, 1.0 / length):
+            yield "factor 1/N", f"{what} once too often, or instead of the sum{apart}"
+
+
+def _lengths(evidence: Evidence) -> dict[int, list[str]]:
+    """The lengths that a gradient can be divided or multiplied by, each with everything that has it."""
+    found: dict[int, list[str]] = defaultdict(list)
+    subject, output = evidence.subject, evidence.output
+    x = subject.inputs[0] if subject.inputs else evidence.value
+    name = subject.input_names[0] if subject.inputs else evidence.name
+    for axis, length in enumerate(x.shape):
+        found[length].append("the batch size" if axis == 0 else f"the length of axis {axis} of {name}")
+    for axis, length in enumerate(output.shape):
+        if axis >= x.ndim or length != x.shape[axis]:
+            found[length].append(f"the length of axis {axis} of the output")
+    for axis, length in enumerate(evidence.value.shape) if evidence.kind == "parameter" else ():
+        if length not in found:
+            found[length].append(f"the length of axis {axis} of {evidence.name}")
+    if output.ndim > 2:
+        shape, positions, samples = output.shape, "the number of positions", "the number of samples times positions"
+        for count, what in (
+            (math.prod(shape[2:]), positions),
+            (math.prod(shape[1:-1]), positions),
+            (math.prod(shape[2:]) * shape[0], samples),
+            (math.prod(shape[:-1]), samples),
+        ):
+            if what not in found[count]:
+                found[count].append(what)
+    for count, what in ((x.size, f"the number of elements of {name}"), (output.size, "the number of output elements")):
+        if count not in found:
+            found[count].append(what)
+    if evidence.kind == "input" and evidence.jacobian is not None:
+        window = np.unique(np.count_nonzero(evidence.reached, axis=1))
+        if window.size == 1 and int(window[0]) not in found:
+            found[int(window[0])].append("the number of elements in a window")
+    return {length: names for length, names in found.items() if length > 1 and names}
+
+
+def _of_arguments(evidence: Evidence, size: float) -> Iterator[tuple[str, str]]:
+    for name, value in evidence.settings.items():
+        if value in (0, 1):
+            continue
+        for form, of_form in ((name, value), (f"2 {name}", 2.0 * value), (f"(1 - {name})", 1.0 - value)):
+            if _close(size, abs(of_form)):
+                meaning = f"that is {form} for {name}={value}: a factor {form} too many"
+                yield "factor of an argument", meaning
+            elif _close(size * abs(of_form), 1.0):
+                yield "factor of an argument", f"that is 1/{form} for {name}={value}: a factor {form} is missing"
+
+
+def inner_factor(evidence: Evidence, factor: float, error: float) -> float | None:
+    """The number with a meaning that a factor, known to `error`, is equal to: 0, -1, 2, a length, the root of one."""
+    if abs(factor) < error:
+        return 0.0
+    forms = {
+        form
+        for n in (1.0, 2.0, *map(float, _lengths(evidence)))
+        for form in (n, 1.0 / n, math.sqrt(n), 1.0 / math.sqrt(n), n / (n - 1) if n > 1 else n)
+    }
+    near = [form for form in forms if abs(abs(factor) - form) < error * form]
+    return math.copysign(min(near, key=lambda form: abs(abs(factor) - form)), factor) if near else None
+
+
+def _close(a: float, b: float) -> bool:
+    return abs(a - b) <= 1e-6 * max(abs(a), abs(b))

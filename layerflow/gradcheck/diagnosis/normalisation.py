@@ -6,14 +6,12 @@ is p * (g - sum(g * p)). A single missing term is found by `paths`; here are mis
 """
 
 from collections.abc import Callable, Iterator
-from itertools import combinations
 
 import numpy as np
 
-from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, number
+from layerflow.gradcheck.diagnosis.causes import Finding
+from layerflow.gradcheck.diagnosis.evidence import Evidence, broadcast, listed, number, subsets
 from layerflow.parameter import Array
-
-PLACE = "the derivation of d{tensor} in {gate}.backward"
 
 
 def statistics_terms(evidence: Evidence) -> Finding | None:
@@ -21,7 +19,7 @@ def statistics_terms(evidence: Evidence) -> Finding | None:
     x, output = evidence.value, evidence.output
     if evidence.kind != "input" or output.shape != x.shape or x.ndim < 1 or evidence.count < 6:
         return None
-    for axes in _axes(x.ndim):
+    for axes in subsets(x.ndim):
         for weight, offset in _affine(evidence):
             found = _normalised(evidence, axes, weight, offset)
             finding = _terms(evidence, axes, weight * evidence.upstream, *found) if found else None
@@ -36,17 +34,13 @@ def softmax_axis(evidence: Evidence) -> Finding | None:
     if evidence.kind != "input" or p.shape != evidence.value.shape or p.ndim < 2:
         return None
     for what, total in _other_sums(p.ndim):
-        prediction = p * (g - total(g * p))
-        if evidence.fits(prediction):
-            formula = f"analytic = p * (g - sum(g p)) with the sum {what}"
-            return Finding(
-                "sum over the wrong axis", formula, "forward sums over another axis", "axis= in {gate}.backward"
-            )
-        if evidence.fits(g - np.exp(p) * total(g)):
-            formula = f"analytic = g - exp(y) sum(g) with the sum {what}"
-            return Finding(
-                "sum over the wrong axis", formula, "forward sums over another axis", "axis= in {gate}.backward"
-            )
+        for formula, prediction in (
+            ("p * (g - sum(g p))", p * (g - total(g * p))),
+            ("g - exp(y) sum(g)", g - np.exp(p) * total(g)),
+        ):
+            if evidence.fits(prediction):
+                meaning = "forward sums over another axis"
+                return Finding("sum over the wrong axis", f"analytic = {formula} with the sum {what}", meaning)
     return None
 
 
@@ -83,19 +77,18 @@ def _terms(
         prediction = slope * (g - total(g) / count - xhat * total(g * xhat) / count)
         if evidence.fits(prediction):
             formula = f"analytic = (g - mean(g) - xhat mean(g xhat)) / std with means {what}"
-            meaning = f"forward takes its mean and variance over axis {_listed(axes)}"
-            return Finding("sum over the wrong axis", formula, meaning, "axis= and keepdims= in {gate}.backward")
+            meaning = f"forward takes its mean and variance over axis {listed(axes)}"
+            return Finding("sum over the wrong axis", formula, meaning)
     known = evidence.known
     terms = np.stack([(slope * np.broadcast_to(t, g.shape))[known] for t in (g, first, second)], axis=1)
     if np.sum(known) > 5:
         a, b, c = np.linalg.lstsq(terms, evidence.analytic[known], rcond=None)[0]
         if evidence.fits(slope * (a * g + b * first + c * second)):
             if abs(b) + abs(c) < 1e-7:
-                meaning = "the mean and the variance depend on {tensor}, too; their terms are missing"
-                return Finding("statistics terms missing", "analytic = upstream / std", meaning, PLACE)
+                return Finding("statistics terms missing", "analytic = upstream / std")
             formula = f"analytic = ({number(a)} g - {number(-b)} mean(g) - {number(-c)} xhat mean(g xhat)) / std"
-            meaning = "all three numbers should be 1 (a sum for a mean gives the number of elements)"
-            return Finding("factor on a path", formula, meaning, PLACE)
+            meaning = "all three numbers should be 1 (a sum in the place of a mean gives the number of elements)"
+            return Finding("factor on a path", formula, meaning, "the derivation of d{tensor} in {gate}.backward")
     return _other_deviation(evidence, slope * g, slope * (g - first - second), slope, variance, axes)
 
 
@@ -109,8 +102,7 @@ def _other_deviation(
         for base, power in ((right, 1), (evidence.numeric, 1), (right, 3), (evidence.numeric, 3)):
             if eps > 1e-14 and evidence.fits(base / (slope * other) ** power):
                 formula = f"analytic = numeric with {what} in the place of sqrt(var + {eps:.1e})"
-                meaning = "forward has eps inside the root, so backward must have it there"
-                return Finding("eps in the wrong place", formula, meaning, PLACE)
+                return Finding("eps in the wrong place", formula)
     for name, buffer in evidence.subject.gate.named_buffers().items():
         if buffer.value.size != variance.size or not np.all(buffer.value + eps > 0.0):
             continue
@@ -119,30 +111,16 @@ def _other_deviation(
             for root in (np.sqrt(held + eps), np.sqrt(held), held + eps, held):
                 if evidence.fits(base / (slope * root)):
                     formula = f"analytic = the formula with {name} in the place of the batch's own variance"
-                    meaning = "in training mode forward uses the statistics of the batch, so backward must, too"
-                    return Finding("running statistics", formula, meaning, PLACE)
+                    return Finding("running statistics", formula)
     return None
-
-
-def _axes(ndim: int) -> Iterator[tuple[int, ...]]:
-    for size in range(1, ndim + 1):
-        yield from combinations(range(ndim), size)
 
 
 def _other_sums(ndim: int) -> Iterator[tuple[str, Callable[[Array], Array]]]:
     """Sums as they may be taken by mistake: over any axes, and without keepdims, which puts them along other axes."""
-    for axes in _axes(ndim):
-        yield f"over axis {_listed(axes)}", lambda a, axes=axes: a.sum(axis=axes, keepdims=True)  # type: ignore[misc]
+    for axes in subsets(ndim):
+        yield f"over axis {listed(axes)}", lambda a, axes=axes: a.sum(axis=axes, keepdims=True)  # type: ignore[misc]
     for axis in range(ndim if ndim > 1 else 0):
-        yield f"over axis {axis} and without keepdims", lambda a, axis=axis: _spread_sum(a, axis)  # type: ignore[misc]
-
-
-def _spread_sum(array: Array, axis: int) -> Array:
-    total = array.sum(axis=axis)
-    try:
-        return np.broadcast_to(total, array.shape)
-    except ValueError:
-        return np.full(array.shape, np.nan)
+        yield f"over axis {axis} and without keepdims", lambda a, axis=axis: _summed(a, axis)  # type: ignore[misc]
 
 
 def _affine(evidence: Evidence) -> Iterator[tuple[Array, Array]]:
@@ -160,12 +138,9 @@ def _spread(array: Array, shape: tuple[int, ...]) -> Array | None:
     """A parameter, shaped to multiply an array of `shape`: along its last axes, or along axis 1 (channels)."""
     if array.ndim == 1 and len(shape) > 2 and array.size == shape[1]:
         return array.reshape(-1, *(1,) * (len(shape) - 2))
-    try:
-        np.broadcast_to(array, shape)
-    except ValueError:
-        return None
-    return array
+    return array if broadcast(array, shape) is not None else None
 
 
-def _listed(axes: tuple[int, ...]) -> str:
-    return " and ".join(map(str, axes))
+def _summed(array: Array, axis: int) -> Array:
+    total = broadcast(array.sum(axis=axis), array.shape)
+    return np.full(array.shape, np.nan) if total is None else total

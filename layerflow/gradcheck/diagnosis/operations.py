@@ -1,15 +1,16 @@
 """Operations that backward differentiates as if they were others: another derivative, another factor, no selection."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
-from layerflow.gradcheck.diagnosis.evidence import Finding
-from layerflow.gradcheck.diagnosis.probe import Hypothesis
+from layerflow.gradcheck.diagnosis.causes import Finding
+from layerflow.gradcheck.diagnosis.probe import Change
 from layerflow.gradcheck.diagnosis.replay import Call, Edit
 from layerflow.parameter import Array
 
-LONGEST = 5  # operations in a row that are taken for one function
+LONGEST = 5  # operations in a row that may be one function
 SELECTIONS = {"where", "maximum", "minimum", "fmax", "fmin"}
 BILINEAR = {"multiply", "matmul", "dot", "einsum", "tensordot"}
 CANDIDATES = 40  # arrays that are tried in the place of one
@@ -31,8 +32,8 @@ SLOPES: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def functions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
-    """Functions applied element by element: y = f(u), with the derivative of another function."""
+def functions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Change]:
+    """Functions y = f(u), element by element, that backward differentiates as if they were another function."""
     by_index = {call.index: call for call in calls}
     at = {call.index: group for group in groups for call in group}
     for group in groups:
@@ -47,14 +48,14 @@ def functions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesi
                     for start, end in zip(starts, group, strict=True):
                         edits |= _replaced(start, position, end, slope)
                     # Of a function and a part of it, the whole function is named.
-                    tell = _tell_slope(group[0], starts[0], position, name)
-                    yield Hypothesis(edits, tell, rank=_longer_first(links))
+                    describe = partial(_slope, group[0], starts[0], position, name)
+                    yield Change(edits, describe, rank=-len(links))
             source = call.sources[position]
             call = by_index[source] if source is not None else call
             position = _follows(call) if source is not None else None
 
 
-def stretches(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+def stretches(calls: list[Call], groups: list[list[Call]]) -> Iterator[Change]:
     """Several operations together, from u to y, passed as if dy/du were 1."""
     by_index = {call.index: call for call in calls}
     for group in groups:
@@ -71,12 +72,7 @@ def stretches(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesi
             for position, operand in enumerate(start.operands):
                 if operand.shape == end.result.shape:
                     edits = _replaced(start, position, end, SLOPES["1"])
-                    yield Hypothesis(edits, _tell_slope(end, start, position, "1"))
-
-
-def _longer_first(links: list[tuple[Call, int]]) -> Callable[[float], int]:
-    length = len(links)
-    return lambda _: -length
+                    yield Change(edits, partial(_slope, end, start, position, "1"))
 
 
 def _own_slopes(links: list[tuple[Call, int]]) -> dict[str, Callable[[Array, Array], Array]]:
@@ -121,36 +117,30 @@ def _replaced(start: Call, operand: int, end: Call, slope: Callable[[Array, Arra
     return {start.index: watch, end.index: edit}
 
 
-def _tell_slope(end: Call, start: Call, operand: int, name: str) -> Callable[[float], Finding]:
-    def tell(_: float) -> Finding:
-        u, y = start.operand(operand), f"`{end.expression or end.name}`"
-        formula = f"analytic = the gradient with dy/du = {name} for u = {u}, y = {y} in {end.line}"
-        if name == "1":
-            meaning = "the local derivative of this function is not multiplied in"
-            return Finding("local derivative missing", formula, meaning, "{gate}.backward, where it passes " + y)
-        if name == "f'(y)":
-            meaning = "a formula in u was given y"
-            return Finding("evaluated at the output", formula, meaning, "{gate}.backward, where it passes " + y)
-        if name == "f'(u)^2":
-            meaning = "the local derivative is multiplied in twice"
-            return Finding("local derivative twice", formula, meaning, "{gate}.backward, where it passes " + y)
-        if name == "y" and len(end.operands) == 2:
-            meaning = "the sum depends on u, too; its term is missing"
-            return Finding("normaliser held constant", formula, meaning, "{gate}.backward, where it passes " + y)
-        if name == "y (1 - y)":
-            meaning = "the cross terms are missing: every output depends on all of u through the sum"
-            return Finding("diagonal only", formula, meaning, "{gate}.backward, where it passes " + y)
-        meaning = "that is not the derivative of this function"
-        return Finding("wrong local derivative", formula, meaning, "{gate}.backward, where it passes " + y)
-
-    return tell
+def _slope(end: Call, start: Call, operand: int, name: str, _: float) -> Finding:
+    u, y, place = start.operand(operand), end.text, f"{{gate}}.backward, where it passes {end.text}"
+    formula = f"analytic = the gradient with dy/du = {name} for u = {u}, y = {y} in {end.line}"
+    if name == "y" and len(end.operands) == 2:
+        meaning = "the sum depends on u, too; its term is missing"
+        return Finding("normaliser held constant", formula, meaning, place)
+    if name == "y (1 - y)":
+        meaning = "the cross terms are missing: every output depends on all of u through the sum"
+        return Finding("diagonal only", formula, meaning, place)
+    causes = {
+        "1": "local derivative missing",
+        "f'(y)": "evaluated at the output",
+        "f'(u)^2": "local derivative twice",
+    }
+    cause = causes.get(name, "wrong local derivative")
+    meaning = "the local derivative of this function is not multiplied in" if name == "1" else ""
+    return Finding(cause, formula, meaning, place)
 
 
-def selections(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+def selections(calls: list[Call], groups: list[list[Call]]) -> Iterator[Change]:
     """One of two is selected, and both receive the gradient."""
     for group in groups:
         if group[0].name in SELECTIONS and sum(x.dtype.kind == "f" for x in group[0].operands) == 2:
-            yield Hypothesis(dict.fromkeys((call.index for call in group), _both), _tell_both(group[0]))
+            yield Change({call.index: _both for call in group}, partial(_both_operands, group[0]))
 
 
 def _both(call: Call, now: tuple[Array, ...], result: Array) -> Array:
@@ -158,28 +148,25 @@ def _both(call: Call, now: tuple[Array, ...], result: Array) -> Array:
     return np.asarray(call.result + sum(moved))
 
 
-def _tell_both(call: Call) -> Callable[[float], Finding]:
-    def tell(_: float) -> Finding:
-        formula = f"analytic = the gradient that passes to both operands of `{call.expression or call.name}`"
-        meaning = f"only the one that forward selects receives it, see {call.line}"
-        return Finding("mask missing", formula, meaning, "the mask (the comparison) in {gate}.backward")
-
-    return tell
+def _both_operands(call: Call, _: float) -> Finding:
+    formula = f"analytic = the gradient that passes to both operands of {call.text}"
+    return Finding("mask missing", formula, f"only the operand that forward selects receives it, see {call.line}")
 
 
 # Another factor in the derivative of a product ---------------------------------------------------------------------
 
 
-def products(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+def products(calls: list[Call], groups: list[list[Call]]) -> Iterator[Change]:
     for group in groups:
         if group[0].name not in BILINEAR or len(group[0].operands) != 2:
             continue
         for position in (0, 1):
             if group[0].result.ndim > 1 and group[0].result.shape[-1] == group[0].result.shape[-2]:
-                yield Hypothesis({call.index: _turned(position) for call in group}, _tell_turned(group[0], position))
+                edits = {call.index: _turned(position) for call in group}
+                yield Change(edits, partial(_transposed, group[0], position))
             for name, arrays in _candidates(group, 1 - position, groups):
                 edits = {call.index: _with_partner(position, array) for call, array in zip(group, arrays, strict=True)}
-                yield Hypothesis(edits, _tell_partner(group[0], position, name))
+                yield Change(edits, partial(_partner, group[0], position, name))
 
 
 def _candidates(group: list[Call], partner: int, groups: list[list[Call]]) -> Iterator[tuple[str, list[Array]]]:
@@ -204,7 +191,7 @@ def _candidates(group: list[Call], partner: int, groups: list[list[Call]]) -> It
         offer(f"{own} of the step before", [*nothing, *right[:-1]])
     for other in groups:
         if len(other) == len(group):
-            offer(f"`{other[0].expression or other[0].name}`", [call.result for call in other])
+            offer(other[0].text, [call.result for call in other])
             for i, _ in enumerate(other[0].operands):
                 offer(other[0].operand(i), [call.operands[i] for call in other])
     yield from found.values()
@@ -228,32 +215,17 @@ def _turned(position: int) -> Edit:
     return edit
 
 
-def _tell_turned(call: Call, position: int) -> Callable[[float], Finding]:
-    def tell(_: float) -> Finding:
-        expression = call.expression or call.name
-        what = f"the upstream gradient of `{expression}` transposed for {call.operand(position)}"
-        formula = f"analytic = the gradient with {what}"
-        meaning = f"the product is transposed, see {call.line}"
-        return Finding("transposed", formula, meaning, "the order of the factors and .T in {gate}.backward")
-
-    return tell
+def _transposed(call: Call, position: int, _: float) -> Finding:
+    what = f"the upstream gradient of {call.text} transposed for {call.operand(position)}"
+    return Finding("transposed", f"analytic = the gradient with {what}", f"the product is transposed, see {call.line}")
 
 
-def _tell_partner(call: Call, position: int, name: str) -> Callable[[float], Finding]:
-    def tell(_: float) -> Finding:
-        what, right = call.operand(position), call.operand(1 - position)
-        expression = call.expression or call.name
-        if name == "1":
-            formula = f"analytic = the gradient without the factor {right} of {call.line}"
-            return Finding(
-                "factor array missing", formula, f"the derivative of `{expression}` by {what} is {right}",
-                "{gate}.backward, where it passes " + f"`{expression}`",
-            )  # fmt: skip
-        formula = (
-            f"analytic = the gradient with {name} in the place of {right} in the derivative of `{expression}` by {what}"
-        )
-        meaning = f"{right} is right, see {call.line}"
-        cause = "W for W.T" if name.startswith("the transpose") else "wrong local derivative"
-        return Finding(cause, formula, meaning, "{gate}.backward, where it passes " + f"`{expression}`")
-
-    return tell
+def _partner(call: Call, position: int, name: str, _: float) -> Finding:
+    what, right = call.operand(position), call.operand(1 - position)
+    place = f"{{gate}}.backward, where it passes {call.text}"
+    if name == "1":
+        formula = f"analytic = the gradient without the factor {right} of {call.line}"
+        return Finding("factor array missing", formula, f"the derivative of {call.text} by {what} is {right}", place)
+    formula = f"analytic = the gradient with {name} in the place of {right} in the derivative of {call.text} by {what}"
+    cause = "W for W.T" if name.startswith("the transpose") else "wrong local derivative"
+    return Finding(cause, formula, f"{right} is right, see {call.line}", place)

@@ -1,12 +1,13 @@
 """Paths through forward that backward leaves out, or on which it has a wrong factor."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
-from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, number
-from layerflow.gradcheck.diagnosis.factors import known_arrays
-from layerflow.gradcheck.diagnosis.probe import WORK, Hypothesis, Probe
+from layerflow.gradcheck.diagnosis.causes import Finding
+from layerflow.gradcheck.diagnosis.evidence import Evidence, number
+from layerflow.gradcheck.diagnosis.probe import WORK, Change, Probe
 from layerflow.gradcheck.diagnosis.replay import LARGEST, Call, Edit
 from layerflow.parameter import Array
 
@@ -14,74 +15,98 @@ REDUCTIONS = {"sum", "mean", "var", "std", "add.reduce", "norm", "average"}
 PRODUCTS = {"matmul", "dot", "einsum", "tensordot"}
 
 
-def edges(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+def edges(calls: list[Call], groups: list[list[Call]]) -> Iterator[Change]:
+    """An operand held constant, or the path through it multiplied by a number."""
     for group in groups:
         for position in range(len(group[0].operands)):
             edits = {call.index: held(position) for call in group}
-            tell = _tell_path(calls, group, position)
-            yield Hypothesis(edits, tell, has_factor=True, rank=_rank(group))
+            yield Change(
+                edits,
+                partial(_path, calls, group, position),
+                has_factor=True,
+                # Of edges that carry the same part of the gradient, the last one is named: `std` in `x / std`, not what
+                # std is of. A wrong factor is named where forward has one: in a product or quotient with a number.
+                rank=-group[0].index,
+                names_factor=group[0].name in ("multiply", "divide") and len(group[0].operands) == 1,
+            )
 
 
-def steps(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
+def steps(calls: list[Call], groups: list[list[Call]]) -> Iterator[Change]:
     """In a loop: a path left out in some steps."""
     for group in groups:
         if len(group) > 1:
             choices = {"all but the last": group[:-1], "all but the first": group[1:]}
             choices |= {"the last": group[-1:], "the first": group[:1]} if len(group) > 2 else {}
             for position in range(len(group[0].operands)):
+                # The parameter or input itself is named, not what is computed with it.
+                rank = -group[0].index + (0 if group[0].sources[position] is None else LARGEST)
                 for which, chosen in choices.items():
                     edits = {call.index: held(position) for call in chosen}
-                    yield Hypothesis(edits, _tell_steps(group, position, which), rank=_tensor_first(group, position))
+                    yield Change(edits, partial(_steps, group, position, which), rank=rank)
 
 
-def _tensor_first(group: list[Call], position: int) -> Callable[[float], int]:
-    """The parameter or input itself is named, not what is computed with it."""
-    place = -group[0].index + (0 if group[0].sources[position] is None else LARGEST)
-    return lambda _: place
-
-
-def _rank(group: list[Call]) -> Callable[[float], int]:
-    """Of edges that carry the same part of the gradient, the last one is named: `std` in `x / std`, not what std is of.
-
-    A wrong factor is named where forward has one: in a product or quotient with a number.
-    """
-    call = group[0]
-    is_scaled = call.name in ("multiply", "divide") and len(call.operands) == 1
-    return lambda factor: -call.index - (LARGEST if factor and is_scaled else 0)
+def reductions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Change]:
+    """All statistics held constant."""
+    found = [call for call in calls if call.name in REDUCTIONS]
+    if len(found) > 1:
+        formula = (
+            f"analytic = the gradient with {' and '.join(dict.fromkeys(call.text for call in found))} held constant"
+        )
+        edits: dict[int, Edit] = {call.index: lambda call, now, result: call.result for call in found}
+        yield Change(edits, lambda _: Finding("statistics terms missing", formula))
 
 
 def held(position: int) -> Edit:
+    """The operation with one operand at its recorded value."""
+
     def edit(call: Call, now: tuple[Array, ...], result: Array) -> Array:
         return np.asarray(call.apply(*(call.operands[i] if i == position else x for i, x in enumerate(now))))
 
     return edit
 
 
-def _tell_path(calls: list[Call], group: list[Call], position: int) -> Callable[[float], Finding]:
-    call = group[0]
+def factor_array(evidence: Evidence, probe: Probe, groups: list[list[Call]]) -> Finding | None:
+    """A path with a factor that is no single number: a power of a known array, or one number per row or column."""
+    size = evidence.count * 4 * len(probe.replay.calls)
+    for group in groups:
+        for position in range(len(group[0].operands)):
+            if probe.replay.work + size > WORK or evidence.count < 6:
+                return None
+            change = Change({call.index: held(position) for call in group}, partial(_path, [], group, position))
+            if abs(probe.along(change, 0) - probe.numeric[0]) <= probe.close[0]:
+                continue
+            without = probe.gradient(change)
+            if without is None:
+                continue
+            through = evidence.numeric - without
+            what = f"the path through {group[0].operand(position)} in {group[0].line}"
+            for name, q in evidence.known_arrays():
+                for form, factor in ((name, q), (f"1/{name}", 1.0 / q), (f"{name}^2", q**2), (f"1/{name}^2", q**-2)):
+                    if evidence.fits(without + factor * through):
+                        formula = f"analytic = the gradient with {what} multiplied by {form}"
+                        return Finding("factor on a path", formula, f"the factor {form} on that path is wrong", what)
+    return None
 
-    def tell(factor: float) -> Finding:
-        what = call.operand(position)
-        place = f"the path through {what} in {call.line}"
-        if factor != 0.0:
-            cause, named = _inner_name(factor)
-            formula = f"analytic = the gradient with the path through {what} in {call.line} multiplied by {named}"
-            return Finding(cause, formula, "the derivative along that path has a wrong factor", place)
-        formula = f"analytic = the gradient with {what} held constant in {call.line}"
-        cause, meaning = _path_name(calls, group, position)
-        return Finding(cause, formula, meaning, place)
 
-    return tell
+# What is said of them --------------------------------------------------------------------------------------------
 
 
-def _tell_steps(group: list[Call], position: int, which: str) -> Callable[[float], Finding]:
-    def tell(_: float) -> Finding:
-        what, line = group[0].operand(position), group[0].line
-        formula = f"analytic = the gradient with {what} in {line} held constant in {which} of {len(group)} calls"
-        meaning = "every step contributes to this gradient, and the contributions are added"
-        return Finding("some steps missing", formula, meaning, f"the loop over steps in {{gate}}.backward, at {what}")
+def _steps(group: list[Call], position: int, which: str, factor: float) -> Finding:
+    what, line = group[0].operand(position), group[0].line
+    formula = f"analytic = the gradient with {what} in {line} held constant in {which} of {len(group)} calls"
+    return Finding("some steps missing", formula, place=f"the loop over steps in {{gate}}.backward, at {what}")
 
-    return tell
+
+def _path(calls: list[Call], group: list[Call], position: int, factor: float) -> Finding:
+    what, line = group[0].operand(position), group[0].line
+    place = f"the path through {what} in {line}"
+    if factor != 0.0:
+        cause, named = _inner_name(factor)
+        return Finding(cause, f"analytic = the gradient with {place} multiplied by {named}", place=place)
+    formula = f"analytic = the gradient with {what} held constant in {line}"
+    cause, reduced = _path_name(calls, group, position)
+    meaning = "that sum depends on {tensor}, too; its path is left out" if cause == "path missing" and reduced else ""
+    return Finding(cause, formula, meaning, place)
 
 
 def _inner_name(factor: float) -> tuple[str, str]:
@@ -93,20 +118,21 @@ def _inner_name(factor: float) -> tuple[str, str]:
     return "factor on a path", number(factor)
 
 
-def _path_name(calls: list[Call], group: list[Call], position: int) -> tuple[str, str]:
+def _path_name(calls: list[Call], group: list[Call], position: int) -> tuple[str, bool]:
+    """The cause, by the nearest reduction that the operand comes from; and whether there is one."""
     by_index = {call.index: call for call in calls}
     if len(group) > 1 and any(_comes_from(by_index, call, position, call.place) for call in group[1:]):
-        return "carry between steps missing", "what a step hands to the next one is part of the gradient, too"
+        return "carry between steps missing", False
     source = group[0].sources[position]
     route: list[Call] = []
     while source is not None and len(route) < 6:
         call = by_index[source]
         route.append(call)
-        if call.name in REDUCTIONS or call.name in PRODUCTS:
+        if call.name in REDUCTIONS | PRODUCTS:
             break
         source = next((each for each in call.sources if each is not None), None)
     if not route or route[-1].name not in REDUCTIONS:
-        return "path missing", "that path from {tensor} to the output is left out"
+        return "path missing", False
     reduced = route[-1]
     inner = by_index.get(reduced.sources[0]) if reduced.sources and reduced.sources[0] is not None else None
     is_square = inner is not None and (
@@ -114,12 +140,10 @@ def _path_name(calls: list[Call], group: list[Call], position: int) -> tuple[str
         or (len(inner.operands) == 2 and np.array_equal(inner.operands[0], inner.operands[1]))
     )
     if reduced.name in ("var", "std", "norm") or is_square:
-        return "variance term missing", "the variance (or mean square) depends on {tensor}, too; its term is missing"
+        return "variance term missing", True
     if inner and inner.name == "exp":
-        return "normaliser held constant", "the sum of the exponentials depends on {tensor}, too; its term is missing"
-    if reduced.name in ("mean", "average"):
-        return "mean term missing", "the mean depends on {tensor}, too; its term is missing"
-    return "path missing", "that sum depends on {tensor}, too; its path is left out"
+        return "normaliser held constant", True
+    return "mean term missing" if reduced.name in ("mean", "average") else "path missing", True
 
 
 def _comes_from(by_index: dict[int, Call], call: Call, position: int, place: int) -> bool:
@@ -134,43 +158,3 @@ def _comes_from(by_index: dict[int, Call], call: Call, position: int, place: int
             return True
         todo += by_index[index].sources
     return False
-
-
-def factor_array(evidence: Evidence, probe: Probe, groups: list[list[Call]]) -> Finding | None:
-    """A path with a factor that is no single number: a power of a known array, or one number per row or column."""
-    size = evidence.count * 4 * len(probe.replay.calls)
-    for group in groups:
-        for position in range(len(group[0].operands)):
-            if probe.replay.work + size > WORK or evidence.count < 6:
-                return None
-            without_path = Hypothesis({call.index: held(position) for call in group}, _tell_path([], group, position))
-            if abs(probe.along(without_path, 0) - probe.numeric[0]) <= probe.close[0]:
-                continue
-            without = probe.gradient(without_path)
-            if without is None:
-                continue
-            through = evidence.numeric - without
-            what = f"the path through {group[0].operand(position)} in {group[0].line}"
-            for name, q in known_arrays(evidence):
-                for form, factor in ((name, q), (f"1/{name}", 1.0 / q), (f"{name}^2", q**2), (f"1/{name}^2", q**-2)):
-                    if evidence.fits(without + factor * through):
-                        formula = f"analytic = the gradient with {what} multiplied by {form}"
-                        meaning = f"that path has a factor {form} too many"
-                        return Finding("factor on a path", formula, meaning, what)
-    return None
-
-
-def reductions(calls: list[Call], groups: list[list[Call]]) -> Iterator[Hypothesis]:
-    found = [call for call in calls if call.name in REDUCTIONS]
-    if len(found) > 1:
-        text = " and ".join(dict.fromkeys(f"`{call.expression or call.name}`" for call in found))
-
-        def tell(_: float) -> Finding:
-            return Finding(
-                "statistics terms missing",
-                f"analytic = the gradient with {text} held constant",
-                "the mean and the variance depend on {tensor}, too; their terms are missing",
-                "the derivation of d{tensor} in {gate}.backward",
-            )
-
-        yield Hypothesis({call.index: lambda call, now, result: call.result for call in found}, tell)

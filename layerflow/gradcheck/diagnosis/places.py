@@ -1,62 +1,48 @@
-"""Right numbers in the wrong place: transposed, flipped, shifted, in other blocks, summed over the wrong axis."""
+"""Right numbers in the wrong place: transposed, shifted, in other blocks; and masks that let the wrong ones pass."""
 
-from itertools import combinations, permutations
+from itertools import permutations
 
 import numpy as np
 
-from layerflow.gradcheck.diagnosis.evidence import Evidence, Finding, besides
+from layerflow.gradcheck.diagnosis.causes import Finding
+from layerflow.gradcheck.diagnosis.evidence import Evidence, along, besides, listed, subsets
 from layerflow.parameter import Array
 
 
 def turned(evidence: Evidence) -> Finding | None:
     """analytic = numeric with its axes permuted or flipped."""
     numeric = evidence.numeric
-    if evidence.count < 3 or not numeric.ndim:
+    if evidence.count < 3:
         return None
-    place = "the order of the factors, of axes and of indices in {gate}.backward"
-    for order in permutations(range(numeric.ndim)) if 1 < numeric.ndim < 5 else ():
-        moved = numeric.transpose(order)
-        if order == tuple(range(numeric.ndim)) or moved.size != numeric.size:
-            continue
-        factor = evidence.fitting_factor(moved.reshape(numeric.shape))
+    for order in list(permutations(range(numeric.ndim)))[1:] if numeric.ndim < 5 else ():
+        factor = evidence.fitting_factor(numeric.transpose(order).reshape(numeric.shape))
         if factor is not None:
             how = "transposed" if numeric.ndim == 2 else f"with its axes in the order {order}"
-            formula = f"analytic = numeric {how}{besides(factor)}"
-            return Finding(
-                "transposed",
-                formula,
-                "the gradient is transposed",
-                "the order of the factors and .T in {gate}.backward",
-            )
-    for size in range(1, numeric.ndim + 1):
-        for axes in combinations(range(numeric.ndim), size):
-            factor = evidence.fitting_factor(np.flip(numeric, axes))
-            if factor is not None and evidence.count > 2:
-                formula = f"analytic = numeric flipped along axis {' and '.join(map(str, axes))}{besides(factor)}"
-                return Finding("flipped", formula, "the gradient must be flipped", place)
+            return Finding("transposed", f"analytic = numeric {how}{besides(factor)}")
+    for axes in subsets(numeric.ndim):
+        factor = evidence.fitting_factor(np.flip(numeric, axes))
+        if factor is not None:
+            return Finding("flipped", f"analytic = numeric flipped along axis {listed(axes)}{besides(factor)}")
     return None
 
 
 def shifted(evidence: Evidence) -> Finding | None:
     """analytic = numeric moved along some axes, as when padding is cut off at the wrong end."""
     numeric = evidence.numeric
-    for size in range(1, numeric.ndim + 1):
-        for axes in combinations(range(numeric.ndim), size):
-            for by in (1, -1, 2, -2, 3, -3, 4, -4):
-                if any(abs(by) >= numeric.shape[axis] for axis in axes):
-                    continue
-                moved, inside = numeric, np.ones(numeric.shape, dtype=bool)
-                for axis in axes:
-                    moved, inside = np.roll(moved, by, axis), inside & _inside(numeric.shape, axis, by)
-                inside &= evidence.known
-                if 2 * np.sum(inside) < evidence.count:
-                    continue
-                counts = inside & ~evidence.is_zero(moved) & ~evidence.right
-                if np.sum(counts) < max(4, 0.2 * evidence.count) or not evidence.fits(moved, inside):
-                    continue
-                formula = f"analytic = numeric moved by {by} along axis {' and '.join(map(str, axes))}"
-                meaning = "indices are off, or padding is cut off at the wrong end"
-                return Finding("shifted", formula, meaning, "slices, padding and indices in {gate}.backward")
+    for axes in subsets(numeric.ndim):
+        for by in (1, -1, 2, -2, 3, -3, 4, -4):
+            if any(abs(by) >= numeric.shape[axis] for axis in axes):
+                continue
+            moved, inside = np.roll(numeric, [by] * len(axes), axes), evidence.known
+            for axis in axes:
+                index = np.arange(numeric.shape[axis])
+                kept = index >= by if by > 0 else index < numeric.shape[axis] + by
+                inside = inside & along(kept, axis, numeric.ndim)
+            counts = inside & ~evidence.is_zero(moved) & ~evidence.right
+            if 2 * np.sum(inside) < evidence.count or np.sum(counts) < max(4, 0.2 * evidence.count):
+                continue
+            if evidence.fits(moved, inside):
+                return Finding("shifted", f"analytic = numeric moved by {by} along axis {listed(axes)}")
     return None
 
 
@@ -70,77 +56,29 @@ def blocks_swapped(evidence: Evidence) -> Finding | None:
             if length % blocks or length == blocks:
                 continue
             pieces = np.split(numeric, blocks, axis)
-            for arranged in permutations(range(blocks)):
-                if evidence.fits(np.concatenate([pieces[i] for i in arranged], axis)):
-                    formula = f"analytic = numeric with its {blocks} blocks along axis {axis} in the order {arranged}"
-                    return Finding(
-                        "blocks swapped",
-                        formula,
-                        "the parts (gates) of the tensor are exchanged",
-                        "the order of the parts in {gate}.backward",
-                    )
+            for order in permutations(range(blocks)):
+                if evidence.fits(np.concatenate([pieces[i] for i in order], axis)):
+                    formula = f"analytic = numeric with its {blocks} blocks along axis {axis} in the order {order}"
+                    return Finding("blocks swapped", formula)
     return None
-
-
-def _inside(shape: tuple[int, ...], axis: int, by: int) -> Array:
-    index = np.arange(shape[axis])
-    line = index >= by if by > 0 else index < shape[axis] + by
-    return np.broadcast_to(line.reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
-
-
-def transposed_jacobian(evidence: Evidence) -> Finding | None:
-    """analytic = J upstream for J^T upstream, as g @ W.T for g @ W."""
-    jacobian = evidence.jacobian
-    if (
-        jacobian is None
-        or evidence.output.shape != evidence.value.shape
-        or evidence.is_elementwise
-        or evidence.count < 4
-    ):
-        return None
-    factor = evidence.fitting_factor((jacobian @ evidence.upstream.reshape(-1)).reshape(evidence.value.shape))
-    if factor is None:
-        return None
-    square = [
-        name
-        for name, p in evidence.subject.gate.named_parameters().items()
-        if p.value.ndim == 2 and len(set(p.value.shape)) == 1
-    ]
-    formula = f"analytic = J @ upstream where J.T @ upstream is right{besides(factor)}"
-    if not square:
-        meaning = "the Jacobian J is transposed: what runs forwards in forward must run backwards in backward"
-        return Finding(
-            "transposed Jacobian", formula, meaning, "the order and direction of sums and products in {gate}.backward"
-        )
-    matrix = square[0]
-    return Finding(
-        "W for W.T",
-        formula,
-        f"{matrix}.T stands where {matrix} should, or the other way round",
-        f"the products with {matrix} in {{gate}}.backward",
-    )
 
 
 def swapped(evidence: Evidence) -> Finding | None:
     """analytic = the gradient of another input or parameter."""
     for other in evidence.others:
-        if other.name == evidence.name or other.numeric.shape != evidence.numeric.shape or not np.all(other.known):
+        name = other.tensor.name
+        if name == evidence.name or other.numeric.shape != evidence.numeric.shape or not np.all(other.known):
             continue
         factor = evidence.fitting_factor(other.numeric)
         if factor is not None:
-            formula = f"analytic = the gradient of {other.name}{besides(factor)}"
-            return Finding(
-                "gradient of another",
-                formula,
-                f"{evidence.name} is given the gradient that belongs to {other.name}",
-                "the order in which {gate}.backward returns them",
-            )
+            meaning = f"{evidence.name} is given the gradient that belongs to {name}"
+            return Finding("gradient of another", f"analytic = the gradient of {name}{besides(factor)}", meaning)
     return None
 
 
 def misplaced(evidence: Evidence) -> Finding | None:
-    """analytic has the elements of numeric in another order."""
-    if evidence.count < 4 or not np.all(evidence.known) or evidence.count - int(np.sum(evidence.right)) < 3:
+    """analytic has the numbers of numeric in another order."""
+    if not np.all(evidence.known) or np.sum(evidence.wrong) < 3:
         return None
     mine, right = np.sort(evidence.analytic, axis=None), np.sort(evidence.numeric, axis=None)
     nonzero = right[np.abs(right) > 1e-9 * evidence.scale]
@@ -148,62 +86,116 @@ def misplaced(evidence: Evidence) -> Finding | None:
         return None
     if not np.allclose(mine, right, rtol=1e-6, atol=1e-9 * evidence.scale):
         return None
-    formula = "analytic has the right numbers in the wrong places"
-    return Finding(
-        "misplaced",
-        formula,
-        "the gradient is put back in another order than forward took the elements",
-        "indices, axes and order= in {gate}.backward",
-    )
+    return Finding("misplaced", "analytic has the right numbers in the wrong places")
+
+
+def transposed_jacobian(evidence: Evidence) -> Finding | None:
+    """analytic = J upstream for J^T upstream, as g @ W.T for g @ W."""
+    jacobian = evidence.jacobian
+    is_square = evidence.output.shape == evidence.value.shape and evidence.count >= 4
+    if jacobian is None or not is_square or evidence.is_elementwise:
+        return None
+    factor = evidence.fitting_factor((jacobian @ evidence.upstream.reshape(-1)).reshape(evidence.value.shape))
+    if factor is None:
+        return None
+    formula = f"analytic = J @ upstream where J.T @ upstream is right{besides(factor)}"
+    for name, p in evidence.subject.gate.named_parameters().items():
+        if p.value.ndim == 2 and len(set(p.value.shape)) == 1:
+            meaning = f"backward uses {name}.T in the place of {name}, or the reverse"
+            return Finding("W for W.T", formula, meaning, f"the products with {name} in {{gate}}.backward")
+    return Finding("transposed Jacobian", formula)
 
 
 def wrong_axis(evidence: Evidence) -> Finding | None:
     """analytic = the terms of a broadcast tensor, summed over another axis of the same length."""
-    jacobian, output = evidence.jacobian, evidence.output
-    if jacobian is None or output.ndim < 2 or evidence.value.ndim == 0 or evidence.value.size < 2:
+    jacobian, output, value = evidence.jacobian, evidence.output, evidence.value
+    if jacobian is None or output.ndim < 2 or value.ndim == 0 or value.size < 2:
         return None
-    if np.any(np.sum(np.abs(jacobian) > 1e-9 * np.max(np.abs(jacobian), initial=1e-300), axis=1) > 1):
+    if np.any(np.count_nonzero(evidence.reached, axis=1) > 1):
         return None
     terms = evidence.upstream * jacobian.sum(axis=1).reshape(output.shape)
     for axis in range(output.ndim):
-        if output.shape[axis] != evidence.value.size:
-            continue
         others = tuple(i for i in range(output.ndim) if i != axis)
-        factor = evidence.fitting_factor(terms.sum(axis=others).reshape(evidence.value.shape))
-        if factor is not None:
-            formula = (
-                f"analytic = its terms summed over axis {', '.join(map(str, others))} of the output{besides(factor)}"
-            )
-            return Finding(
-                "sum over the wrong axis", formula, "the sum runs over the wrong axis", "axis= in {gate}.backward"
-            )
+        if output.shape[axis] == value.size:
+            factor = evidence.fitting_factor(terms.sum(axis=others).reshape(value.shape))
+            if factor is not None:
+                formula = f"analytic = its terms summed over axis {listed(others)} of the output{besides(factor)}"
+                return Finding("sum over the wrong axis", formula)
     return None
 
 
-def rows_cut(evidence: Evidence) -> Finding | None:
-    """analytic is right in some rows or columns and 0 in the others."""
-    if evidence.value.ndim < 1 or evidence.count < 4 or np.any(evidence.is_zero(evidence.numeric) & evidence.known):
+# Masks -----------------------------------------------------------------------------------------------------------
+
+
+def mask(evidence: Evidence) -> Finding | None:
+    """analytic and numeric are equal or zero, each on a set of its own."""
+    known = evidence.known & ~evidence.label_positions
+    if np.sum(known) < 4 or not np.all(np.isfinite(evidence.analytic)):
         return None
-    wrong = evidence.known & ~evidence.right
-    if not np.all(evidence.is_zero(evidence.analytic)[wrong]):
+    closed = evidence.is_zero(evidence.numeric) & known
+    passes = ~evidence.is_zero(evidence.analytic)
+    opened = known & ~closed
+    leak, stop = closed & passes, opened & ~passes
+    leaks, stops, holds, kept = (int(np.sum(each)) for each in (leak, stop, closed & ~passes, opened & passes))
+    if (not leaks and not stops) or not np.any(opened) or not np.all(evidence.right[opened & passes]):
         return None
-    for axis in range(evidence.value.ndim):
-        others = tuple(i for i in range(evidence.value.ndim) if i != axis)
-        lines = np.any(wrong, axis=others)
-        if evidence.value.size < 2 * len(lines):
-            continue
-        whole = ~np.any(evidence.known & evidence.right & ~evidence.is_zero(evidence.numeric), axis=others)
-        if (
-            lines.sum() < len(lines)
-            and np.all(whole[lines])
-            and (lines.sum() == 1 or not np.any(np.diff(np.flatnonzero(lines)) > 1))
-        ):
-            places = [int(i) for i in np.flatnonzero(lines)]
-            formula = f"analytic = 0 at index {places} of axis {axis}, and right elsewhere"
-            return Finding(
-                "part not reached",
-                formula,
-                "backward leaves out a part of the tensor",
-                "slices and ranges in {gate}.backward",
-            )
+    if leaks and not _is_plausible_leak(evidence, leak):
+        return None
+    if not kept:
+        formula = "analytic = 0 where numeric is not, and is not 0 where numeric is"
+        return Finding("mask inverted", formula) if leaks and not holds else None
+    if stops and not leaks and kept >= 2:
+        lines = "" if holds else _lines(stop, known)
+        if lines:
+            return Finding("part not reached", f"analytic = 0 at {lines}, and right elsewhere")
+        if not holds and not evidence.is_elementwise:
+            first = [int(i) for i in np.argwhere(stop)[0]]
+            formula = f"analytic = 0 at {stops} of {stops + kept} elements, the first at {first}, and right elsewhere"
+            return Finding("part not reached", formula)
+        formula = f"analytic = 0 at {stops} of {stops + kept} elements where numeric is not, and right elsewhere"
+        return Finding("mask too narrow", formula)
+    if leaks and not stops:
+        if not holds:
+            formula = f"analytic is not 0 at all {leaks} elements where numeric is, and right elsewhere"
+            return Finding("mask missing", formula)
+        formula = f"analytic is not 0 at {leaks} of {leaks + holds} elements where numeric is, and right elsewhere"
+        return Finding("mask too wide", formula)
     return None
+
+
+def _lines(stop: Array, known: Array) -> str:
+    """The elements in words, if they are all those of one index, or of a range of indices, of an axis."""
+    for axis in range(stop.ndim):
+        others = tuple(i for i in range(stop.ndim) if i != axis)
+        touched = np.any(stop, axis=others)
+        is_range = not np.any(np.diff(np.flatnonzero(touched)) > 1)
+        if stop.size >= 2 * len(touched) and is_range and np.array_equal(stop, known & along(touched, axis, stop.ndim)):
+            return f"index {[int(i) for i in np.flatnonzero(touched)]} of axis {axis}"
+    return ""
+
+
+def _is_plausible_leak(evidence: Evidence, where: Array) -> bool:
+    """Whether what leaks has the size of what passes: a mask's mistake changes where, not how much."""
+    sizes = np.abs(evidence.analytic[where])
+    return bool(np.max(sizes) <= 100.0 * evidence.scale) and bool(np.min(sizes) > 1e-8 * evidence.scale)
+
+
+def slopes_exchanged(evidence: Evidence) -> Finding | None:
+    """Two slopes, each used where the other belongs."""
+    if not evidence.is_elementwise or evidence.count < 4:
+        return None
+    right = evidence.numeric / evidence.upstream
+    low, high = float(np.min(right)), float(np.max(right))
+    is_low, is_high = np.isclose(right, low, rtol=1e-6), np.isclose(right, high, rtol=1e-6)
+    if np.any(is_low == is_high) or not evidence.fits(np.where(is_low, high, low) * evidence.upstream):
+        return None
+    formula = f"analytic has the slope {high:.4g} where {low:.4g} is right, and {low:.4g} where {high:.4g} is"
+    return Finding("mask inverted", formula)
+
+
+def label_term(evidence: Evidence) -> Finding | None:
+    """Right everywhere but at the right class of each sample."""
+    at, rest = (evidence.known & where for where in (evidence.label_positions, ~evidence.label_positions))
+    if min(np.sum(at), np.sum(rest)) < 2 or not np.all(evidence.right[rest]) or np.any(evidence.right[at]):
+        return None
+    return Finding("label term missing", "analytic is right except in the column of each sample's own label")

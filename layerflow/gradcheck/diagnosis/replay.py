@@ -45,7 +45,6 @@ class Call:
         positions: of every operand, which argument it is, and which part of it if that is a list.
         sources: for every operand the call whose result it is (or is a view of), or None.
         apply: the operation as a function of its operands.
-        occurrence: how many calls at the same site came before.
     """
 
     index: int
@@ -57,14 +56,18 @@ class Call:
     result: Array
     sources: tuple[int | None, ...]
     apply: Callable[..., Any]
-    occurrence: int = 0
 
     @property
     def expression(self) -> str:
-        """The source of the operation itself; empty where it is not to be had."""
+        """The source of the operation itself; empty if it is not available."""
         file, line, last, start, end = self.site
         text = linecache.getline(file, line)
         return text.encode()[start:end].decode() if line == last and end > start else ""
+
+    @property
+    def text(self) -> str:
+        """The same, or the name of the operation, as code."""
+        return f"`{self.expression or self.name}`"
 
     @property
     def line(self) -> str:
@@ -93,7 +96,7 @@ class Call:
         part = parts[argument] if argument < len(parts) else None
         if isinstance(part, ast.List | ast.Tuple):
             part = part.elts[nth] if nth < len(part.elts) else None
-        return f"`{ast.unparse(part)}`" if part else f"operand {position + 1} of `{self.expression or self.name}`"
+        return f"`{ast.unparse(part)}`" if part else f"operand {position + 1} of {self.text}"
 
 
 class Recorder:
@@ -119,10 +122,11 @@ class Recorder:
         if self.recorded is None and operands is not None:
             before = tuple(np.array(x) for x in operands)  # operands may be written into by out=
             result = function(*plain, **options)
+            result = np.asarray(result) if isinstance(result, np.floating) else result
             if index < LARGEST and _is_float(result):
                 self._note(index, name, before, operands, result, function, plain, options)
             return _traced(result)
-        if index > self.last:  # nothing further is edited, so nothing further need be watched
+        if index > self.last:  # nothing after this is edited, so nothing needs to be watched
             return function(*plain, **options)
         edit = self.edits.get(index)
         if edit is None or operands is None:
@@ -154,16 +158,20 @@ class Recorder:
             return function(*_filled(plain, iter(values)), **options)
 
         site, place = _site()
-        occurrence = sum(call.place == place and call.name == name for call in self.calls)
-        self.calls.append(
-            Call(index, name, site, place, before, _positions(plain), np.array(result), sources, apply, occurrence)
-        )
+        self.calls.append(Call(index, name, site, place, before, _positions(plain), np.array(result), sources, apply))
 
 
 class Traced(np.ndarray[Any, np.dtype[Any]]):
     """An array that reports its operations."""
 
     recorder: ClassVar[Recorder] = Recorder()
+
+    def __getitem__(self, key: Any) -> Any:
+        """A single element is an array without axes, so that loops over elements are recorded, too."""
+        found = super().__getitem__(key)
+        if isinstance(found, np.floating):
+            found = super().__getitem__((*(key if isinstance(key, tuple) else (key,)), ...))
+        return found
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
