@@ -220,5 +220,5 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
 def positive(text: str) -> int:
     """Read a count for argparse."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a positive integer, not {text!r}")
     return int(text)

@@ -366,12 +366,12 @@ def _shape(text: str) -> tuple[tuple[int, ...], int]:
     sizes = [size for size in written.replace("x", ",").strip("()").split(",") if size.strip()]
     if not all(size.strip().isdigit() for size in (*sizes, classes or "1")) or classes == "0":
         raise argparse.ArgumentTypeError(
-            f"a shape is written as whole numbers with commas, 5,4 (or 5:3 for labels 0 to 2), not {text!r}"
+            f"a shape is written as integers with commas, 5,4 (or 5:3 for labels 0 to 2), not {text!r}"
         )
     return tuple(int(size) for size in sizes), int(classes or 0)
 
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, not {text!r}")
     return int(text)

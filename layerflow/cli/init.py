@@ -138,7 +138,7 @@ def inspect(data: str, target: str | None, folder: Path) -> Inspection:
     found = Inspection(shown, target, READERS[kind](**arguments).read())
     if kind == "CSV" or found.data.classes or guess_task([*map(str, found.y)]) == "regression":
         return found
-    task = ("task", "classification", "the targets are floats, but all of them are whole numbers")
+    task = ("task", "classification", "the targets are floats, but all of them are integers")
     return Inspection([*shown, task], target, READERS[kind](**arguments | {"task": "classification"}).read())
 
 

@@ -31,7 +31,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="YAML file")
     parser.add_argument(
         "choices", nargs="+", metavar="KEY=VALUES",
-        help="comma-separated values, a range of whole numbers such as 0..4, or a range to sample such as 1e-4..1e-1 "
+        help="comma-separated values, a range of integers such as 0..4, or a range to sample such as 1e-4..1e-1 "
         "(with --random); runs that differ only in the seed are averaged",
     )  # fmt: skip
     parser.add_argument(

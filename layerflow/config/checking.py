@@ -43,7 +43,7 @@ REFERENCE = "reference to"
 BOUNDS = ("greater_than", "less_than", "multiple_of", "finite_number", "string_too", "too_short", "too_long")
 LISTS: tuple[Any, ...] = (list, tuple, Sequence, Iterable, Collection)
 WORDS: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (int, ("a whole number",)),
+    (int, ("an integer",)),
     (float, ("a number",)),
     (str, ("text",)),
     (bool, ("true", "false")),
@@ -201,7 +201,7 @@ class Setting:
         """What the hint asks for: `a number, a list of numbers or null`."""
         words = dict.fromkeys(word for choice in self.choices for word in choice.words)
         if "a number" in words:
-            words.pop("a whole number", None)
+            words.pop("an integer", None)
         return _listed(sorted(words, key="null".__eq__)) or "a plain value"
 
     @property

@@ -46,7 +46,7 @@ class NPY(Reader):
         x: The file with the features: (samples, features) or (samples, channels, height, width).
         y: The file with the targets: (samples,); not needed for prediction.
         task: classification or regression. By default integers and text mean classification, floats regression. In a
-            classification, floats must be whole numbers: 1.0 is class '1'.
+            classification, floats must be integers: 1.0 is class '1'.
     """
 
     x: DataPath
@@ -70,7 +70,7 @@ class NPZ(Reader):
         x: The name of the array of features: (samples, features) or (samples, channels, height, width).
         y: The name of the array of targets: (samples,); not needed for prediction.
         task: classification or regression. By default integers and text mean classification, floats regression. In a
-            classification, floats must be whole numbers: 1.0 is class '1'.
+            classification, floats must be integers: 1.0 is class '1'.
     """
 
     path: DataPath

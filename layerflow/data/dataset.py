@@ -140,7 +140,7 @@ def encode_target(
 
     Integers, booleans and strings are class labels and floating-point numbers are values for regression, unless `task`
     says otherwise. Strings are class names as they are. An array of numbers has no spelling, so its labels are the
-    integers it holds: True is '1', and the floats of a classification must be whole numbers, 1.0 being '1'.
+    integers it holds: True is '1', and the floats of a classification must be integers, 1.0 being '1'.
 
     Raises:
         DataError: The array has another shape or dtype, holds NaN or infinity, or does not fit `task` or `known`.
@@ -164,7 +164,7 @@ def encode_target(
             raise DataError(f"{where}: the labels are not UTF-8 ({error.reason}); save them as text") from error
     if kind == "f" and (fractions := np.flatnonzero(target != np.round(target))).size:
         row = int(fractions[0])
-        raise DataError(f"{where}[{row}]: {target[row]} is no class label; give whole numbers, or regression as task")
+        raise DataError(f"{where}[{row}]: {target[row]} is no class label; give integers, or regression as task")
     labels = [label if isinstance(label, str) else str(int(label)) for label in target.tolist()]
     return encode_labels(labels, lambda row: f"{where}[{row}]", known)
 
@@ -172,7 +172,7 @@ def encode_target(
 def guess_task(cells: Sequence[str]) -> Task:
     """Return the task that the target cells of a table suggest.
 
-    Text is classification. Numbers are regression, except whole numbers with at most 20 different texts that occur at
+    Text is classification. Numbers are regression, except integers with at most 20 different texts that occur at
     least twice on average.
     """
     labels = set(cells)

@@ -106,7 +106,7 @@ def _read_cifar10(path: str) -> NDArray[np.uint8]:
     with open_data(path) as file:
         content = file.read()
     if len(content) % record or not content:
-        size = f"{len(content)} bytes are not a whole number of CIFAR-10 records of {record} bytes"
+        size = f"{len(content)} bytes are not a multiple of the size of a CIFAR-10 record, {record} bytes"
         raise DataError(f"{path}: {size}; download it again")
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
     if (beyond := np.flatnonzero(records[:, 0] > 9)).size:

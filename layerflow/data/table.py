@@ -100,7 +100,7 @@ class CSV(Reader):
             `1`, `01` and `1.0` are three classes.
         features: The columns to predict from, in this order; all but the target if left out.
         categorical: The features that are categories: each becomes one 0/1 column per category.
-        task: classification or regression. Left out, text means classification, and so do whole numbers with at most
+        task: classification or regression. Left out, text means classification, and so do integers with at most
             20 different values that occur twice or more on average; other numbers mean regression.
         missing: What to do about empty cells, NaN and infinity. error: refuse them; drop: leave out such rows (not
             possible when predicting); mean: fill in the mean of the training part (for categories: their frequencies).

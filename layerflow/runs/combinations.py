@@ -77,7 +77,7 @@ class Combination:
 
 
 def read_choice(text: str, is_random: bool = False) -> Choice:
-    """Read `key=0.1,0.01`, `key=0..4` (whole numbers, both ends included) or, for a random search, `key=1e-4..1e-1`."""
+    """Read `key=0.1,0.01`, `key=0..4` (integers, both ends included) or, for a random search, `key=1e-4..1e-1`."""
     key, equals, values = text.partition("=")
     if not equals or not key.strip() or not values.strip():
         raise ConfigError(f"{text}: must be written key=value,value such as optimizer.lr=0.1,0.01, or seed=0..4")

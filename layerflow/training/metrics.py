@@ -35,10 +35,10 @@ def predicted_labels(scores: ArrayLike) -> IntArray:
 
 
 def target_labels(targets: ArrayLike) -> IntArray:
-    """Return the labels in `targets`, shape (batch,): whole numbers of shape (batch,) or (batch, 1), or probabilities.
+    """Return the labels in `targets`, shape (batch,): integers of shape (batch,) or (batch, 1), or probabilities.
 
     Probabilities are rows (batch, classes) that sum to 1; their label is the most probable class. Anything else is a
-    `DataError`: a label that is not a whole number >= 0, a row with several classes at once.
+    `DataError`: a label that is not an integer >= 0, a row with several classes at once.
     """
     t = np.asarray(targets)
     if t.ndim == 2 and t.shape[1] > 1:
@@ -53,7 +53,7 @@ def target_labels(targets: ArrayLike) -> IntArray:
         labels.dtype.kind == "f" and np.all(np.isfinite(labels) & (labels == np.floor(labels)))
     )
     if not whole or labels.min(initial=0) < 0:
-        raise DataError(f"labels must be whole numbers >= 0, got {t.dtype} such as {labels[:3].tolist()}")
+        raise DataError(f"labels must be integers >= 0, got {t.dtype} such as {labels[:3].tolist()}")
     return labels.astype(np.int64, copy=False)
 
 

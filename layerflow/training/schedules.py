@@ -214,10 +214,10 @@ def number(owner: object, name: str, value: object, interval: str = "[0, inf)") 
 
 
 def count(owner: object, name: str, value: object, minimum: int = 1) -> int:
-    """Return `value` as an int when it is a whole number of at least `minimum`; raises `ConfigError` otherwise."""
+    """Return `value` as an int when it is an integer of at least `minimum`; raises `ConfigError` otherwise."""
     if _is_number(value) and float(value).is_integer() and float(value) >= minimum:
         return int(float(value))
-    raise ConfigError(f"{_title(owner)}: {name} is {value!r}, expected a whole number of at least {minimum}")
+    raise ConfigError(f"{_title(owner)}: {name} is {value!r}, expected an integer of at least {minimum}")
 
 
 @cache

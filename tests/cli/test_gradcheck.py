@@ -319,8 +319,8 @@ BAD = {
     "a missing configuration": (["nowhere.yaml"], 2, "nowhere.yaml"),
     "settings alone": (["optimizer.lr=3"], 2, "optimizer.lr=3"),
     "settings for a gate": (["ReLU", "optimizer.lr=3"], 2, "go with a configuration"),
-    "a shape in words": (["ReLU", "--shape", "five"], 2, "a shape is written as whole numbers"),
-    "no samples": (["ReLU", "--samples", "0"], 2, "whole number from 1 on"),
+    "a shape in words": (["ReLU", "--shape", "five"], 2, "a shape is written as integers"),
+    "no samples": (["ReLU", "--samples", "0"], 2, "positive integer"),
 }
 
 

@@ -48,7 +48,7 @@ CASES: list[tuple[str, str, str]] = [
     ("out_features: 64", "out_features: 64, init: hee", "c.yaml:7:44: model.0.init: unknown initializer 'hee', did you mean 'he'? Known: "),
     # what is missing
     ("lr: 0.1, ", "", "c.yaml:12:12: optimizer: SGD needs 'lr' (a number)"),
-    (", out_features: 64", "", "c.yaml:7:5: model.0: Linear needs 'out_features' (a whole number)"),
+    (", out_features: 64", "", "c.yaml:7:5: model.0: Linear needs 'out_features' (an integer)"),
     ("loss: SoftmaxCE\n", "", "c.yaml:1:1: the configuration needs 'loss' (a loss)"),
     ("path: data/digits.csv, ", "", "c.yaml:3:11: data.source: CSV needs 'path' (a path)"),
     # wrong values
@@ -61,7 +61,7 @@ CASES: list[tuple[str, str, str]] = [
     ("momentum: 0.9", "nesterov: true", "c.yaml:12:43: optimizer.nesterov: SGD: nesterov needs momentum > 0 and dampening 0, got 0.0 and 0.0"),
     ("type: SGD, lr: 0.1, momentum: 0.9", "type: Adam, betas: [0.9]", "c.yaml:12:32: optimizer.betas: must be a list of 2 (a number, a number), not a list of 1"),
     ("type: SGD, lr: 0.1, momentum: 0.9", "type: Adam, betas: [0.9, x]", "c.yaml:12:38: optimizer.betas.1: must be a number, not the text 'x'"),
-    ("64}", "64.0}", "c.yaml:7:34: model.0.out_features: must be a whole number, not 64.0"),
+    ("64}", "64.0}", "c.yaml:7:34: model.0.out_features: must be an integer, not 64.0"),
     ("64}", "0}", "c.yaml:7:34: model.0.out_features: Linear: out_features must be an integer, 1 or more, not 0"),
     ("16}", "0}", "c.yaml:5:29: data.scale.by: Divide: 'by' must be a finite number other than 0, got 0.0"),
     ("test: 0.2", "test: 1.5", "c.yaml:4:9: data.test: must be less than 1, not 1.5"),
@@ -71,7 +71,7 @@ CASES: list[tuple[str, str, str]] = [
     ("target: digit", "target: digit, features: [a, 3]", "c.yaml:3:75: data.source.features.1: must be text, not 3"),
     ("data/digits.csv", "3", "c.yaml:3:29: data.source.path: must be a path, not 3"),
     ("epochs: 5", "epochs: 0", "c.yaml:15:11: train.epochs: must be greater than 0, not 0"),
-    ("epochs: 5", "epochs: 1e3", "c.yaml:15:11: train.epochs: must be a whole number, not 1000.0"),
+    ("epochs: 5", "epochs: 1e3", "c.yaml:15:11: train.epochs: must be an integer, not 1000.0"),
     ("epochs: 5", "clip_norm: .nan", "c.yaml:15:14: train.clip_norm: must be greater than 0, not nan"),
     ("seed: 0", "seed: -1", "c.yaml:1:7: seed: must be greater than or equal to 0, not -1"),
     ("seed: 0", "dtype: float16", "c.yaml:1:8: dtype: must be 'float32' or 'float64', not the text 'float16', did you mean 'float64'?"),
@@ -104,13 +104,13 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(valid: str, 
         load_config_text(broken, registry=registry, name="c.yaml")
     assert str(caught.value) == "\n".join(
         [
-            "c.yaml:7:34: model.0.out_features: must be a whole number, not 6.4",
+            "c.yaml:7:34: model.0.out_features: must be an integer, not 6.4",
             "      - {type: Linear, out_features: 6.4}",
             "                                     ^",
             "c.yaml:12:33: optimizer.momentm: unknown key, did you mean 'momentum'?",
             "    optimizer: {type: SGD, lr: 0.1, momentm: 0.9}",
             "                                    ^",
-            "c.yaml:15:11: train.epochs: must be a whole number, not the text 'five'",
+            "c.yaml:15:11: train.epochs: must be an integer, not the text 'five'",
             "      epochs: five",
             "              ^",
         ]
@@ -128,7 +128,7 @@ def test_a_key_that_is_written_twice_is_reported_with_the_other_problems(load: L
     with pytest.raises(ConfigError) as caught:
         load("epochs: 5", "epochs: five\n  epochs: 6")
     assert str(caught.value).splitlines()[::3] == [
-        "c.yaml:15:11: train.epochs: must be a whole number, not the text 'five'",
+        "c.yaml:15:11: train.epochs: must be an integer, not the text 'five'",
         "c.yaml:16:3: 'epochs' is written twice (first in line 15): keep one of them",
     ]
 

@@ -61,10 +61,10 @@ CASES: list[tuple[str, str, str]] = [
     ("Half", "{type: Half, x: 1}", "c.yaml:2:47: model.1.x: unknown key; known keys: type, name"),
     ("Half", "{type: Bounded, rate: 0}", "c.yaml:2:56: model.1.rate: must be greater than 0, not 0"),
     ("Half", "{type: Bounded, size: 10}", "c.yaml:2:56: model.1.size: must be less than or equal to 9, not 10"),
-    ("Half", "{type: Bounded, size: x}", "c.yaml:2:56: model.1.size: must be a whole number or null, not the text 'x'"),
+    ("Half", "{type: Bounded, size: x}", "c.yaml:2:56: model.1.size: must be an integer or null, not the text 'x'"),
     ("MeanLoss", "Half", "c.yaml:3:7: loss: unknown loss 'Half': it is a gate"),
-    ("rows: [1, 2]", "rows: [1, a]", "c.yaml:1:42: data.source.rows.1: must be a whole number, not the text 'a'"),
-    (", rows: [1, 2]", "", "c.yaml:1:16: data.source: Nothing needs 'rows' (a list (each item a whole number))"),
+    ("rows: [1, 2]", "rows: [1, a]", "c.yaml:1:42: data.source.rows.1: must be an integer, not the text 'a'"),
+    (", rows: [1, 2]", "", "c.yaml:1:16: data.source: Nothing needs 'rows' (a list (each item an integer))"),
 ]  # fmt: skip
 
 

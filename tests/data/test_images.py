@@ -111,7 +111,7 @@ def test_batches_of_cifar10_are_joined(write):
     ("content", "message"),
     [
         (records([1, 10])[1], "label 10 of image 1 is out of range 0 to 9"),
-        (records([1, 2])[1][:-1], "6145 bytes are not a whole number of CIFAR-10 records of 3073 bytes"),
+        (records([1, 2])[1][:-1], "6145 bytes are not a multiple of the size of a CIFAR-10 record, 3073 bytes"),
         (b"", "the file is empty"),
     ],
 )

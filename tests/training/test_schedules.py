@@ -95,7 +95,7 @@ def test_a_base_rate_below_the_lowest_rate_is_left_alone():
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: Step(0), "Step: step_size is 0, expected a whole number of at least 1"),
+        (lambda: Step(0), "Step: step_size is 0, expected an integer of at least 1"),
         (lambda: Step(2.5), "Step: step_size is 2.5"),
         (lambda: Step(3, gamma=0), r"Step: gamma is 0, expected a number in \(0, inf\)"),
         (lambda: MultiStep(5), r"MultiStep: milestones is 5, expected a list of epochs, such as \[30, 60\]"),

@@ -384,7 +384,7 @@ def test_early_stopping_watches_any_metric_that_is_recorded(samples: Arrays) -> 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "epochs is 0, expected a whole number of at least 1"),
+        ({"epochs": 0}, "epochs is 0, expected an integer of at least 1"),
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"clip_norm": 0}, r"clip_norm is 0, expected a number in \(0, inf\)"),
         ({"dtype": "int32"}, "expected 'float32' or 'float64'"),
@@ -396,7 +396,7 @@ def test_early_stopping_watches_any_metric_that_is_recorded(samples: Arrays) -> 
         ({"metrics": "accuracy"}, r"metrics is 'accuracy', expected a list of names, such as \['accuracy'\]"),
         ({"metrics": [abs]}, r"metrics is \[<built-in function abs>\], expected a list of names"),
         ({"on_divergence": "go on"}, "on_divergence is 'go on', expected 'stop' or 'skip' or 'halve-lr'"),
-        ({"threads": 0}, "threads is 0, expected a whole number of at least 1"),
+        ({"threads": 0}, "threads is 0, expected an integer of at least 1"),
     ],
 )
 def test_impossible_settings_are_told_before_the_first_step(

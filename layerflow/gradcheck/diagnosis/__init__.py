@@ -20,7 +20,7 @@ from layerflow.gradcheck.diagnosis import (
 from layerflow.gradcheck.diagnosis.causes import Finding
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Hypothesis
 from layerflow.gradcheck.diagnosis.probe import WORK, Change, Probe, grouped
-from layerflow.gradcheck.diagnosis.replay import Replay
+from layerflow.gradcheck.diagnosis.replaying import Replay
 from layerflow.gradcheck.subject import Subject
 from layerflow.gradcheck.verdicts import Diagnosis, Measured
 

@@ -150,7 +150,7 @@ def term_added(evidence: Evidence) -> Finding | None:
 
 
 def _simplest(factor: float) -> float | None:
-    """The whole number, or one over a whole number, that a factor is within 1e-6."""
+    """The integer, or one over an integer, that a factor is within 1e-6."""
     if factor and _close(factor, round(factor)):
         return float(round(factor))
     return 1.0 / round(1.0 / factor) if factor and _close(1.0 / factor, round(1.0 / factor)) else None
