@@ -9,7 +9,7 @@ import numpy as np
 
 from layerflow.gradcheck.behaviour import Observation
 from layerflow.gradcheck.diagnosis.causes import Finding
-from layerflow.gradcheck.diagnosis.replay import Replay
+from layerflow.gradcheck.diagnosis.recording import Replay
 from layerflow.gradcheck.differences import columns
 from layerflow.gradcheck.subject import Subject, direction_line, element_line, flat, is_real
 from layerflow.gradcheck.verdicts import Measured
