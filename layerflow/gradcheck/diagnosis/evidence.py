@@ -86,10 +86,6 @@ class Evidence:
             return False
         return bool(np.all(self.same(prediction)[chosen]))
 
-    def fits_upstream(self, upstream: Array) -> bool:
-        """Whether backward returned the gradient for another upstream gradient."""
-        return self.jacobian is not None and self.fits((upstream.reshape(-1) @ self.jacobian).reshape(self.value.shape))
-
     def fitting_factor(self, prediction: Any) -> float | None:
         """The simple factor by which `prediction` fits: 1, or with enough elements -1, 2, 1/2, N, 1/N; or None."""
         if self.fits(prediction):
