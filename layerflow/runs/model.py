@@ -189,7 +189,9 @@ class SavedModel:
         saved = read_model_file(file)
         said = saved.description
         if saved.is_plain:
-            raise DataError(f"{file}: written by lf.save_model, without its preprocessing; give a run folder")
+            raise DataError(
+                f"{file}: written by lf.save_model, without its preprocessing; give a run folder"
+            )
         try:
             preprocessing = Preprocessing.from_dict(said["preprocessing"])
             model = rebuild_model(said["model"], registry, str(file))
