@@ -10,7 +10,7 @@ import pytest
 
 import layerflow as lf
 from layerflow.gradcheck import check_gradients
-from layerflow.gradcheck.diagnosis.replaying import Replay
+from layerflow.gradcheck.diagnosis.recording import Replay
 from layerflow.gradcheck.subject import Subject
 
 

@@ -12,27 +12,27 @@ from layerflow.gradcheck.diagnosis import (
     factors,
     normalisation,
     operations,
-    paths,
     places,
     points,
+    routes,
     upstream,
 )
 from layerflow.gradcheck.diagnosis.causes import Finding
 from layerflow.gradcheck.diagnosis.evidence import Evidence, Hypothesis
 from layerflow.gradcheck.diagnosis.probe import WORK, Change, Probe, grouped
-from layerflow.gradcheck.diagnosis.replaying import Replay
+from layerflow.gradcheck.diagnosis.recording import Replay
 from layerflow.gradcheck.subject import Subject
 from layerflow.gradcheck.verdicts import Diagnosis, Measured
 
 # Changes of the operations of forward, in the order in which they are tried.
 FAMILIES = (
-    paths.edges,
-    paths.reductions,
+    routes.edges,
+    routes.reductions,
     operations.functions,
     operations.selections,
     operations.products,
     operations.stretches,
-    paths.steps,
+    routes.steps,
 )
 
 
@@ -87,7 +87,7 @@ def wrong_operation(evidence: Evidence) -> Finding | None:
             if probe.explains(change, factor):
                 replay.explained.append((change, factor))
                 return change.describe(factor)
-    return paths.factor_array(evidence, probe, groups)
+    return routes.factor_array(evidence, probe, groups)
 
 
 # The order decides where several fit: the simplest description of the same numbers comes first.

@@ -9,7 +9,7 @@ import numpy as np
 
 from layerflow.gradcheck.behaviour import Observation
 from layerflow.gradcheck.diagnosis.causes import Finding
-from layerflow.gradcheck.diagnosis.replaying import Replay
+from layerflow.gradcheck.diagnosis.recording import Replay
 from layerflow.gradcheck.differences import columns
 from layerflow.gradcheck.subject import Subject, direction_line, element_line, flat, is_real
 from layerflow.gradcheck.verdicts import Measured
@@ -85,10 +85,6 @@ class Evidence:
         if not np.any(chosen & ~self.right) or not np.all(np.isfinite(prediction[chosen])):
             return False
         return bool(np.all(self.same(prediction)[chosen]))
-
-    def fits_upstream(self, upstream: Array) -> bool:
-        """Whether backward returned the gradient for another upstream gradient."""
-        return self.jacobian is not None and self.fits((upstream.reshape(-1) @ self.jacobian).reshape(self.value.shape))
 
     def fitting_factor(self, prediction: Any) -> float | None:
         """The simple factor by which `prediction` fits: 1, or with enough elements -1, 2, 1/2, N, 1/N; or None."""

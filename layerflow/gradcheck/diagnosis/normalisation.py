@@ -2,7 +2,7 @@
 
 For y = w * (x - mean) / std + b the gradient, with g = w * upstream and means over the normalised axes, is
 (g - mean(g) - xhat * mean(g * xhat)) / std (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3); for a softmax p it
-is p * (g - sum(g * p)). A single missing term is found by `paths`; here are mistakes that touch both terms.
+is p * (g - sum(g * p)). A single missing term is found by `routes`; here are mistakes that touch both terms.
 """
 
 from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ import numpy as np
 
 from layerflow.gradcheck.diagnosis.causes import Finding
 from layerflow.gradcheck.diagnosis.probe import Change
-from layerflow.gradcheck.diagnosis.replaying import Call, Edit
+from layerflow.gradcheck.diagnosis.recording import Call, Edit
 from layerflow.parameter import Array
 
 LONGEST = 5  # operations in a row that may be one function

@@ -9,7 +9,7 @@ import numpy as np
 from layerflow.gradcheck.diagnosis.causes import Finding
 from layerflow.gradcheck.diagnosis.evidence import Evidence
 from layerflow.gradcheck.diagnosis.factors import inner_factor
-from layerflow.gradcheck.diagnosis.replaying import Call, Edit
+from layerflow.gradcheck.diagnosis.recording import Call, Edit
 from layerflow.parameter import Array
 
 WORK = 250_000  # operations that are replayed for one gate at most

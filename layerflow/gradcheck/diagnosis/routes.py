@@ -8,7 +8,7 @@ import numpy as np
 from layerflow.gradcheck.diagnosis.causes import Finding
 from layerflow.gradcheck.diagnosis.evidence import Evidence, number
 from layerflow.gradcheck.diagnosis.probe import WORK, Change, Probe
-from layerflow.gradcheck.diagnosis.replaying import LARGEST, Call, Edit
+from layerflow.gradcheck.diagnosis.recording import LARGEST, Call, Edit
 from layerflow.parameter import Array
 
 REDUCTIONS = {"sum", "mean", "var", "std", "add.reduce", "norm", "average"}
