@@ -308,7 +308,7 @@ def _kind_of(hint: Any) -> str:
     return next(iter(marked), "") or next((kind for kind, base in HINTS.items() if bare(hint) is base), "")
 
 
-def _absolute(text: str, info: ValidationInfo[Checker]) -> ConfigPath:
+def _absolute(text: str, info: "ValidationInfo[Checker]") -> ConfigPath:
     """Return the path, which starts at the folder of the `Checker`."""
     if not text or "\0" in text:
         raise ValueError(f"must be a path, not {shown(text)}")

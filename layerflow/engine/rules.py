@@ -58,7 +58,7 @@ class Unrolled:
 
     def name(self, kind: str, value: Any) -> str:
         """Return a new name for an object."""
-        name = f"{kind}{next(self.numbers)}" if kind != "g" else f"g{len(self.names)}"
+        name = f"{kind}{next(self.numbers)}"
         self.names[name] = value
         return name
 
