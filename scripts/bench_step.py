@@ -34,6 +34,7 @@ SIZES = {
 }
 LR, MOMENTUM = 0.01, 0.9
 HAND = "NumPy by hand"
+threads = 1  # of BLAS, and of PyTorch
 clock = time.process_time  # `main` takes the wall clock where there are several threads
 Act = Callable[[], object]
 Data = tuple[np.ndarray, np.ndarray]
@@ -143,6 +144,7 @@ def pytorch(widths: list[int], batches: list[Data], x: np.ndarray, y: np.ndarray
     """torch.nn and torch.optim, eager, on the CPU."""
     import torch
 
+    torch.set_num_threads(threads)
     layers: list[torch.nn.Module] = []
     for m, n in pairwise(widths):
         layers += [torch.nn.Linear(m, n), torch.nn.ReLU()]
@@ -246,7 +248,7 @@ def break_even(rounds: int) -> None:
 
 def main() -> None:
     """Measure what the command line asks for."""
-    global clock
+    global clock, threads
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=25)
@@ -254,6 +256,7 @@ def main() -> None:
     parser.add_argument("--break-even", action="store_true", help="compare one BLAS thread with two, for many sizes")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+    threads = arguments.threads
     if arguments.break_even or arguments.threads > 1:
         clock = time.perf_counter
     if arguments.break_even:
