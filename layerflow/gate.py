@@ -263,9 +263,15 @@ def exchange(memory: Memory) -> Memory:
 
 
 class _Current(threading.local):
-    """What a thread is doing: how many watched forwards are open."""
+    """How many forwards of a thread are open: inside one (`with CURRENT:`), inner gates need not watch parameters."""
 
     depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        self.depth -= 1
 
 
 CURRENT = _Current()
@@ -350,11 +356,8 @@ def _checked_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
             gate.training = self.training
         # Inside another forward, that one watches all parameters.
         watched = [] if CURRENT.depth else [(p, p.value.copy()) for p in self.parameters() if p.has_value]
-        CURRENT.depth += 1
-        try:
+        with CURRENT:
             output = forward(self, *inputs, **named)
-        finally:
-            CURRENT.depth -= 1
         self._ran = Run.of(inputs, check_forward(self, output), watched)
         return output
 

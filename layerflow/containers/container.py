@@ -203,11 +203,8 @@ class Container(Gate, checked=False):
             values[slot] = parameter.present
         is_watched = self.is_watched and not CURRENT.depth
         self._seen = {p: (p.value.copy(), 0) for p in self.parameter_names()} if is_watched else {}
-        CURRENT.depth += 1
-        try:
+        with CURRENT:
             forward_sweep(self.steps, values, self.memories, self.training)
-        finally:
-            CURRENT.depth -= 1
         outputs = [values[slot] for slot in self.output_slots]
         self._ran = Run.of(inputs, [] if self.is_plain else outputs, [])
         return _one_or_all(outputs)

@@ -49,24 +49,19 @@ class NumpyEngine:
 
     def run(self, *inputs: Array) -> tuple[Any, ...]:
         """Run forward and backward; return the values of the wanted slots."""
-        self.draws = {name: generator.bit_generator.state for name, generator in self.generators.items()}
-        self.kept = {name: buffer.value.copy() for name, buffer in self.buffers.items()}
+        self.draws, self.kept = self._state()
         key = tuple([(value.shape, value.dtype) for value in inputs])
         sweeps = self.compiled.get(key)
         if sweeps is None:
             found = self._ordinary(inputs)
             if key not in self.compiled:
-                grads = self.store.grads.copy()
-                self.compiled[key] = compile_sweeps(self.container, self.store, self.wanted)
-                self.store.grads[...] = grads  # looking at what backward returns may have changed them
+                self.compiled[key] = self._compile()
             return found
-        CURRENT.depth += 1  # gates inside gates need not watch for changed parameters
         try:
-            return sweeps(*inputs)
+            with CURRENT:
+                return sweeps(*inputs)
         except Exception:
             self.compiled[key] = None
-        finally:
-            CURRENT.depth -= 1
         return self.repeat(*inputs)
 
     def repeat(self, *inputs: Array) -> tuple[Any, ...]:
@@ -74,11 +69,33 @@ class NumpyEngine:
 
         Generators and buffers start from the same state.
         """
-        for name, state in self.draws.items():
-            self.generators[name].bit_generator.state = state
-        for name, value in self.kept.items():
-            self.buffers[name].value = value
+        self._put_back(self.draws, self.kept)
         return self._ordinary(inputs)
+
+    def _compile(self) -> Sweeps | None:
+        """Return the function for the batch that has just run; `None` if a gate's backward can run only once.
+
+        Compiling runs backward once more, which leaves generators, buffers and gradients as they were.
+        """
+        state, grads = self._state(), self.store.grads.copy()
+        try:
+            return compile_sweeps(self.container, self.store, self.wanted)
+        except Exception:
+            return None
+        finally:
+            self._put_back(*state)
+            self.store.grads[...] = grads
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """The states of the generators, and copies of the buffers."""
+        draws = {name: generator.bit_generator.state for name, generator in self.generators.items()}
+        return draws, {name: buffer.value.copy() for name, buffer in self.buffers.items()}
+
+    def _put_back(self, draws: dict[str, Any], kept: dict[str, Array]) -> None:
+        for name, state in draws.items():
+            self.generators[name].bit_generator.state = state
+        for name, value in kept.items():
+            self.buffers[name].value = value
 
     def _ordinary(self, inputs: tuple[Array, ...]) -> tuple[Any, ...]:
         self.container.forward(*inputs)

@@ -287,3 +287,51 @@ def test_labels_out_of_range_are_told_as_ever() -> None:
         engine.run(x, np.zeros(4, int))
     with pytest.raises(lf.GateError, match="label 3 in row 1"):
         engine.run(x, np.array([0, 3, 0, 0]))
+
+
+class Noisy(lf.Gate):
+    """Draws in backward, and counts there in a buffer."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(7)
+        self.count = lf.Buffer(0.0)
+
+    def forward(self, x: Any) -> Any:
+        self.save()
+        return x
+
+    def backward(self, grad: Any) -> Any:
+        self.count.value = self.count.value + 1
+        return (grad + self.rng.normal(size=grad.shape).astype(grad.dtype),), {}
+
+
+class Once(lf.Gate):
+    """Its backward can run only once after a forward."""
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+
+    def forward(self, x: Any) -> Any:
+        self.save()
+        self.kept = [x]
+        return 2 * x
+
+    def backward(self, grad: Any) -> Any:
+        self.kept.pop()
+        return (2 * grad,), {}
+
+
+@pytest.mark.parametrize("gate", [Noisy, Once])
+def test_compiling_leaves_no_trace_of_the_backward_that_it_runs(gate: type[lf.Gate]) -> None:
+    found = []
+    for use_engine in (False, True):
+        model = lf.Sequential(lf.Linear(6), gate(), lf.Linear(3))
+        objective, store = prepared(model, lf.SoftmaxCE(), np.zeros(4, int))
+        engine = engine_for(objective, store)
+        rng = np.random.default_rng(2)
+        for _ in range(4):
+            x, y = rng.normal(size=(4, 6)).astype(np.float32), rng.integers(0, 3, 4)
+            engine.run(x, y) if use_engine else (objective.forward(x, y), objective.backward())
+        states = [generator.bit_generator.state for generator in objective.named_generators().values()]
+        found.append((store.grads.tolist(), states, [b.value.tolist() for b in objective.named_buffers().values()]))
+    assert found[0] == found[1]
