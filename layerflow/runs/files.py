@@ -29,7 +29,7 @@ from layerflow.parameter import Array
 
 RUN, CONFIG, MODEL = "run.json", "config.yaml", "model.npz"
 METRICS, TABLE, LOSSES = "metrics.jsonl", "metrics.csv", "step_losses.f64"
-CHECKPOINTS, DIVERGED, REPORT = "checkpoints", "diverged.npz", "report.html"
+CHECKPOINTS, DIVERGED = "checkpoints", "diverged.npz"
 LOCK, LEFTOVER = ".lock", ".tmp"
 DESCRIPTION = "description"  # in an archive: the member that holds it
 SEAL = 64  # hexadecimal digits of SHA-256

@@ -16,11 +16,11 @@ from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowErr
 from layerflow.runs.checkpoint import LAST, Checkpoint, Checkpointer, Signals, find_checkpoint
 from layerflow.runs.files import (
     CONFIG,
-    DIVERGED,
     LOSSES,
+    METRICS,
     MODEL,
-    REPORT,
     RUN,
+    TABLE,
     checkpoint_folder,
     create_run_folder,
     locked,
@@ -226,7 +226,8 @@ class _Run:
             **({"resumed": resumed} if resumed else {}),
         }
         self.manifest = Manifest(folder)
-        self.manifest.forget(path.name for path in folder.iterdir() if path.name in (REPORT, DIVERGED))
+        announced = RUN, CONFIG, MODEL, METRICS, TABLE, LOSSES  # others, such as the report's, are listed at the end
+        self.manifest.forget(path.name for path in folder.iterdir() if path.name not in announced)
         self.recorder = Recorder(folder, facts, self.manifest)
         self.failed_steps = FailedSteps(folder)
         self.signals = Signals()

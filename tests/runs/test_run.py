@@ -279,3 +279,17 @@ def test_a_search_on_other_data_trains_again(folder: Path, capsys: pytest.Captur
     assert main(SEARCH) == 0
     assert "have changed since this run" in capsys.readouterr().err
     assert sorted(path.name for path in (folder / "runs/iris-search/seed=0").iterdir()) == ["001", "002"]
+
+
+def test_after_a_resumed_run_every_file_has_its_checksum_the_report_s_too(folder: Path) -> None:
+    def report(experiment: Any, run: Path) -> None:
+        for name in ("report.html", "curves.svg", "confusion.svg"):
+            (run / name).write_text(f"{len(experiment.trainer.history)} epochs")
+
+    run = train(load_config("iris.yaml"), quiet=True, report=report).folder
+    assert run is not None
+    train(load_config("iris.yaml", [f"train.epochs={2 * EPOCHS}"]), resume=run, quiet=True, report=report)
+    assert (run / "curves.svg").read_text() == f"{2 * EPOCHS} epochs"
+    assert damaged_files(run) == {}
+    (run / "curves.svg").write_text("other")
+    assert list(damaged_files(run)) == ["curves.svg"]
