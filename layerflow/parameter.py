@@ -76,6 +76,22 @@ class Cell:
         """Whether the value is a view into a `ParameterStore`."""
         return self._store is not None
 
+    def create(self, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array]) -> None:
+        """Set the first value to `draw(shape)`; a value that is already set is kept.
+
+        Raises:
+            GateError: the present value has another shape.
+        """
+        if self._value is None:
+            if math.prod(shape) > LARGEST_SIZE:
+                raise GateError(f"a parameter of shape {shape} has more values than any memory holds")
+            self._value = floating(draw(shape))
+        elif self._value.shape != shape:
+            raise GateError(
+                f"the parameter has shape {self._value.shape}, but the input needs {shape}; "
+                "use a new gate for input of another width"
+            )
+
     def place(self, view: Array, store: "ParameterStore") -> None:
         """Move the value into `view`, a part of `store`; a store that held it before can no longer be used."""
         view[...] = self.value
@@ -128,22 +144,6 @@ class Parameter(Cell):
         super().__init__(value)
         self.decay = decay
         self.grad: Array | None = None
-
-    def create(self, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], Array]) -> None:
-        """Set the first value to `draw(shape)`; a value that is already set is kept.
-
-        Raises:
-            GateError: the present value has another shape.
-        """
-        if self._value is None:
-            if math.prod(shape) > LARGEST_SIZE:
-                raise GateError(f"a parameter of shape {shape} has more values than any memory holds")
-            self._value = floating(draw(shape))
-        elif self._value.shape != shape:
-            raise GateError(
-                f"the parameter has shape {self._value.shape}, but the input needs {shape}; "
-                "use a new gate for input of another width"
-            )
 
 
 class Buffer(Cell):

@@ -68,7 +68,48 @@ def references() -> dict[str, Callable[..., Any]]:
         positions = np.arange(x.numel()).reshape(x.shape)[gate.key]  # torch has no negative steps
         return torch.take(x, torch.as_tensor(np.ascontiguousarray(positions)).reshape(np.shape(positions)))
 
+    def convolution(gate: Any, x: Any, convolve: Callable[..., Any], weight: Any, bias: Any = None) -> Any:
+        windows = gate.windows
+        x = functional.pad(x, [size for pair in reversed(windows.padding) for size in pair])
+        return convolve(x, weight, bias, windows.stride, 0, windows.dilation, gate.groups)
+
+    def transposed(gate: Any, x: Any, weight: Any, bias: Any = None) -> Any:
+        windows = gate.windows
+        padding = [before for before, _ in windows.padding]
+        return functional.conv_transpose2d(x, weight, bias, windows.stride, padding, 0, gate.groups, windows.dilation)
+
+    def pooled(gate: Any, x: Any, pool: Callable[..., Any]) -> Any:
+        windows = gate.windows
+        return pool(x, windows.kernel, windows.stride, [before for before, _ in windows.padding])
+
+    def batch_norm(gate: Any, x: Any, weight: Any = None, bias: Any = None) -> Any:
+        running = None, None
+        if not gate.training:
+            running = torch.as_tensor(gate.running_mean.value), torch.as_tensor(gate.running_var.value)
+        return functional.batch_norm(x, *running, weight, bias, gate.training, gate.momentum, gate.eps)
+
+    def ending(gate: Any, x: Any) -> Any:
+        return gate.normalized_shape or x.shape[-1:]
+
     return {
+        "Conv1d": lambda gate, x, **parameters: convolution(gate, x, functional.conv1d, **parameters),
+        "Conv2d": lambda gate, x, **parameters: convolution(gate, x, functional.conv2d, **parameters),
+        "ConvTranspose2d": transposed,
+        "MaxPool1d": lambda gate, x: pooled(gate, x, functional.max_pool1d),
+        "MaxPool2d": lambda gate, x: pooled(gate, x, functional.max_pool2d),
+        "AvgPool2d": lambda gate, x: pooled(gate, x, functional.avg_pool2d),
+        "GlobalAvgPool": lambda gate, x: x.flatten(2).mean(2),
+        "AdaptiveAvgPool2d": lambda gate, x: functional.adaptive_avg_pool2d(x, gate.output_size),
+        "Upsample": lambda gate, x: functional.interpolate(x, scale_factor=gate.scale_factor, mode=gate.mode),
+        "BatchNorm": batch_norm,
+        "GroupNorm": lambda gate, x, weight=None, bias=None: functional.group_norm(
+            x, gate.num_groups, weight, bias, gate.eps
+        ),
+        "InstanceNorm": lambda gate, x, weight=None, bias=None: functional.instance_norm(
+            x, weight=weight, bias=bias, eps=gate.eps
+        ),
+        "LayerNorm": lambda gate, x, weight, bias: functional.layer_norm(x, ending(gate, x), weight, bias, gate.eps),
+        "RMSNorm": lambda gate, x, weight: functional.rms_norm(x, ending(gate, x), weight, gate.eps),
         "Add": lambda gate, a, b: torch.add(a, b),
         "Subtract": lambda gate, a, b: torch.sub(a, b),
         "Multiply": lambda gate, a, b: torch.mul(a, b),

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from layerflow.gates.affine import *  # noqa: F403
     from layerflow.gates.arithmetic import *  # noqa: F403
     from layerflow.gates.binary import *  # noqa: F403
+    from layerflow.gates.convolution import *  # noqa: F403
     from layerflow.gates.dropout import *  # noqa: F403
     from layerflow.gates.loss import *  # noqa: F403
+    from layerflow.gates.normalization import *  # noqa: F403
+    from layerflow.gates.pooling import *  # noqa: F403
     from layerflow.gates.reduction import *  # noqa: F403
     from layerflow.gates.regression import *  # noqa: F403
     from layerflow.gates.regularizer import *  # noqa: F403
@@ -28,6 +31,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "activation": (
         "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax",
     ),
+    "convolution": ("Conv1d", "Conv2d", "ConvTranspose2d"),
+    "pooling": ("MaxPool1d", "MaxPool2d", "AvgPool2d", "GlobalAvgPool", "AdaptiveAvgPool2d", "Upsample"),
+    "normalization": ("BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm"),
     "dropout": ("Dropout",),
     "loss": ("SoftmaxCE", "MulticlassSVM"),
     "binary": ("SigmoidCE", "ClippedNLL", "LogisticLikelihood"),
@@ -70,7 +76,10 @@ __all__ = [  # noqa: F405, RUF022 (in the order of the table above)
     "GATES", "LOSSES", "REGULARIZERS",
     "Add", "Subtract", "Multiply", "Divide", "Negate", "Power", "Maximum", "Minimum", "MatMul", "Exp", "Log",
     "Sum", "Mean", "Max", "Reshape", "Flatten", "Transpose", "Concatenate", "Slice", "Linear", "BiasTrick",
-    "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax", "Dropout",
+    "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax",
+    "Conv1d", "Conv2d", "ConvTranspose2d",
+    "MaxPool1d", "MaxPool2d", "AvgPool2d", "GlobalAvgPool", "AdaptiveAvgPool2d", "Upsample",
+    "BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "Dropout",
     "SoftmaxCE", "MulticlassSVM", "SigmoidCE", "ClippedNLL", "LogisticLikelihood",
     "SquaredError", "AbsoluteError", "Huber", "L2Regularizer", "L1Regularizer",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ FAMILIES = (
     "loss",
     "elementloss",
     "other",
+    "image",
 )
 
 
