@@ -17,7 +17,6 @@ from torch import nn
 import layerflow as lf
 
 
-
 class Sequence(nn.Module):
     """A recurrent module of torch that returns its outputs alone."""
 

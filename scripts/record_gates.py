@@ -4,7 +4,7 @@
 
 Everything is float64. For each case the file holds the inputs, the parameters, an upstream gradient, and torch's output
 and gradients of the same function, written in torch's own words and differentiated by its autograd. Dropout is left
-out: its noise comes from another generator.
+out, since its noise comes from another generator, and LSTMCell, whose two outputs LSTM covers.
 """
 
 import json
@@ -23,6 +23,7 @@ RECORDED = Path(__file__).resolve().parents[1] / "tests" / "recorded" / "gates.n
 def references() -> dict[str, Callable[..., Any]]:
     """Return, by the name of the gate, the same function on tensors: `reference(gate, *inputs, **parameters)`."""
     import torch
+    from torch import nn
     from torch.nn import functional
 
     def reduced(gate: Any, x: Any, reduce: Callable[..., Any]) -> Any:
@@ -91,7 +92,56 @@ def references() -> dict[str, Callable[..., Any]]:
     def ending(gate: Any, x: Any) -> Any:
         return gate.normalized_shape or x.shape[-1:]
 
+    def recurrent(run: Callable[..., Any]) -> Callable[..., Any]:
+        def outputs(gate: Any, x: Any, mask: Any = None, **parameters: Any) -> Any:
+            zeros = torch.zeros((1 + gate.bidirectional, len(x), gate.hidden_size), dtype=x.dtype)
+            state = (zeros, zeros) if gate.formula.states == 2 else zeros
+            options = True, 1, 0.0, True, gate.bidirectional
+            if mask is None:
+                y, last, *_ = run(x, state, list(parameters.values()), *options, True)
+            else:
+                rows = nn.utils.rnn.pack_padded_sequence(x, mask.sum(1), batch_first=True, enforce_sorted=False)
+                y, last, *_ = run(rows.data, rows.batch_sizes, state, list(parameters.values()), *options)
+                packed = nn.utils.rnn.PackedSequence(y, rows.batch_sizes, rows.sorted_indices, rows.unsorted_indices)
+                y, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
+                last = last[:, rows.unsorted_indices]
+            return y if gate.return_sequences else torch.cat(list(last), dim=1)
+
+        return outputs
+
+    def rnn(gate: Any, *inputs: Any, **parameters: Any) -> Any:
+        run = torch.rnn_tanh if gate.formula.nonlinearity == "tanh" else torch.rnn_relu
+        return recurrent(run)(gate, *inputs, **parameters)
+
+    def rnn_cell(gate: Any, x: Any, h: Any, **parameters: Any) -> Any:
+        step = torch.rnn_tanh_cell if gate.formula.nonlinearity == "tanh" else torch.rnn_relu_cell
+        return step(x, h, *parameters.values())
+
+    def attention(gate: Any, query: Any, key: Any, value: Any, mask: Any = None) -> Any:
+        seen = mask if mask is None else mask | ~mask.any(-1, keepdim=True)  # torch gives NaN where nothing is seen
+        y = functional.scaled_dot_product_attention(query, key, value, seen, is_causal=gate.causal)
+        return y if mask is None else y * mask.any(-1, keepdim=True)
+
+    def multi_head(gate: Any, *inputs: Any, **parameters: Any) -> Any:
+        query, key, value = inputs[:3] if len(inputs) > 2 else inputs[:1] * 3
+        unseen = ~inputs[-1] if len(inputs) in (2, 4) else None
+        later = torch.ones((query.shape[1], key.shape[1]), dtype=torch.bool).triu(1) if gate.causal else None
+        module = nn.MultiheadAttention(query.shape[2], gate.num_heads, batch_first=True, dtype=query.dtype)
+        weights = {name.replace("out_proj_", "out_proj."): item for name, item in parameters.items()}
+        arguments = {"key_padding_mask": unseen, "attn_mask": later, "need_weights": False}
+        return torch.func.functional_call(module, weights, (query, key, value), arguments)[0]
+
     return {
+        "Embedding": lambda gate, tokens, weight: functional.embedding(tokens, weight, gate.padding_idx),
+        "PositionalEmbedding": lambda gate, x, weight: x + weight[: x.shape[1]],
+        "SinusoidalEncoding": lambda gate, x: x + torch.as_tensor(gate.forward(np.zeros(x.shape))),
+        "RNNCell": rnn_cell,
+        "GRUCell": lambda gate, x, h, **parameters: torch.gru_cell(x, h, *parameters.values()),
+        "RNN": rnn,
+        "GRU": recurrent(torch.gru),
+        "LSTM": recurrent(torch.lstm),
+        "ScaledDotProductAttention": attention,
+        "MultiHeadAttention": multi_head,
         "Conv1d": lambda gate, x, **parameters: convolution(gate, x, functional.conv1d, **parameters),
         "Conv2d": lambda gate, x, **parameters: convolution(gate, x, functional.conv2d, **parameters),
         "ConvTranspose2d": transposed,

@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from layerflow.gates.activation import *  # noqa: F403
     from layerflow.gates.affine import *  # noqa: F403
     from layerflow.gates.arithmetic import *  # noqa: F403
+    from layerflow.gates.attention import *  # noqa: F403
     from layerflow.gates.binary import *  # noqa: F403
+    from layerflow.gates.cell import *  # noqa: F403
     from layerflow.gates.convolution import *  # noqa: F403
     from layerflow.gates.dropout import *  # noqa: F403
+    from layerflow.gates.embedding import *  # noqa: F403
     from layerflow.gates.loss import *  # noqa: F403
     from layerflow.gates.normalization import *  # noqa: F403
     from layerflow.gates.pooling import *  # noqa: F403
+    from layerflow.gates.recurrent import *  # noqa: F403
     from layerflow.gates.reduction import *  # noqa: F403
     from layerflow.gates.regression import *  # noqa: F403
     from layerflow.gates.regularizer import *  # noqa: F403
@@ -34,6 +38,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "convolution": ("Conv1d", "Conv2d", "ConvTranspose2d"),
     "pooling": ("MaxPool1d", "MaxPool2d", "AvgPool2d", "GlobalAvgPool", "AdaptiveAvgPool2d", "Upsample"),
     "normalization": ("BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm"),
+    "embedding": ("Embedding", "PositionalEmbedding", "SinusoidalEncoding"),
+    "cell": ("RNNCell", "GRUCell", "LSTMCell"),
+    "recurrent": ("RNN", "GRU", "LSTM"),
+    "attention": ("ScaledDotProductAttention", "MultiHeadAttention"),
     "dropout": ("Dropout",),
     "loss": ("SoftmaxCE", "MulticlassSVM"),
     "binary": ("SigmoidCE", "ClippedNLL", "LogisticLikelihood"),
@@ -79,7 +87,9 @@ __all__ = [  # noqa: F405, RUF022 (in the order of the table above)
     "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax",
     "Conv1d", "Conv2d", "ConvTranspose2d",
     "MaxPool1d", "MaxPool2d", "AvgPool2d", "GlobalAvgPool", "AdaptiveAvgPool2d", "Upsample",
-    "BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "Dropout",
+    "BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm",
+    "Embedding", "PositionalEmbedding", "SinusoidalEncoding", "RNNCell", "GRUCell", "LSTMCell", "RNN", "GRU", "LSTM",
+    "ScaledDotProductAttention", "MultiHeadAttention", "Dropout",
     "SoftmaxCE", "MulticlassSVM", "SigmoidCE", "ClippedNLL", "LogisticLikelihood",
     "SquaredError", "AbsoluteError", "Huber", "L2Regularizer", "L1Regularizer",
 ]  # fmt: skip

@@ -22,6 +22,7 @@ FAMILIES = (
     "elementloss",
     "other",
     "image",
+    "sequence",
 )
 
 
