@@ -3,8 +3,8 @@
     python scripts/record_gates.py                    # writes tests/recorded/gates.npz; needs torch
 
 Everything is float64. For each case the file holds the inputs, the parameters, an upstream gradient, and torch's output
-and gradients of the same function, written in torch's own words and differentiated by its autograd. Dropout is left
-out, since its noise comes from another generator, and LSTMCell, whose two outputs LSTM covers.
+and gradients of the same function, written in torch's own words and differentiated by its autograd. Left out are
+noise, which comes from another generator, and gates with several outputs.
 """
 
 import json
@@ -131,7 +131,52 @@ def references() -> dict[str, Callable[..., Any]]:
         arguments = {"key_padding_mask": unseen, "attn_mask": later, "need_weights": False}
         return torch.func.functional_call(module, weights, (query, key, value), arguments)[0]
 
+    def norm(gate: Any, x: Any) -> Any:
+        return torch.linalg.vector_norm(x, dim=gate.axis, keepdim=gate.keepdims)
+
+    def prod(gate: Any, x: Any) -> Any:
+        for axis in sorted((axis % x.ndim for axis in all_axes(gate, x)), reverse=True):
+            x = x.prod(axis, keepdim=gate.keepdims)
+        return x
+
+    def all_axes(gate: Any, x: Any) -> tuple[int, ...]:
+        if gate.axis is None:
+            return tuple(range(x.ndim))
+        return gate.axis if isinstance(gate.axis, tuple) else (gate.axis,)
+
+    def variance(reduce: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda gate, x: reduce(x, all_axes(gate, x), correction=gate.correction, keepdim=gate.keepdims)
+
     return {
+        "PReLU": lambda gate, x, weight: functional.prelu(x, weight),
+        "Hardtanh": lambda gate, x: functional.hardtanh(x, gate.min_val, gate.max_val),
+        "ReLU6": lambda gate, x: functional.relu6(x),
+        "Hardsigmoid": lambda gate, x: (x / 6 + 0.5).clamp(0, 1),  # the gradient of torch's own has a 1/6 in float32
+        "Hardswish": lambda gate, x: functional.hardswish(x),
+        "Threshold": lambda gate, x: functional.threshold(x, gate.threshold, gate.value),
+        "SELU": lambda gate, x: functional.selu(x),
+        "CELU": lambda gate, x: functional.celu(x, gate.alpha),
+        "Mish": lambda gate, x: functional.mish(x),
+        "Softsign": lambda gate, x: functional.softsign(x),
+        "LogSigmoid": lambda gate, x: functional.logsigmoid(x),
+        "GLU": lambda gate, x: functional.glu(x, gate.axis),
+        "Abs": lambda gate, x: x.abs(),
+        "Sqrt": lambda gate, x: x.sqrt(),
+        "Sin": lambda gate, x: x.sin(),
+        "Cos": lambda gate, x: x.cos(),
+        "Erf": lambda gate, x: torch.erf(x),
+        "Clip": lambda gate, x: x.clamp(*gate.bounds),
+        "Where": lambda gate, condition, a, b: torch.where(condition != 0, a, b),
+        "Min": lambda gate, x: torch.amin(x, all_axes(gate, x), gate.keepdims),
+        "Prod": prod,
+        "Var": variance(torch.var),
+        "Std": variance(torch.std),
+        "LogSumExp": lambda gate, x: torch.logsumexp(x, all_axes(gate, x), gate.keepdims),
+        "Norm": norm,
+        "CumSum": lambda gate, x: x.cumsum(gate.axis),
+        "Stack": lambda gate, *inputs: torch.stack(inputs, gate.axis),
+        "Gather": lambda gate, x, index: torch.gather(x, gate.axis, index),
+        "Einsum": lambda gate, *inputs: torch.einsum(gate.arguments["subscripts"], *inputs),
         "Embedding": lambda gate, tokens, weight: functional.embedding(tokens, weight, gate.padding_idx),
         "PositionalEmbedding": lambda gate, x, weight: x + weight[: x.shape[1]],
         "SinusoidalEncoding": lambda gate, x: x + torch.as_tensor(gate.forward(np.zeros(x.shape))),
@@ -187,7 +232,7 @@ def references() -> dict[str, Callable[..., Any]]:
         "Sigmoid": lambda gate, x: torch.sigmoid(x),
         "Tanh": lambda gate, x: torch.tanh(x),
         "Softplus": lambda gate, x: functional.softplus(x, threshold=50.0),  # beyond the threshold it returns x
-        "GELU": lambda gate, x: functional.gelu(x),
+        "GELU": lambda gate, x: functional.gelu(x, approximate=gate.approximate),
         "SiLU": lambda gate, x: functional.silu(x),
         "Softmax": lambda gate, x: functional.softmax(x, gate.axis),
         "LogSoftmax": lambda gate, x: functional.log_softmax(x, gate.axis),

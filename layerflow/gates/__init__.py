@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from layerflow.gates.cell import *  # noqa: F403
     from layerflow.gates.convolution import *  # noqa: F403
     from layerflow.gates.dropout import *  # noqa: F403
+    from layerflow.gates.elementwise import *  # noqa: F403
     from layerflow.gates.embedding import *  # noqa: F403
+    from layerflow.gates.joining import *  # noqa: F403
     from layerflow.gates.loss import *  # noqa: F403
     from layerflow.gates.normalization import *  # noqa: F403
+    from layerflow.gates.piecewise import *  # noqa: F403
     from layerflow.gates.pooling import *  # noqa: F403
     from layerflow.gates.recurrent import *  # noqa: F403
     from layerflow.gates.reduction import *  # noqa: F403
     from layerflow.gates.regression import *  # noqa: F403
     from layerflow.gates.regularizer import *  # noqa: F403
     from layerflow.gates.shape import *  # noqa: F403
+    from layerflow.gates.smooth import *  # noqa: F403
+    from layerflow.gates.statistics import *  # noqa: F403
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "arithmetic": (
@@ -42,7 +47,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "cell": ("RNNCell", "GRUCell", "LSTMCell"),
     "recurrent": ("RNN", "GRU", "LSTM"),
     "attention": ("ScaledDotProductAttention", "MultiHeadAttention"),
-    "dropout": ("Dropout",),
+    "piecewise": ("PReLU", "Hardtanh", "ReLU6", "Hardsigmoid", "Hardswish", "Threshold"),
+    "smooth": ("SELU", "CELU", "Mish", "Softsign", "LogSigmoid", "GLU"),
+    "elementwise": ("Abs", "Sqrt", "Sin", "Cos", "Erf", "Clip", "Where"),
+    "statistics": ("Min", "Prod", "Var", "Std", "LogSumExp", "Norm", "CumSum"),
+    "joining": ("Stack", "Split", "Gather", "Einsum"),
+    "dropout": ("Dropout", "Dropout2d", "DropPath", "GaussianNoise"),
     "loss": ("SoftmaxCE", "MulticlassSVM"),
     "binary": ("SigmoidCE", "ClippedNLL", "LogisticLikelihood"),
     "regression": ("SquaredError", "AbsoluteError", "Huber"),
@@ -89,7 +99,13 @@ __all__ = [  # noqa: F405, RUF022 (in the order of the table above)
     "MaxPool1d", "MaxPool2d", "AvgPool2d", "GlobalAvgPool", "AdaptiveAvgPool2d", "Upsample",
     "BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm",
     "Embedding", "PositionalEmbedding", "SinusoidalEncoding", "RNNCell", "GRUCell", "LSTMCell", "RNN", "GRU", "LSTM",
-    "ScaledDotProductAttention", "MultiHeadAttention", "Dropout",
+    "ScaledDotProductAttention", "MultiHeadAttention",
+    "PReLU", "Hardtanh", "ReLU6", "Hardsigmoid", "Hardswish", "Threshold",
+    "SELU", "CELU", "Mish", "Softsign", "LogSigmoid", "GLU",
+    "Abs", "Sqrt", "Sin", "Cos", "Erf", "Clip", "Where",
+    "Min", "Prod", "Var", "Std", "LogSumExp", "Norm", "CumSum",
+    "Stack", "Split", "Gather", "Einsum",
+    "Dropout", "Dropout2d", "DropPath", "GaussianNoise",
     "SoftmaxCE", "MulticlassSVM", "SigmoidCE", "ClippedNLL", "LogisticLikelihood",
     "SquaredError", "AbsoluteError", "Huber", "L2Regularizer", "L1Regularizer",
 ]  # fmt: skip

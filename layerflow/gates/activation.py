@@ -131,21 +131,40 @@ class Softplus(Gate):
 
 
 class GELU(Gate):
-    """y = x Phi(x), Phi being the standard normal distribution function (exact, not the tanh approximation).
+    """y = x Phi(x), Phi being the standard normal distribution function, or its approximation by a tanh.
+
+    The approximation is Phi(x) = (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
 
     Shapes: any x -> y of the same shape.
-    Local gradient: dy/dx = Phi(x) + x phi(x), phi(x) = e^(-x^2 / 2) / sqrt(2 pi) being the normal density.
+    Local gradient: dy/dx = Phi(x) + x phi(x), phi being the derivative of Phi: e^(-x^2 / 2) / sqrt(2 pi) if exact.
     Source: Hendrycks and Gimpel 2016, arXiv:1606.08415, eq. 1.
+
+    Args:
+        approximate: "none" for the exact function, "tanh" for the approximation.
+
+    Raises:
+        GateError: approximate is neither "none" nor "tanh".
     """
 
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise GateError(f"{self!r}: approximate must be 'none' or 'tanh', not {approximate!r}")
+        self.approximate = approximate
+
     def forward(self, x: Any) -> Any:
-        cdf = normal_cdf(x)
+        if self.approximate == "none":
+            cdf = normal_cdf(x)
+        else:
+            cdf = 0.5 + 0.5 * np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
         self.save(x, cdf)
         return x * cdf
 
     def backward(self, grad: Any) -> Gradients:
         x, cdf = self.saved
-        density = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+        if self.approximate == "none":
+            density = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+        else:
+            density = 2 * cdf * (1 - cdf) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
         return (grad * (cdf + x * density),), {}
 
 

@@ -46,6 +46,14 @@ def erfc(x: Any) -> Any:
     return np.where(x >= 0, tail, 2 - tail)
 
 
+def erf(x: Any) -> Any:
+    """2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x, accurate to a few roundings, near 0 too."""
+    small = np.minimum(np.maximum(x, -0.46875), 0.46875)
+    square = small * small
+    near = small * _polynomial(square, _NEAR_TOP) / _polynomial(square, _NEAR_BOTTOM)
+    return np.where(np.abs(x) <= 0.46875, near, np.sign(x) * (1 - erfc(np.abs(x))))
+
+
 def _near_zero(x: Any) -> Any:
     square = x * x
     return 1 - x * _polynomial(square, _NEAR_TOP) / _polynomial(square, _NEAR_BOTTOM)

@@ -38,7 +38,20 @@ def test_every_gate_that_is_written_is_listed() -> None:
     inherited = {name for name, gate in GATES.items() if "backward" not in vars(gate)}
     assert complete - {"Convolution", "MaxPool", "CellGate", "RecurrentLayer"} == set(GATES) - inherited
     assert inherited == {
-        *("Conv1d", "Conv2d", "MaxPool1d", "MaxPool2d", "RNNCell", "GRUCell", "LSTMCell", "RNN", "GRU", "LSTM")
+        *(
+            "Conv1d",
+            "Conv2d",
+            "MaxPool1d",
+            "MaxPool2d",
+            "RNNCell",
+            "GRUCell",
+            "LSTMCell",
+            "RNN",
+            "GRU",
+            "LSTM",
+            "Dropout2d",
+            "DropPath",
+        )
     }
 
 

@@ -20,6 +20,7 @@ from layerflow.gates.normalization import PerChannel
 from layerflow.gates.pooling import MaxPool
 from layerflow.gates.recurrent import RecurrentLayer
 from layerflow.gates.regression import ElementLoss
+from layerflow.gates.statistics import Reduction
 
 
 def test_every_gate_of_the_package_is_listed_exported_and_has_cases():
@@ -27,7 +28,7 @@ def test_every_gate_of_the_package_is_listed_exported_and_has_cases():
     modules = [importlib.import_module(f"{gates.__name__}.{name}") for name in names]
     written = {item for module in modules for item in vars(module).values() if inspect.isclass(item)}
     shared = {Gate, Loss, ClassLoss, ElementLoss, BinaryLoss, Kernels, Convolution, MaxPool, PerChannel}
-    shared |= {CellGate, RecurrentLayer}
+    shared |= {CellGate, RecurrentLayer, Reduction}
     concrete = {item for item in written if issubclass(item, Gate)} - shared
     assert set(GATES.values()) == concrete
     assert all(getattr(lf, name) is gate for name, gate in GATES.items())

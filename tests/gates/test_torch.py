@@ -11,7 +11,7 @@ from layerflow.gates import GATES
 from layerflow.gates.examples import examples
 
 ROOT = Path(__file__).parents[2]
-WITHOUT = {"Dropout", "LSTMCell"}  # noise of another generator; two outputs, which LSTM covers
+WITHOUT = {"Dropout", "Dropout2d", "DropPath", "GaussianNoise"} | {"LSTMCell", "Split"}  # noise; several outputs
 
 
 def recorded():

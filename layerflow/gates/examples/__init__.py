@@ -23,6 +23,7 @@ FAMILIES = (
     "other",
     "image",
     "sequence",
+    "elementwise",
 )
 
 
