@@ -25,14 +25,19 @@ if TYPE_CHECKING:
     from layerflow.gates import *  # noqa: F403
     from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
     from layerflow.runs.model import load_model, save_model
+    from layerflow.training.adaptive import Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam
     from layerflow.training.callbacks import Callback
     from layerflow.training.history import EarlyStopping, History
-    from layerflow.training.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+    from layerflow.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
     from layerflow.training.schedules import (
         Constant,
         Cosine,
+        CosineWarmRestarts,
+        Cyclic,
         Exponential,
         MultiStep,
+        OneCycle,
+        Polynomial,
         ReduceOnPlateau,
         Schedule,
         Step,
@@ -89,7 +94,9 @@ __all__ = [  # noqa: RUF022 (by subject)
     "check_gradients", "assert_gradients", "jacobian", "numeric_jacobian",
     "Trainer", "History", "EarlyStopping", "Callback", "load_config", "load_model", "save_model",
     "Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad",
-    "Schedule", "Constant", "Step", "MultiStep", "Exponential", "Cosine", "Warmup", "ReduceOnPlateau",
+    "NAdam", "RAdam", "Adamax", "Lion", "Adadelta",
+    "Schedule", "Constant", "Step", "MultiStep", "Exponential", "Polynomial", "Cosine", "CosineWarmRestarts",
+    "OneCycle", "Cyclic", "Warmup", "ReduceOnPlateau",
     "LayerflowError", "GateError", "ConfigError", "DataError", "DivergedError",
 ]  # fmt: skip
 __all__ += gates.__all__
@@ -101,9 +108,11 @@ _LATER = {
     "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),
     "layerflow.training.history": ("EarlyStopping", "History"),
     "layerflow.training.callbacks": ("Callback",),
-    "layerflow.training.optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"),
+    "layerflow.training.adaptive": ("Adadelta", "Adagrad", "Adamax", "Lion", "NAdam", "RAdam"),
+    "layerflow.training.optimizers": ("SGD", "Adam", "AdamW", "Optimizer", "RMSprop"),
     "layerflow.training.schedules": (
-        "Constant", "Cosine", "Exponential", "MultiStep", "ReduceOnPlateau", "Schedule", "Step", "Warmup",
+        "Constant", "Cosine", "CosineWarmRestarts", "Cyclic", "Exponential", "MultiStep", "OneCycle", "Polynomial",
+        "ReduceOnPlateau", "Schedule", "Step", "Warmup",
     ),
     "layerflow.training.trainer": ("Trainer",),
 }  # fmt: skip

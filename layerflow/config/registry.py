@@ -27,7 +27,8 @@ from layerflow.errors import ConfigError
 from layerflow.gate import Gate
 from layerflow.gates import GATES, LOSSES, REGULARIZERS
 from layerflow.gates.affine import INITIALIZERS, Initializer
-from layerflow.training.optimizers import OPTIMIZERS, Optimizer
+from layerflow.training.adaptive import OPTIMIZERS
+from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import SCHEDULES, Schedule
 
 ENTRY_POINT_GROUP = "layerflow.gates"

@@ -201,7 +201,8 @@ class Adam(Optimizer, elementwise=True):
         v = beta2 * v + (1 - beta2) * g^2
         w = w - lr * m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1.
+    With `amsgrad` the largest v so far takes the place of v in the last line. Kingma and Ba, "Adam: a method for
+    stochastic optimization", 2015, algorithm 1; Reddi, Kale and Kumar, "On the convergence of Adam and beyond", 2018.
     """
 
     def __init__(
@@ -210,6 +211,7 @@ class Adam(Optimizer, elementwise=True):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
     ) -> None:
         if not isinstance(betas, Sequence) or len(betas) != 2:
             raise ConfigError(f"{type(self).__name__}: betas is {betas!r}, expected two numbers, such as [0.9, 0.999]")
@@ -217,9 +219,11 @@ class Adam(Optimizer, elementwise=True):
         self.betas = (number(self, "betas[0]", betas[0], "[0, 1)"), number(self, "betas[1]", betas[1], "[0, 1)"))
         self.eps = number(self, "eps", eps)
         self.weight_decay = number(self, "weight_decay", weight_decay)
+        self.amsgrad = amsgrad
 
-    def update(self, values: Array, grads: Array) -> None:
-        (beta1, beta2), t = self.betas, self.steps
+    def moments(self, grads: Array) -> tuple[Array, Array, Array]:
+        """Move m and v on, and return them with a scratch vector."""
+        beta1, beta2 = self.betas
         m, v, change = self.slot("first_moment"), self.slot("second_moment"), self.scratch("change")
         np.subtract(grads, m, out=change)
         change *= 1 - beta1
@@ -228,6 +232,14 @@ class Adam(Optimizer, elementwise=True):
         change *= grads
         v *= beta2
         v += change
+        return m, v, change
+
+    def update(self, values: Array, grads: Array) -> None:
+        (beta1, beta2), t = self.betas, self.steps
+        m, v, change = self.moments(grads)
+        if self.amsgrad:
+            largest = self.slot("largest_second_moment")
+            v = np.maximum(largest, v, out=largest)
         np.divide(v, 1 - beta2**t, out=change)
         np.sqrt(change, out=change)
         change += self.eps
@@ -248,8 +260,9 @@ class AdamW(Adam, elementwise=True):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay)
+        super().__init__(lr, betas, eps, weight_decay, amsgrad)
 
     def decay(self, values: Array, grads: Array, size: int) -> Array:
         """Shrink the values themselves; the gradient stays as it is."""
@@ -311,42 +324,6 @@ class RMSprop(Optimizer, elementwise=True):
         else:
             change *= self.lr
         values -= change
-
-
-class Adagrad(Optimizer, elementwise=True):
-    """The gradient divided by the size of all gradients so far:
-
-        s = s + g^2                                   (from initial_accumulator_value)
-        w = w - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
-
-    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
-    """
-
-    def __init__(
-        self,
-        lr: float = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
-        eps: float = 1e-10,
-        initial_accumulator_value: float = 0.0,
-    ) -> None:
-        self.lr = number(self, "lr", lr)
-        self.lr_decay = number(self, "lr_decay", lr_decay)
-        self.weight_decay = number(self, "weight_decay", weight_decay)
-        self.eps = number(self, "eps", eps)
-        self.initial_accumulator_value = number(self, "initial_accumulator_value", initial_accumulator_value)
-
-    def update(self, values: Array, grads: Array) -> None:
-        total, change = self.slot("square_sum", self.initial_accumulator_value), self.scratch("change")
-        total += np.multiply(grads, grads, out=change)
-        np.sqrt(total, out=change)
-        change += self.eps
-        np.divide(grads, change, out=change)
-        change *= self.lr / (1 + (self.steps - 1) * self.lr_decay)
-        values -= change
-
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {kind.__name__: kind for kind in (SGD, Adam, AdamW, RMSprop, Adagrad)}
 
 
 def global_norm(grads: Array) -> float:

@@ -101,6 +101,74 @@ class Cosine(Schedule):
         return self.min_lr + (base_lr - self.min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
+class CosineWarmRestarts(Schedule):
+    """The fall of `Cosine` over and over: the first takes `epochs`, each later one `factor` times as long.
+
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
+    """
+
+    def __init__(self, epochs: int, factor: int = 1, min_lr: float = 0.0) -> None:
+        self.epochs = count(self, "epochs", epochs)
+        self.factor = count(self, "factor", factor)
+        self.min_lr = number(self, "min_lr", min_lr)
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        length = self.epochs
+        while epoch >= length and self.factor > 1:
+            epoch, length = epoch - length, length * self.factor
+        return self.min_lr + (base_lr - self.min_lr) * (1 + math.cos(math.pi * (epoch % length) / length)) / 2
+
+
+class Polynomial(Schedule):
+    """lr = base_lr * (1 - epoch / T)^power, and 0 from epoch T on; T is `epochs`, by default the whole training."""
+
+    def __init__(self, power: float = 1.0, epochs: int | None = None) -> None:
+        self.power = number(self, "power", power)
+        self.epochs = None if epochs is None else count(self, "epochs", epochs)
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        length = max(1, self.epochs or epochs)
+        return float(base_lr * (1 - min(epoch, length) / length) ** self.power)
+
+
+class OneCycle(Schedule):
+    """A rise from base_lr / div_factor to base_lr, then a fall to base_lr / (div_factor * final_div_factor).
+
+    Both are halves of a cosine; the rise takes the share `pct_start` of the training. Smith and Topin,
+    "Super-convergence: very fast training of neural networks using large learning rates", 2018.
+    """
+
+    def __init__(self, pct_start: float = 0.3, div_factor: float = 25.0, final_div_factor: float = 1e4) -> None:
+        self.pct_start = number(self, "pct_start", pct_start, "(0, 1)")
+        self.div_factor = number(self, "div_factor", div_factor, "(0, inf)")
+        self.final_div_factor = number(self, "final_div_factor", final_div_factor, "(0, inf)")
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        first = base_lr / self.div_factor
+        peak, last = self.pct_start * epochs - 1, epochs - 1
+        if epoch <= peak:
+            start, end, progress = first, base_lr, epoch / peak if peak else 1.0
+        else:
+            start, end = base_lr, first / self.final_div_factor
+            progress = min(1.0, (epoch - max(peak, 0)) / max(last - max(peak, 0), 1e-9))
+        return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class Cyclic(Schedule):
+    """lr goes from base_lr up to max_lr in step_size epochs, back in as many, and so on.
+
+    Smith, "Cyclical learning rates for training neural networks", 2017 (triangular).
+    """
+
+    def __init__(self, max_lr: float, step_size: int) -> None:
+        self.max_lr = number(self, "max_lr", max_lr)
+        self.step_size = count(self, "step_size", step_size)
+
+    def lr(self, base_lr: float, epoch: int, epochs: int) -> float:
+        place = epoch % (2 * self.step_size) / self.step_size
+        return base_lr + (self.max_lr - base_lr) * (place if place <= 1 else 2 - place)
+
+
 class Warmup(Schedule):
     """A linear rise from start_factor * base_lr to base_lr, then the schedule `after`, for which epochs count from 0:
 
@@ -190,7 +258,11 @@ class ReduceOnPlateau(Schedule):
 
 
 SCHEDULES: dict[str, type[Schedule]] = {
-    kind.__name__: kind for kind in (Constant, Step, MultiStep, Exponential, Cosine, Warmup, ReduceOnPlateau)
+    kind.__name__: kind
+    for kind in (
+        *(Constant, Step, MultiStep, Exponential, Polynomial, Cosine, CosineWarmRestarts, OneCycle, Cyclic, Warmup),
+        ReduceOnPlateau,
+    )
 }
 
 

@@ -13,9 +13,9 @@ import layerflow as lf
 from layerflow.errors import ConfigError, DataError
 from layerflow.runs.checkpoint import Checkpointer, find_checkpoint, load_checkpoint
 from layerflow.runs.run import differences, judged
+from layerflow.training.adaptive import OPTIMIZERS
 from layerflow.training.callbacks import Callback
 from layerflow.training.history import EarlyStopping
-from layerflow.training.optimizers import OPTIMIZERS
 from layerflow.training.schedules import Constant, Cosine, Exponential, MultiStep, ReduceOnPlateau, Step, Warmup
 from layerflow.training.state import Snapshot, State
 from layerflow.training.trainer import Trainer

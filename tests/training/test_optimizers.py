@@ -12,7 +12,8 @@ import pytest
 from layerflow.errors import ConfigError
 from layerflow.parameter import Parameter
 from layerflow.store import ParameterStore
-from layerflow.training.optimizers import BLOCK, OPTIMIZERS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from layerflow.training.adaptive import OPTIMIZERS, Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam
+from layerflow.training.optimizers import BLOCK, SGD, Adam, AdamW, Optimizer, RMSprop
 
 ROOT = Path(__file__).parents[2]
 RECORDED = np.load(ROOT / "tests" / "recorded" / "optimizers.npz")
@@ -25,6 +26,12 @@ KINDS = [
     AdamW(),
     RMSprop(centered=True, momentum=0.9),
     Adagrad(lr_decay=0.1, initial_accumulator_value=0.5),
+    Adam(amsgrad=True),
+    NAdam(weight_decay=0.1),
+    RAdam(),
+    Adamax(),
+    Lion(weight_decay=0.1),
+    Adadelta(),
 ]
 
 
@@ -172,6 +179,16 @@ def test_weight_decay_spares_parameters_that_do_not_decay(optimizer, expected):
     np.testing.assert_allclose(store.values, expected)
 
 
+def test_lion_takes_the_sign_of_the_momentum():
+    store, optimizer = ParameterStore([Parameter(np.array([1.0, 1.0, 1.0]))]), Lion(0.1, (0.5, 0.75), weight_decay=0.5)
+    store.grads[:] = [3.0, -2.0, 0.0]
+    optimizer.step(store)
+    np.testing.assert_allclose(store.values, [0.85, 1.05, 0.95])
+    store.grads[:] = [-0.7, 0.6, -1.0]  # m is 0.75, -0.5, 0
+    optimizer.step(store)
+    np.testing.assert_allclose(store.values, [0.85 * 0.95 - 0.1, 1.05 * 0.95 - 0.1, 0.95 * 0.95 + 0.1])
+
+
 def test_centered_rmsprop_survives_a_gradient_that_never_changes():
     store, optimizer = store_of(50, np.float32), RMSprop(lr=1e-6, alpha=0.9, centered=True, eps=1e-3)
     store.grads[:] = np.linspace(0.1, 1, 50)
@@ -248,6 +265,10 @@ def test_an_empty_store_is_no_problem():
         (lambda: AdamW(weight_decay=-1), "AdamW: weight_decay is -1"),
         (lambda: RMSprop(alpha=1.5), "RMSprop: alpha is 1.5"),
         (lambda: Adagrad(eps=-1e-3), "Adagrad: eps is -0.001"),
+        (lambda: Adamax(eps=0), r"Adamax: eps is 0, expected a number in \(0, inf\)"),
+        (lambda: Adadelta(rho=1.5), "Adadelta: rho is 1.5"),
+        (lambda: NAdam(momentum_decay=-1), "NAdam: momentum_decay is -1"),
+        (lambda: Lion(betas=[0.9]), "Lion: betas is"),
     ],
 )
 def test_an_impossible_hyperparameter_is_named(make, message):
