@@ -76,9 +76,9 @@ def test_gates_explains_one_in_full(layerflow_command: Command) -> None:
     done = layerflow_command("gates", "ReLU")
     assert done.out.startswith("ReLU()(x)\n\ny = max(0, x).")
     assert "Local gradient" in done.out
-    missing = layerflow_command("gates", "Relu6")
+    missing = layerflow_command("gates", "Relu")
     assert missing.code == 2
-    assert missing.err == "unknown gate 'Relu6', did you mean 'ReLU'?\n"
+    assert missing.err == "unknown gate 'Relu', did you mean 'ReLU'?\n"
 
 
 def test_gates_of_your_own_come_last(layerflow_command: Command, own_types: Path) -> None:
