@@ -6,7 +6,7 @@ decides on every element (`verdicts.py`), and `diagnose` says what wrong gradien
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from layerflow.gradcheck.noise import Noise, measure_noise
 from layerflow.gradcheck.reference import differences_from, use_surrogate
 from layerflow.gradcheck.subject import Subject, Tensor, direction_line, element_line, flat
 from layerflow.gradcheck.verdicts import Diagnosis, Measured, Report, TensorReport, compare, summarise
+from layerflow.parameter import Parameter
 
 RTOL = 1e-7  # relative difference that is accepted, beyond the error of the differences
 SAMPLES = 2000  # elements that are compared one by one, over all tensors; more are sampled
@@ -159,11 +160,21 @@ def _check_tensor(
 
 def _affordable(subject: Subject) -> int:
     """How many elements are compared one by one: fewer, the more a forward costs; the same for the same model."""
-    rows = max((len(x) for x in subject.inputs if x.ndim), default=1)
-    cost = rows * sum(parameter.value.size for parameter in subject.gate.parameters())
-    if isinstance(subject.gate, Container):
-        cost += ACTIVATION * sum(math.prod(shape) for shape in subject.gate.shapes.values())
+    gate = subject.gate
+    if isinstance(gate, Container):
+        cost = ACTIVATION * sum(math.prod(shape) for shape in gate.shapes.values())
+        cost += sum(_multiplications(step.parameters, gate.shapes.get(step.writes[0], ())) for step in gate.steps)
+    else:
+        rows = max((len(x) for x in subject.inputs if x.ndim), default=1)
+        cost = rows * sum(parameter.value.size for parameter in gate.parameters())
     return int(min(SAMPLES, max(AFFORDABLE / max(cost, 1), 1)))
+
+
+def _multiplications(parameters: Sequence[Parameter], shape: tuple[int, ...]) -> int:
+    """How often the parameters are multiplied: once for each place of the output that has all channels."""
+    sizes = [parameter.value.shape for parameter in parameters]
+    channels = max((width for each in sizes for width in each if width in shape), default=1)
+    return sum(map(math.prod, sizes)) * math.prod(shape) // max(channels, 1)
 
 
 def _shares(sizes: list[int], samples: int) -> list[int]:

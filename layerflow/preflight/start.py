@@ -1,7 +1,7 @@
 """The model before the first step: a last gate that suits the loss, the initial loss, activations and gradients."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 import numpy as np
@@ -22,7 +22,7 @@ from layerflow.gates import (
     Tanh,
 )
 from layerflow.parameter import Array
-from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, rms, swept
+from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, norm, rms, swept
 from layerflow.training.state import Objective
 
 FACTOR = 10.0  # by which the strength of the regularizer is multiplied
@@ -179,7 +179,7 @@ def _outputs(context: Context, kind: type) -> list[tuple[str, Array]]:
 
 def activations_by_depth(context: Context) -> Finding | None:
     """The outputs of hidden layers neither grow nor shrink much with depth."""
-    sizes = _sizes(context.swept, context.swept.values)[:-1]
+    sizes = _sizes(context.swept, context.swept.values, rms)[:-1]
     if len(sizes) < 2:
         return None
     first, last = sizes[0][1], sizes[-1][1]
@@ -190,9 +190,12 @@ def activations_by_depth(context: Context) -> Finding | None:
 
 
 def gradients_by_depth(context: Context) -> Finding | None:
-    """The gradient neither vanishes nor explodes on its way to the first layer."""
+    """The gradient neither vanishes nor explodes on its way to the first layer.
+
+    Norms are compared, which He initialization preserves. The rms would shrink where a pooling spreads a gradient.
+    """
     objective, when = context.swept, "before training"
-    sizes = _sizes(objective, objective.grads)
+    sizes = _sizes(objective, objective.grads, norm)
     if len(sizes) < 2:
         return None
     if min(size for _, size in sizes) == 0.0:  # such as below a last layer of zeros, which the first step changes
@@ -200,10 +203,10 @@ def gradients_by_depth(context: Context) -> Finding | None:
         for x, y in islice(trainer.state.batches.epoch(0), WARM_UP):
             trainer.train_step(x, y)
         objective, when = swept(trainer, context.x[:64], context.y[:64]), f"after {WARM_UP} steps"
-        sizes = _sizes(objective, objective.grads)
+        sizes = _sizes(objective, objective.grads, norm)
     first, last = sizes[0][1], sizes[-1][1]
     ratio = first / last if last else 0.0
-    evidence = f"{when}, the first layer has {ratio:.2g} times the gradient of the last; rms {_shown(sizes)}"
+    evidence = f"{when}, the first layer has {ratio:.2g} times the gradient of the last; norms {_shown(sizes)}"
     if blocked := [repr(name) for name, size in sizes if size == 0.0]:
         remedy = f"no gradient reaches {listed(blocked)}: "
         remedy += "look for dead ReLUs; only the last layer may start from zeros"
@@ -213,10 +216,12 @@ def gradients_by_depth(context: Context) -> Finding | None:
     return judge("gradients", ratio, evidence, remedy, warn=not 1 / 50 < ratio < 50, error=not 1e-6 < ratio < 1e6)
 
 
-def _sizes(objective: Objective, arrays: Sequence[Array | None]) -> list[tuple[str, float]]:
-    """Return the rms of the given arrays at the output of every gate with parameters, by name."""
+def _sizes(
+    objective: Objective, arrays: Sequence[Array | None], size: Callable[[Array], float]
+) -> list[tuple[str, float]]:
+    """Return the size of the given arrays at the output of every gate with parameters, by name."""
     found = [(name, arrays[step.writes[0]]) for name, step in model_steps(objective) if step.parameters]
-    return [(name, 0.0 if array is None else rms(array)) for name, array in found]
+    return [(name, 0.0 if array is None else size(array)) for name, array in found]
 
 
 def _shown(sizes: list[tuple[str, float]]) -> str:
