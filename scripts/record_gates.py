@@ -38,26 +38,67 @@ def references() -> dict[str, Callable[..., Any]]:
     def tensor_of(class_weight: Any) -> Any:
         return None if class_weight is None else torch.as_tensor(class_weight)
 
-    def softmax_ce(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
-        per_class = tensor_of(gate.class_weight)
+    def class_loss(
+        gate: Any, s: Any, t: Any, weights: Any, losses: Callable[..., Any], per_class_in_losses: bool = True
+    ) -> Any:
+        per_class, classes = tensor_of(gate.class_weight), s.shape[-1]
+        is_soft, rows = t.ndim == s.ndim, s.reshape(-1, classes)
+        t = t.reshape(-1, classes) if is_soft else t.flatten()
+        weights = torch.ones(len(rows), dtype=s.dtype) if weights is None else weights.flatten()
+        weights = weights.repeat_interleave(len(rows) // len(weights))
+        if gate.ignore_index is not None:
+            weights = weights * (t != gate.ignore_index)
+            t = torch.where(t == gate.ignore_index, 0, t)
         factor = None
         if per_class is not None:
-            factor = t @ per_class if t.ndim == 2 else per_class[t]
-        return batch_mean(functional.cross_entropy(s, t, weight=per_class, reduction="none"), weights, factor)
+            smoothing = getattr(gate, "label_smoothing", 0.0)
+            factor = ((1 - smoothing) * t + smoothing / classes) @ per_class if is_soft else per_class[t]
+        each = losses(rows, t, per_class)
+        return batch_mean(each if per_class_in_losses or factor is None else each * factor, weights, factor)
+
+    def softmax_ce(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
+        def losses(rows: Any, t: Any, per_class: Any) -> Any:
+            return functional.cross_entropy(
+                rows, t, weight=per_class, reduction="none", label_smoothing=gate.label_smoothing
+            )
+
+        return class_loss(gate, s, t, weights, losses)
+
+    def focal(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
+        def losses(rows: Any, t: Any, per_class: Any) -> Any:
+            nll = functional.cross_entropy(rows, t, reduction="none")
+            return (1 - torch.exp(-nll)) ** gate.gamma * nll
+
+        return class_loss(gate, s, t, weights, losses, per_class_in_losses=False)
 
     def svm(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
-        per_class = tensor_of(gate.class_weight)
-        # torch averages over the classes, where this loss sums; it also adds the class weight by itself
-        losses = functional.multi_margin_loss(s, t, margin=gate.margin, weight=per_class, reduction="none") * s.shape[1]
-        return batch_mean(losses, weights, None if per_class is None else per_class[t])
+        def losses(rows: Any, t: Any, per_class: Any) -> Any:  # torch averages over the classes, where this loss sums
+            hinge = functional.multi_margin_loss(rows, t, margin=gate.margin, weight=per_class, reduction="none")
+            return hinge * rows.shape[1]
+
+        return class_loss(gate, s, t, weights, losses)
 
     def sigmoid_ce(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
         t = t.to(s.dtype).reshape(s.shape)
-        losses = functional.binary_cross_entropy_with_logits(s, t, reduction="none")
+        pos_weight = tensor_of(gate.pos_weight)
+        losses = functional.binary_cross_entropy_with_logits(s, t, reduction="none", pos_weight=pos_weight)
         if gate.class_weight is None:
             return batch_mean(losses, weights)
         factor = tensor_of(gate.class_weight)[t.long().flatten()]
         return batch_mean(losses.flatten() * factor, weights, factor)
+
+    def gaussian(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
+        means, log_variances = s.chunk(2, dim=1)
+        return batch_mean(
+            functional.gaussian_nll_loss(means, t.reshape(means.shape), log_variances.exp(), reduction="none"), weights
+        )
+
+    def quantile_loss(q: float, missing: Any) -> Any:  # torch has none; its maximum halves the gradient at ties
+        return torch.where(missing > 0, q * missing, torch.where(missing < 0, (q - 1) * missing, 0 * missing))
+
+    def padded(gate: Any, x: Any) -> Any:
+        sizes = gate.padding if isinstance(gate.padding, list) else [gate.padding] * (2 * (x.ndim - 2))
+        return functional.pad(x, sizes, gate.mode, gate.value if gate.mode == "constant" else None)
 
     def elementwise(loss: Callable[..., Any]) -> Callable[..., Any]:
         def mean(gate: Any, s: Any, t: Any, weights: Any = None) -> Any:
@@ -237,7 +278,15 @@ def references() -> dict[str, Callable[..., Any]]:
         "Softmax": lambda gate, x: functional.softmax(x, gate.axis),
         "LogSoftmax": lambda gate, x: functional.log_softmax(x, gate.axis),
         "SoftmaxCE": softmax_ce,
+        "FocalCE": focal,
         "MulticlassSVM": svm,
+        "Quantile": elementwise(lambda gate, s, t: quantile_loss(gate.quantile, t - s)),
+        "PoissonNLL": elementwise(lambda gate, s, t: functional.poisson_nll_loss(s, t, reduction="none")),
+        "GaussianNLL": gaussian,
+        "KLDivergence": elementwise(lambda gate, s, t: functional.kl_div(s, t, reduction="none")),
+        "Triplet": lambda gate, a, p, n: functional.triplet_margin_loss(a, p, n, margin=gate.margin, eps=gate.eps),
+        "CosineEmbedding": lambda gate, a, b, t: functional.cosine_embedding_loss(a, b, t, gate.margin),
+        "Pad": padded,
         "SigmoidCE": sigmoid_ce,
         "SquaredError": elementwise(lambda gate, s, t: functional.mse_loss(s, t, reduction="none")),
         "AbsoluteError": elementwise(lambda gate, s, t: functional.l1_loss(s, t, reduction="none")),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from layerflow.gates.elementwise import *  # noqa: F403
     from layerflow.gates.embedding import *  # noqa: F403
     from layerflow.gates.joining import *  # noqa: F403
+    from layerflow.gates.likelihood import *  # noqa: F403
     from layerflow.gates.loss import *  # noqa: F403
     from layerflow.gates.normalization import *  # noqa: F403
     from layerflow.gates.piecewise import *  # noqa: F403
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from layerflow.gates.regression import *  # noqa: F403
     from layerflow.gates.regularizer import *  # noqa: F403
     from layerflow.gates.shape import *  # noqa: F403
+    from layerflow.gates.similarity import *  # noqa: F403
     from layerflow.gates.smooth import *  # noqa: F403
     from layerflow.gates.statistics import *  # noqa: F403
 
@@ -35,7 +37,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "Add", "Subtract", "Multiply", "Divide", "Negate", "Power", "Maximum", "Minimum", "MatMul", "Exp", "Log",
     ),
     "reduction": ("Sum", "Mean", "Max"),
-    "shape": ("Reshape", "Flatten", "Transpose", "Concatenate", "Slice"),
+    "shape": ("Reshape", "Flatten", "Transpose", "Concatenate", "Slice", "Pad"),
     "affine": ("Linear", "BiasTrick"),
     "activation": (
         "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax",
@@ -53,12 +55,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "statistics": ("Min", "Prod", "Var", "Std", "LogSumExp", "Norm", "CumSum"),
     "joining": ("Stack", "Split", "Gather", "Einsum"),
     "dropout": ("Dropout", "Dropout2d", "DropPath", "GaussianNoise"),
-    "loss": ("SoftmaxCE", "MulticlassSVM"),
+    "loss": ("SoftmaxCE", "FocalCE", "MulticlassSVM"),
     "binary": ("SigmoidCE", "ClippedNLL", "LogisticLikelihood"),
-    "regression": ("SquaredError", "AbsoluteError", "Huber"),
+    "regression": ("SquaredError", "AbsoluteError", "Huber", "Quantile"),
+    "likelihood": ("PoissonNLL", "GaussianNLL", "KLDivergence"),
+    "similarity": ("Triplet", "CosineEmbedding"),
     "regularizer": ("L2Regularizer", "L1Regularizer"),
 }  # fmt: skip
-LOSSES: tuple[str, ...] = FAMILIES["loss"] + FAMILIES["binary"] + FAMILIES["regression"]
+LOSS_FAMILIES = ("loss", "binary", "regression", "likelihood")
+LOSSES: tuple[str, ...] = tuple(name for family in LOSS_FAMILIES for name in FAMILIES[family])
 REGULARIZERS: tuple[str, ...] = FAMILIES["regularizer"]
 _FAMILY_OF = {name: family for family, names in FAMILIES.items() for name in names}
 
@@ -93,7 +98,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [  # noqa: F405, RUF022 (in the order of the table above)
     "GATES", "LOSSES", "REGULARIZERS",
     "Add", "Subtract", "Multiply", "Divide", "Negate", "Power", "Maximum", "Minimum", "MatMul", "Exp", "Log",
-    "Sum", "Mean", "Max", "Reshape", "Flatten", "Transpose", "Concatenate", "Slice", "Linear", "BiasTrick",
+    "Sum", "Mean", "Max", "Reshape", "Flatten", "Transpose", "Concatenate", "Slice", "Pad", "Linear", "BiasTrick",
     "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax",
     "Conv1d", "Conv2d", "ConvTranspose2d",
     "MaxPool1d", "MaxPool2d", "AvgPool2d", "GlobalAvgPool", "AdaptiveAvgPool2d", "Upsample",
@@ -106,6 +111,7 @@ __all__ = [  # noqa: F405, RUF022 (in the order of the table above)
     "Min", "Prod", "Var", "Std", "LogSumExp", "Norm", "CumSum",
     "Stack", "Split", "Gather", "Einsum",
     "Dropout", "Dropout2d", "DropPath", "GaussianNoise",
-    "SoftmaxCE", "MulticlassSVM", "SigmoidCE", "ClippedNLL", "LogisticLikelihood",
-    "SquaredError", "AbsoluteError", "Huber", "L2Regularizer", "L1Regularizer",
+    "SoftmaxCE", "FocalCE", "MulticlassSVM", "SigmoidCE", "ClippedNLL", "LogisticLikelihood",
+    "SquaredError", "AbsoluteError", "Huber", "Quantile", "PoissonNLL", "GaussianNLL", "KLDivergence",
+    "Triplet", "CosineEmbedding", "L2Regularizer", "L1Regularizer",
 ]  # fmt: skip

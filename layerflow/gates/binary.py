@@ -44,37 +44,66 @@ class SigmoidCE(BinaryLoss):
 
     Shapes: scores (batch,) or (batch, k), k independent yes-or-no questions whose losses are summed; targets of the
     same shape, 0 or 1 (or in between); targets (batch,) also fit scores (batch, 1); weights (batch,) -> L ().
-    Local gradient: dL/ds = share * (p - t), share being the sample's weight over the sum of weights.
+    With pos_weight c, the first term is c t ln p.
+    Local gradient: dL/ds = share * ((1 - t) p - c t (1 - p)), which is share * (p - t) for c = 1, share being the
+    sample's weight over the sum of weights.
     Source: Bishop 2006, Pattern Recognition and Machine Learning, section 4.3.2.
 
     Args:
         class_weight: two numbers, 0 or more, for samples with targets 0 and 1; only if each sample has one score
-            and a target of exactly 0 or 1.
+            and a target of exactly 0 or 1. It is part of the sample's weight, so that the mean is divided by it.
+        pos_weight: how much more a yes counts than a no, one number or one per question; the mean is not divided by it.
 
     Raises:
         GateError: scores, targets or weights of the wrong shape; targets outside [0, 1]; an empty batch; a class_weight
-            that does not fit.
+            or pos_weight that does not fit.
     """
 
-    def __init__(self, class_weight: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, class_weight: Sequence[float] | None = None, pos_weight: float | Sequence[float] | None = None
+    ) -> None:
         self.class_weight = as_class_weight(self, class_weight)
         if self.class_weight is not None and len(self.class_weight) != 2:
             raise GateError(f"{self!r}: class_weight must be two numbers, for targets 0 and 1, not {class_weight!r}")
+        self.pos_weight = None if pos_weight is None else self._as_pos_weight(pos_weight)
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
-        desired = self.binary(scores, targets)
-        share = self.column(scores, weights, self._factor(scores, desired))
-        self.save(scores, desired, share)
-        return (share * (np.maximum(scores, 0) - scores * desired + np.log1p(np.exp(-np.abs(scores))))).sum()
+        no, yes = self._asked(scores, self.binary(scores, targets))
+        share = self.column(scores, weights, self._factor(scores, yes if self.pos_weight is None else 1 - no))
+        rest = np.log1p(np.exp(-np.abs(scores)))
+        self.save(scores, no, yes, share)
+        return (share * (no * (np.maximum(scores, 0) + rest) + yes * (np.maximum(-scores, 0) + rest))).sum()
 
     def backward(self, grad: Any) -> Gradients:
-        scores, desired, share = self.saved
-        return self.gradient(grad * share * (sigmoid(scores) - desired))
+        scores, no, yes, share = self.saved
+        return self.gradient(grad * share * (no * sigmoid(scores) - yes * sigmoid(-scores)))
 
     def probabilities(self, scores: Array) -> Array:
         """Return the probability of yes, sigmoid(s), in the shape of the scores."""
         yes: Array = sigmoid(scores)
         return yes
+
+    def _as_pos_weight(self, pos_weight: Any) -> Array:
+        try:
+            array = np.asarray(pos_weight, dtype=np.float64)
+        except (TypeError, ValueError):
+            array = np.empty((0, 0))
+        if array.ndim > 1 or not array.size or not np.all((array >= 0) & np.isfinite(array)):
+            raise GateError(
+                f"{self!r}: pos_weight must be a number, 0 or more, or a list of one per question, not {pos_weight!r}"
+            )
+        return array
+
+    def _asked(self, scores: Array, targets: Array) -> tuple[Array, Array]:
+        """How much no and yes count in each target."""
+        if self.pos_weight is None:
+            return 1 - targets, targets
+        if self.pos_weight.ndim and self.pos_weight.shape != scores.shape[1:]:
+            raise GateError(
+                f"{self!r}: pos_weight has {len(self.pos_weight)} entries, for scores of shape {scores.shape}; "
+                "expected one per question"
+            )
+        return 1 - targets, targets * self.pos_weight.astype(scores.dtype)
 
     def _factor(self, scores: Array, targets: Array) -> Array | None:
         """The class weight of each sample's target."""

@@ -111,3 +111,35 @@ class Huber(ElementLoss):
     def backward(self, grad: Any) -> Gradients:
         clipped, share = self.saved
         return self.gradient(grad * share * clipped)
+
+
+class Quantile(ElementLoss):
+    """L = mean of q max(t - s, 0) + (1 - q) max(s - t, 0): smallest where s is the quantile q of the targets.
+
+    Shapes: scores (batch, ...); targets of the same shape, where (batch,) also fits scores (batch, 1); weights (batch,)
+    -> L (). It is summed over the outputs and averaged over the batch.
+    Local gradient: dL/ds = -share q where s < t, share (1 - q) where s > t, 0 where they are equal, share being the
+    sample's weight over the sum of weights.
+    Source: Koenker and Bassett 1978, Regression Quantiles.
+
+    Args:
+        quantile: the part of the targets that should lie below the scores, between 0 and 1; 0.5 gives the median.
+
+    Raises:
+        GateError: quantile is not between 0 and 1; scores, targets or weights of the wrong shape; an empty batch.
+    """
+
+    def __init__(self, quantile: float = 0.5) -> None:
+        self.quantile = as_number(self, "quantile", quantile, "a number between 0 and 1", lambda value: 0 < value < 1)
+
+    def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
+        missing = self.fitted(scores, targets) - scores
+        share = self.column(scores, weights)
+        slope = np.where(missing > 0, self.quantile, np.where(missing < 0, self.quantile - 1, 0))
+        slope = slope.astype(scores.dtype)
+        self.save(slope, share)
+        return (share * slope * missing).sum()
+
+    def backward(self, grad: Any) -> Gradients:
+        slope, share = self.saved
+        return self.gradient(-grad * share * slope)

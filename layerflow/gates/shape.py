@@ -2,16 +2,18 @@
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
 from layerflow.errors import GateError
-from layerflow.gate import Gate, Gradients
+from layerflow.gate import Gate, Gradients, Shape
+from layerflow.gates.shared import as_number
 from layerflow.parameter import Array
 
+PADDINGS = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # NumPy's words
 Index = int | slice | EllipsisType | Array | None
 
 
@@ -165,6 +167,80 @@ class Slice(Gate):
         else:
             grad_x[self.key] = grad
         return (grad_x,), {}
+
+
+class Pad(Gate):
+    """y = x with elements added at both ends of its last axes: a constant, or elements of x again.
+
+    Shapes: x (batch, channels, ...) -> y with padding added to the sizes of the last axes.
+    Local gradient: dy/dx = 1 where an element was kept or repeated, so dL/dx is the sum of dL/dy over its places.
+
+    Args:
+        padding: an integer, for both ends of every axis after the channels; or two integers per axis, from the last one
+            on, as in torch's `functional.pad`: (left, right) or (left, right, top, bottom).
+        mode: "constant"; "reflect" (d c b | a b c d | c b a), "replicate" (a a | a b c d | d d) or "circular"
+            (c d | a b c d | a b).
+        value: the constant.
+
+    Raises:
+        GateError: padding that is not such a list, or does not fit the input; an unknown mode; a value that is not a
+            finite number.
+    """
+
+    def __init__(self, padding: int | Sequence[int], mode: str = "constant", value: float = 0.0) -> None:
+        self.padding = padding if isinstance(padding, int) else list(padding)
+        self.value = as_number(self, "value", value, "a finite number", lambda value: True)
+        self.mode = mode
+        if mode not in PADDINGS:
+            raise GateError(f"{self!r}: mode is {mode!r}, expected {', '.join(map(repr, PADDINGS))}")
+        sizes = [self.padding] if isinstance(self.padding, int) else self.padding
+        are_sizes = all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in sizes)
+        if not are_sizes or not sizes or (sizes is self.padding and len(sizes) % 2):
+            raise GateError(
+                f"{self!r}: padding must be an integer, 0 or more, or two of them per axis, from the last axis on, "
+                f"such as [left, right, top, bottom], not {padding!r}"
+            )
+
+    def forward(self, x: Any) -> Any:
+        pairs = self._pairs(x)
+        self.save(x.shape, pairs)
+        if self.mode == "constant":
+            return np.pad(x, pairs, constant_values=self.value)
+        for axis, positions in self._positions(x.shape, pairs):
+            x = x.take(positions, axis)
+        return x
+
+    def backward(self, grad: Any) -> Gradients:
+        shape, pairs = self.saved
+        if self.mode == "constant":
+            inside = tuple(slice(before, before + size) for (before, _), size in zip(pairs, shape, strict=True))
+            return (grad[inside],), {}
+        for axis, positions in self._positions(shape, pairs):
+            folded = np.zeros((*grad.shape[:axis], shape[axis], *grad.shape[axis + 1 :]), grad.dtype)
+            np.add.at(np.moveaxis(folded, axis, 0), positions, np.moveaxis(grad, axis, 0))
+            grad = folded
+        return (grad,), {}
+
+    def _pairs(self, x: Array) -> list[tuple[int, int]]:
+        """What is added before and after, for every axis."""
+        if isinstance(self.padding, int):
+            return [(0, 0)] * min(2, x.ndim) + [(self.padding, self.padding)] * (x.ndim - 2)
+        last = list(zip(self.padding[::2], self.padding[1::2], strict=True))[::-1]
+        if len(last) > x.ndim:
+            raise GateError(f"{self!r}: padding for {len(last)} axes, but the input has shape {x.shape}")
+        return [(0, 0)] * (x.ndim - len(last)) + last
+
+    def _positions(self, shape: Shape, pairs: list[tuple[int, int]]) -> Iterator[tuple[int, Array]]:
+        """For every padded axis, the position in x that each position of y shows."""
+        for axis, (pair, size) in enumerate(zip(pairs, shape, strict=True)):
+            most = {"reflect": size - 1, "circular": size}.get(self.mode, max(pair) if size else 0)
+            if max(pair) > most:
+                raise GateError(
+                    f"{self!r}: input of shape {shape} has {size} elements on axis {axis}, too few for a padding of "
+                    f"{max(pair)}; {self.mode} takes at most {most}"
+                )
+            if max(pair):
+                yield axis, np.pad(np.arange(size), pair, PADDINGS[self.mode])  # type: ignore[call-overload]
 
 
 def _index(gate: Gate, part: object) -> Index:

@@ -88,9 +88,10 @@ def test_a_single_sample_is_a_batch():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_loss_of_no_samples_is_an_error(name):
-    targets = np.zeros(0, int) if name in ("SoftmaxCE", "MulticlassSVM") else np.zeros((0, 3))
+    targets = np.zeros(0, int) if name in ("SoftmaxCE", "FocalCE", "MulticlassSVM") else np.zeros((0, 3))
+    scores = np.zeros((0, 6 if name == "GaussianNLL" else 3))
     with pytest.raises(lf.GateError, match="the batch is empty"):
-        GATES[name]().forward(np.zeros((0, 3)), targets)
+        GATES[name]().forward(scores, targets)
 
 
 @pytest.mark.parametrize("gate", [lf.Mean(), lf.Max()], ids=repr)

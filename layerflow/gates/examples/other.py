@@ -1,4 +1,4 @@
-"""Cases for dropout and the regularizers."""
+"""Cases for dropout, the losses of pairs and triplets, and the regularizers."""
 # ruff: noqa: F403, F405
 
 from typing import Any
@@ -14,6 +14,7 @@ def cases(rng: np.random.Generator) -> list[Any]:
     x = rng.normal
     evaluated = Dropout(0.5, seed=1)
     evaluated.training = False
+    signs = np.array([1, -1, 1, -1, -1])
     return [
         *[(Dropout(rate, seed=0), x(size=(4, 5))) for rate in (0.0, 0.3, 0.8)],
         (Dropout(0.5), x(size=(2, 3, 4))),
@@ -21,4 +22,7 @@ def cases(rng: np.random.Generator) -> list[Any]:
         *[(gate(0.3), x(size=(3, 4)), x(size=(2,)), x(size=())) for gate in (L2Regularizer, L1Regularizer)],
         *[(gate(2.0), rounded(rng, (3, 4))) for gate in (L2Regularizer, L1Regularizer)],
         *[(gate(0), x(size=(3,))) for gate in (L2Regularizer, L1Regularizer)],
+        *[(Triplet(margin), x(size=(5, 3)), x(size=(5, 3)), x(size=(5, 3))) for margin in (0.1, 1.0, 3.0)],
+        (Triplet(eps=0.0), x(size=(1, 4)), x(size=(1, 4)), x(size=(1, 4))),
+        *[(CosineEmbedding(margin), x(size=(5, 3)), x(size=(5, 3)), signs) for margin in (0.0, 0.4, -0.5)],
     ]

@@ -20,5 +20,9 @@ def cases(rng: np.random.Generator) -> list[Any]:
         (Concatenate(), x(size=(3, 2)), x(size=(3, 4))),
         (Concatenate(0), x(size=(2, 3)), x(size=(1, 3)), x(size=(4, 3))),
         (Concatenate(axis=1), x(size=(2, 3, 2))),
+        *[(Pad(1, mode=mode), x(size=(2, 2, 4))) for mode in ("constant", "reflect", "replicate", "circular")],
+        *[(Pad([1, 2, 0, 3], mode, 0.5), x(size=(2, 1, 4, 3))) for mode in ("constant", "replicate")],
+        *[(Pad([2, 1, 1, 2], mode), x(size=(2, 1, 4, 3))) for mode in ("reflect", "circular")],
+        (Pad([0, 2], value=-1.0), x(size=(3,))),
         *[(Slice(key), x(size=(4, 3, 2))) for key in keys],
     ]
