@@ -21,6 +21,7 @@ from layerflow.parameter import Buffer, Parameter
 from layerflow.store import ParameterStore
 
 if TYPE_CHECKING:
+    from layerflow.blocks import Parallel, Recurrent, Residual
     from layerflow.config import load_config
     from layerflow.gates import *  # noqa: F403
     from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
@@ -91,6 +92,7 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 (by subject)
     "Gate", "Parameter", "Buffer", "ParameterStore", "Sequential", "ComputationalGraph", "Node",
+    "Residual", "Parallel", "Recurrent",
     "check_gradients", "assert_gradients", "jacobian", "numeric_jacobian",
     "Trainer", "History", "EarlyStopping", "Callback", "load_config", "load_model", "save_model",
     "Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad",
@@ -103,6 +105,7 @@ __all__ += gates.__all__
 
 # Imported when they are first asked for, so that a script that only needs gates starts as fast as NumPy does.
 _LATER = {
+    "layerflow.blocks": ("Parallel", "Recurrent", "Residual"),
     "layerflow.config": ("load_config",),
     "layerflow.runs.model": ("load_model", "save_model"),
     "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),

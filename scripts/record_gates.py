@@ -278,6 +278,9 @@ def references() -> dict[str, Callable[..., Any]]:
         "Softmax": lambda gate, x: functional.softmax(x, gate.axis),
         "LogSoftmax": lambda gate, x: functional.log_softmax(x, gate.axis),
         "SoftmaxCE": softmax_ce,
+        "TiedLinear": lambda gate, x, weight, bias=None: functional.linear(
+            x, weight.T if gate.transposed else weight, bias
+        ),
         "FocalCE": focal,
         "MulticlassSVM": svm,
         "Quantile": elementwise(lambda gate, s, t: quantile_loss(gate.quantile, t - s)),

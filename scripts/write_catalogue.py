@@ -7,6 +7,8 @@ import inspect
 import re
 from pathlib import Path
 
+import layerflow as lf
+from layerflow import blocks
 from layerflow.gates import FAMILIES, GATES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "catalogue.md"
@@ -22,7 +24,7 @@ PyTorch has it.
 def page() -> str:
     """Return the text of the page."""
     parts = [HEADER.format(count=len(GATES))]
-    for family, names in FAMILIES.items():
+    for family, names in {**FAMILIES, "blocks": tuple(blocks.__all__)}.items():
         rows = [
             f"## {family.capitalize()}\n",
             "| gate | formula | local gradient |",
@@ -34,7 +36,7 @@ def page() -> str:
 
 
 def _row(name: str) -> str:
-    text = inspect.getdoc(GATES[name]) or ""
+    text = inspect.getdoc(getattr(lf, name)) or ""
     formula = text.split("\n\n")[0]
     gradient = re.search(r"Local gradient: (.*?)(?=\n\S+: |\n\n|\Z)", text, re.DOTALL)
     cells = f"`{name}{_arguments(name)}`", formula, gradient.group(1) if gradient else ""
@@ -42,9 +44,11 @@ def _row(name: str) -> str:
 
 
 def _arguments(name: str) -> str:
-    parameters = inspect.signature(GATES[name]).parameters.values()
-    taken = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
-    shown = [item.name if item.default is item.empty else f"{item.name}={item.default!r}" for item in taken]
+    parameters = inspect.signature(getattr(lf, name)).parameters.values()
+    taken = [item for item in parameters if item.name not in ("args", "kwargs", "named")]
+    shown = [
+        str(item).partition(":")[0] if item.default is item.empty else f"{item.name}={item.default!r}" for item in taken
+    ]
     return f"({', '.join(shown)})"
 
 

@@ -28,12 +28,13 @@ ALLOWED = {
     "sweep": GATE,
     "store": GATE,
     "containers": CORE,
+    "blocks": CORE | {"blocks"},
     "engine": CORE | {"engine"},
     "data": {"data", "errors"},
     "gradcheck": CORE | {"gradcheck"},
     "testing": CORE | {"gradcheck"},
     "training": TRAINING,
-    "config": TRAINING | {"config"},
+    "config": TRAINING | {"config", "blocks"},
     "runs": TRAINING | {"config", "runs"},
     "report": TRAINING | {"config", "runs", "report", "gradcheck"},
     "preflight": TRAINING | {"config", "gradcheck", "preflight"},
@@ -47,6 +48,7 @@ NUMPY_ALONE = {
     "sweep",
     "store",
     "containers",
+    "blocks",
 }
 
 

@@ -1,13 +1,15 @@
 """Models and readers as plain values, and back: what a model file keeps besides arrays. No pickle, no code."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
 
+from layerflow.blocks import Parallel, Residual
 from layerflow.config.checking import PATH, bare, members_of, metadata_of
 from layerflow.config.elements import Element
 from layerflow.config.plan import ModelChecker
@@ -21,6 +23,7 @@ from layerflow.data import READERS
 from layerflow.data.reader import SUPPORTED, Reader, kind_by_name
 from layerflow.errors import ConfigError
 from layerflow.gate import Gate
+from layerflow.gates.affine import TiedLinear
 
 
 def describe_model(model: Gate) -> Any:
@@ -65,13 +68,13 @@ def _describe(model: Gate) -> Any:
     return _graph(model) if isinstance(model, ComputationalGraph) else _element(model)
 
 
-def _row(model: Sequential) -> list[Any]:
+def _row(model: Sequential | Residual | Parallel) -> list[Any]:
     first: dict[int, str] = {}
     described: list[Any] = []
     for index, (name, gate) in enumerate(model.gates.items()):
         known = first.setdefault(id(gate), name)
         named = {} if name == str(index) else {"name": name}
-        described.append(named | (_element(gate) if known == name else {"same_as": known}))
+        described.append(named | (_element(gate, model.gates) if known == name else {"same_as": known}))
     return described
 
 
@@ -80,10 +83,11 @@ def _graph(model: ComputationalGraph) -> dict[str, Any]:
     first: dict[int, str] = {}
     gates = []
     model.finish()
+    gates_by_name = {name: node.gate for name, node in model.nodes.items() if node.gate is not None}
     for name, node in model.nodes.items():
         if node.gate is not None:
             known = first.setdefault(id(node.gate), name)
-            gate = _element(node.gate) if known == name else {"same_as": known}
+            gate = _element(node.gate, gates_by_name) if known == name else {"same_as": known}
             gates.append({"name": name} | gate | {"inputs": [names[slot] for slot in _reads(model, name, node.gate)]})
     return {
         "inputs": model.input_names,
@@ -107,11 +111,20 @@ def _reads(model: ComputationalGraph, name: str, gate: Gate) -> tuple[int, ...]:
     return tuple(outer[slot] for slot in gate.input_slots)
 
 
-def _element(gate: Gate) -> dict[str, Any]:
+def _element(gate: Gate, beside: Mapping[str, Gate] = MappingProxyType({})) -> dict[str, Any]:
+    """Return a gate as an element; `beside` are the gates among which it may name the one it is tied to."""
+    if isinstance(gate, TiedLinear):
+        sources = [name for name, other in beside.items() if getattr(other, "weight", None) is gate.weight]
+        if not sources or beside[sources[0]] is gate:
+            raise ConfigError(f"{gate!r} is tied to a gate that is not beside it, which a description cannot express")
+        return {"type": "TiedLinear"} | gate.arguments | {"source": sources[0]}
     if isinstance(gate, Sequential):
         return {"type": "Sequential", "gates": _row(gate)}
     if isinstance(gate, ComputationalGraph):
         return {"type": "ComputationalGraph", "graph": _graph(gate)}
+    if isinstance(gate, Residual | Parallel):
+        settings = {name: getattr(gate, name) for name in ("join", "axis", "shared") if isinstance(gate, Parallel)}
+        return {"type": type(gate).__name__, "gates": _row(gate)} | settings
     variadic = [p.name for p in inspect.signature(type(gate)).parameters.values() if p.kind is p.VAR_KEYWORD]
     described: dict[str, Any] = {"type": type(gate).__name__}
     for name, value in gate.arguments.items():
@@ -151,6 +164,8 @@ def _refuse_shared_parameters(model: Gate) -> None:
     owners: dict[int, Gate] = {}
     for gate in _parts(model):
         held = list(gate.sources.values()) if isinstance(gate, Container) else gate.parameters()
+        if isinstance(gate, TiedLinear):
+            held = [parameter for parameter in held if parameter is not gate.weight]
         for parameter in held:
             owner = owners.setdefault(id(parameter), gate)
             if owner is not gate:

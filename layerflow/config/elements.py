@@ -291,6 +291,7 @@ class TopLevel(Section):
         seed: Of initial weights, splits, shuffling and dropout.
         dtype: The type of all parameters and activations.
         data: Where samples come from, how they are split and scaled.
+        blocks: Models by name, to be used as gates in `model` and in later blocks: {block: [LayerNorm, ...]}.
         model: A list of gates, or a graph: {inputs: [x], gates: [...], output: name}.
         loss: The loss: SoftmaxCE, MulticlassSVM, SquaredError, ...
         regularizer: Added to the loss: {type: L2Regularizer, strength: 1.0e-4}, or a list of them.
@@ -302,6 +303,7 @@ class TopLevel(Section):
     seed: NonNegativeInt = 0
     dtype: Literal["float32", "float64"] = "float32"
     data: DataSection
+    blocks: dict[str, Annotated[Any, MODEL]] | None = None
     model: Annotated[Any, MODEL]
     loss: Loss
     regularizer: Regularizer | list[Regularizer] | None = None

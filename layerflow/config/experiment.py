@@ -101,8 +101,12 @@ def load_config_text(
     for override in [*overrides, *([] if seed is None else [f"seed={seed}"])]:
         with collected(found):
             apply_override(root, override)
+    root.settle()
+    if "blocks" in root.entries:
+        with collected(found):
+            checker = checker.with_blocks(root.entries["blocks"])
     with collected(found):
-        sections = checker.section(root.settle(), TopLevel)
+        sections = checker.section(root, TopLevel)
     if found:
         raise InvalidConfig(found)
     return Config(**vars(sections), registry=checker.registry, source=name)

@@ -1,6 +1,6 @@
 """The `model` section: a list of gates, or a graph `{inputs: [x], gates: [...], output: scores}`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -16,6 +16,7 @@ from layerflow.containers.graph import ComputationalGraph
 from layerflow.containers.sequential import Sequential
 from layerflow.errors import GateError, did_you_mean
 from layerflow.gate import Gate
+from layerflow.gates.affine import TiedLinear
 
 GRAPH_KEYS = ("inputs", "constants", "parameters", "gates", "output")
 
@@ -92,7 +93,13 @@ class ModelPlan(Part):
             if entry.element.lacks_width:
                 hint = "only the last width of a model is inferred from the data"
                 raise InvalidConfig([entry.element.node.problem(f"{entry.element.type} needs {WIDTH!r}: {hint}")])
-            gates[entry.name or str(index)] = gates[entry.same_as] if entry.same_as else entry.element.build()
+            gate = gates[entry.same_as] if entry.same_as else entry.element.build()
+            if isinstance(gate, TiedLinear) and isinstance(source := gate.arguments["source"], str):
+                if source not in gates:
+                    hint = did_you_mean(source, gates)
+                    raise InvalidConfig([entry.element.node.problem(f"no gate before this is called {source!r}{hint}")])
+                gate.tie(gates[source])
+            gates[entry.name or str(index)] = gate
         if not self.inputs:
             is_named = any(entry.name for entry in self.entries)
             return Sequential(**gates) if is_named else Sequential(*gates.values())
@@ -115,6 +122,17 @@ class ModelPlan(Part):
 class ModelChecker(Checker):
     """Checks whole configurations: models, and all that they consist of."""
 
+    def with_blocks(self, node: Node) -> "ModelChecker":
+        """Return a checker that knows the blocks of a configuration as gates, each also in those after it."""
+        types = self.registry.types
+        known = dict(types["gate"])
+        checker = replace(self, registry=replace(self.registry, types=types | {"gate": known}))
+        for name, block in node.entries.items():
+            if name in known:
+                raise InvalidConfig([node.key_problem(name, "is the name of a gate already: give the block another")])
+            known[name] = _factory(name, checker.model(block))
+        return checker
+
     def model(self, node: Node) -> ModelPlan:
         """Return the checked model; raise `InvalidConfig` with all its problems."""
         found: list[Problem] = []
@@ -134,6 +152,15 @@ class ModelChecker(Checker):
         except (GateError, ValueError, TypeError) as error:
             raise InvalidConfig([node.problem(" ".join(str(error).split()))]) from error
         return plan
+
+
+def _factory(name: str, plan: ModelPlan) -> Callable[[], Gate]:
+    def block() -> Gate:
+        return plan.build()
+
+    block.__name__ = name
+    block.__doc__ = f"The block {name!r} of the configuration."
+    return block
 
 
 def _check_graph(node: Node, gates: "_Gates") -> ModelPlan:
@@ -243,6 +270,9 @@ class _Gates:
         return name, inputs
 
     def _entry(self, node: Node, name: str | None, inputs: tuple[str, ...], spared: str) -> Entry:
+        if "repeat" in node.entries and "type" not in node.entries:
+            named = replace(node.entries["repeat"], value="Repeat")
+            node = replace(node, value={"type": named, **node.entries})
         if "same_as" not in node.entries or "type" in node.entries:
             beside = ("name", "inputs") if self.is_graph else ("name",)
             return Entry(self.checker.element(node, "gate", beside, spared), name, inputs)

@@ -5,6 +5,7 @@ an installed package's gate only when the file names its type and no other type 
 """
 
 import contextlib
+import copy
 import importlib
 import importlib.util
 import inspect
@@ -22,11 +23,13 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Annotated, Any, Self
 
+from layerflow.blocks import Parallel, Recurrent, Residual
+from layerflow.containers.sequential import Sequential
 from layerflow.data import READERS, SCALERS, Reader, Scaler
 from layerflow.errors import ConfigError
 from layerflow.gate import Gate
 from layerflow.gates import GATES, LOSSES, REGULARIZERS
-from layerflow.gates.affine import INITIALIZERS, Initializer
+from layerflow.gates.initializers import INITIALIZERS, Initializer
 from layerflow.training.adaptive import OPTIMIZERS
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import SCHEDULES, Schedule
@@ -239,7 +242,15 @@ def _builtin_types() -> dict[str, dict[str, Factory]]:
     """Return the types that layerflow ships, in fresh dicts that can be added to."""
     layers = {name: gate for name, gate in GATES.items() if name not in (*LOSSES, *REGULARIZERS)}
     return {
-        "gate": {**layers, "Sequential": _sequential, "ComputationalGraph": _graph},
+        "gate": {
+            **layers,
+            "Sequential": _sequential,
+            "ComputationalGraph": _graph,
+            "Residual": _residual,
+            "Parallel": _parallel,
+            "Recurrent": Recurrent,
+            "Repeat": _repeat,
+        },
         "loss": {name: GATES[name] for name in LOSSES},
         "regularizer": {name: GATES[name] for name in REGULARIZERS},
         "optimizer": dict(OPTIMIZERS),
@@ -258,6 +269,38 @@ def _sequential(gates: Annotated[Any, MODEL]) -> Any:
 def _graph(graph: Annotated[Any, MODEL]) -> Any:
     """A graph `{inputs: [x], gates: [...], output: name}`, as one gate of the model."""
     return graph
+
+
+def _residual(gates: Annotated[Any, MODEL]) -> Any:
+    """y = x + f(x), f being the gates in a row."""
+    return Residual(*gates) if all(map(str.isdigit, gates.gates)) else Residual(**gates.gates)
+
+
+def _parallel(gates: Annotated[Any, MODEL], join: str = "concatenate", axis: int = -1, shared: bool = True) -> Any:
+    """Gates as branches beside each other, joined.
+
+    Args:
+        gates: the branches; one of several gates is a Sequential.
+        join: "concatenate" or "sum".
+        axis: along which the outputs are concatenated: 1 for the channels of images, the last one for features.
+        shared: whether all branches have the same input, or each its own.
+    """
+    options: dict[str, Any] = {"join": join, "axis": axis, "shared": shared}
+    if all(map(str.isdigit, gates.gates)):
+        return Parallel(*gates, **options)
+    return Parallel(**gates.gates, **options)
+
+
+def _repeat(repeat: int, gates: Annotated[Any, MODEL]) -> Any:
+    """The same gates several times in a row, each time with parameters of their own.
+
+    Args:
+        repeat: how many times.
+        gates: the gates in a row.
+    """
+    if repeat < 1:
+        raise ValueError(f"repeat: must be 1 or more, not {repeat}")
+    return Sequential(gates, *[copy.deepcopy(gates) for _ in range(repeat - 1)])
 
 
 def _takes_two_inputs(target: Any) -> bool:

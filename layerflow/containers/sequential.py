@@ -22,21 +22,9 @@ class Sequential(Container, checked=False):
 
     def __init__(self, *gates: Gate, **named: Gate) -> None:
         super().__init__()
-        self.gates = {str(index): gate for index, gate in enumerate(gates)}
-        if twice := self.gates.keys() & named.keys():
-            raise GateError(f"Sequential: the name {min(twice)!r} is given to two gates; positions are names too")
-        self.gates |= named
-        if not self.gates:
-            raise GateError("Sequential needs at least one gate: Sequential(Linear(10))")
-        slots: tuple[int, ...] = (self.new_slot(needs_grad=True),)
-        self.input_slots = slots
-        for name, gate in self.gates.items():
-            if not isinstance(gate, Gate):
-                raise GateError(f"Sequential: {name!r} is {gate!r}, not a gate{_remedy(gate)}")
-            following = self.slots_for(gate)
-            self.lay(Step(name, gate, slots, following))
-            slots = following
-        self.output_slots = slots
+        self.gates = named_gates(self, gates, named)
+        self.input_slots = (self.new_slot(needs_grad=True),)
+        self.output_slots = lay_row(self, self.gates, self.input_slots)
 
     def members(self) -> dict[str, Any]:
         """The gates by name."""
@@ -63,7 +51,31 @@ class Sequential(Container, checked=False):
         return len(self.gates)
 
 
-def _remedy(value: Any) -> str:
+def named_gates(container: Container, gates: tuple[Gate, ...], named: dict[str, Gate]) -> dict[str, Gate]:
+    """Return the gates that a container was given, by name; those without one are called by their position."""
+    kind = type(container).__name__
+    found = {str(index): gate for index, gate in enumerate(gates)}
+    if twice := found.keys() & named.keys():
+        raise GateError(f"{kind}: the name {min(twice)!r} is given to two gates; positions are names too")
+    found |= named
+    if not found:
+        raise GateError(f"{kind} needs at least one gate: {kind}(Linear(10))")
+    for name, gate in found.items():
+        if not isinstance(gate, Gate):
+            raise GateError(f"{kind}: {name!r} is {gate!r}, not a gate{_remedy(kind, gate)}")
+    return found
+
+
+def lay_row(container: Container, gates: dict[str, Gate], slots: tuple[int, ...]) -> tuple[int, ...]:
+    """Lay gates one after another, the first reading `slots`; return the slots that the last one writes."""
+    for name, gate in gates.items():
+        following = container.slots_for(gate)
+        container.lay(Step(name, gate, slots, following))
+        slots = following
+    return slots
+
+
+def _remedy(kind: str, value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ": write Sequential(*gates)"
+        return f": write {kind}(*gates)"
     return f": write {value.__name__}(...), with parentheses" if isinstance(value, type) else ""

@@ -38,7 +38,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "reduction": ("Sum", "Mean", "Max"),
     "shape": ("Reshape", "Flatten", "Transpose", "Concatenate", "Slice", "Pad"),
-    "affine": ("Linear", "BiasTrick"),
+    "affine": ("Linear", "TiedLinear", "BiasTrick"),
     "activation": (
         "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax",
     ),
@@ -98,7 +98,8 @@ def __getattr__(name: str) -> Any:
 __all__ = [  # noqa: F405, RUF022 (in the order of the table above)
     "GATES", "LOSSES", "REGULARIZERS",
     "Add", "Subtract", "Multiply", "Divide", "Negate", "Power", "Maximum", "Minimum", "MatMul", "Exp", "Log",
-    "Sum", "Mean", "Max", "Reshape", "Flatten", "Transpose", "Concatenate", "Slice", "Pad", "Linear", "BiasTrick",
+    "Sum", "Mean", "Max", "Reshape", "Flatten", "Transpose", "Concatenate", "Slice", "Pad",
+    "Linear", "TiedLinear", "BiasTrick",
     "ReLU", "LeakyReLU", "ELU", "Sigmoid", "Tanh", "Softplus", "GELU", "SiLU", "Softmax", "LogSoftmax",
     "Conv1d", "Conv2d", "ConvTranspose2d",
     "MaxPool1d", "MaxPool2d", "AvgPool2d", "GlobalAvgPool", "AdaptiveAvgPool2d", "Upsample",

@@ -1,98 +1,14 @@
-"""Affine gates: scores that are linear in the features, plus a constant.
+"""Affine gates: scores that are linear in the features, plus a constant."""
 
-An initializer draws their first weights: a callable `(rng, shape) -> array` for the shape (fan_out, fan_in).
-"""
-
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from layerflow.errors import GateError, did_you_mean
+from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Shape
+from layerflow.gates.initializers import Initializer, named_initializer
 from layerflow.parameter import Array, Parameter
-
-LARGEST = 1e30
-"""The largest initial weight: float32 has room for what a forward pass computes from it."""
-
-
-class Initializer(Protocol):
-    """Draws the first weights of a shape."""
-
-    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...], /) -> Array:
-        """Return an array of the shape."""
-
-
-@dataclass(frozen=True)
-class He:
-    """Normal with standard deviation sqrt(2 / fan_in), for ReLU layers (He et al. 2015, arXiv:1502.01852, eq. 10)."""
-
-    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
-        return rng.normal(0.0, (2.0 / max(shape[-1], 1)) ** 0.5, shape)
-
-
-@dataclass(frozen=True)
-class Xavier:
-    """Uniform in +-sqrt(6 / (fan_in + fan_out)), for tanh and sigmoid layers (Glorot and Bengio 2010, eq. 16)."""
-
-    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
-        bound = (6.0 / max(shape[0] + shape[-1], 1)) ** 0.5
-        return rng.uniform(-bound, bound, shape)
-
-
-@dataclass(frozen=True)
-class Normal:
-    """Normal with mean zero and a fixed standard deviation."""
-
-    std: float = 0.01
-
-    def __post_init__(self) -> None:
-        _check("Normal: std", self.std)
-
-    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
-        return self.std * rng.normal(0.0, 1.0, shape)
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Uniform in [-bound, bound]."""
-
-    bound: float = 0.01
-
-    def __post_init__(self) -> None:
-        _check("Uniform: bound", self.bound)
-
-    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
-        return rng.uniform(-self.bound, self.bound, shape)
-
-
-@dataclass(frozen=True)
-class Zeros:
-    """All zeros: right for linear models, never for hidden layers, whose units would stay equal."""
-
-    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> Array:
-        return np.zeros(shape)
-
-
-INITIALIZERS: dict[str, type[Any]] = {cls.__name__: cls for cls in (He, Xavier, Normal, Uniform, Zeros)}
-
-
-def _check(setting: str, value: float) -> None:
-    if not 0 <= value <= LARGEST:
-        raise GateError(f"{setting} must be a number from 0 to {LARGEST:g}, not {value!r}")
-
-
-def named_initializer(init: Initializer | str) -> Initializer:
-    """Return the initializer itself, or the one of that name ("he", "xavier", "normal", "uniform", "zeros")."""
-    if not isinstance(init, str):
-        return init
-    by_name = {name.lower(): cls for name, cls in INITIALIZERS.items()}
-    if init.lower() not in by_name:
-        hint = did_you_mean(init, by_name) or f"; there are {', '.join(by_name)}"
-        raise GateError(f"init={init!r}: no such initializer{hint}")
-    initializer: Initializer = by_name[init.lower()]()
-    return initializer
 
 
 class Linear(Gate):
@@ -105,7 +21,8 @@ class Linear(Gate):
         out_features: the width of the output.
         in_features: the width of the input; inferred from the input by default.
         bias: whether to add b.
-        init: draws the initial weights: an initializer, or "he", "xavier", "normal", "uniform", "zeros"; b starts at 0.
+        init: draws the initial weights: an initializer, or "he", "xavier", "normal", "uniform", "zeros", "lecun",
+            "truncatednormal", "orthogonal"; b starts at 0.
 
     Raises:
         GateError: a width is not a positive integer; the last axis of x is not in_features.
@@ -153,6 +70,67 @@ class Linear(Gate):
         if self.bias is not None:
             grads["bias"] = rows.sum(axis=0)
         return (grad @ self.weight.value if self.needs_grad[0] else None,), grads
+
+
+class TiedLinear(Gate):
+    """s = x W^T + b, or s = x W + b transposed, W being the weight of another gate of the model.
+
+    Shapes: x (..., in_features) -> s (..., out_features); W is a matrix of (out_features, in_features), or of
+    (in_features, out_features) if it is transposed; b (out_features,).
+    Local gradient: that of `Linear`; the gradient of W is added to the one that the other gate has for it.
+    Source: Press and Wolf 2017, Using the Output Embedding to Improve Language Models.
+
+    Args:
+        source: the gate with the weight, such as the `Embedding` that the scores share their rows with; in YAML the
+            name of a gate before this one.
+        transposed: whether W is applied the other way round, as in the decoder of an autoencoder.
+        bias: whether to add b.
+
+    Raises:
+        GateError: the source has no weight that is a matrix; the last axis of x does not fit it.
+    """
+
+    def __init__(self, source: Gate | str, transposed: bool = False, bias: bool = True) -> None:
+        self.transposed = transposed
+        self.weight = Parameter()
+        self.bias = Parameter(decay=False) if bias else None
+        if not isinstance(source, str):
+            self.tie(source)
+
+    def tie(self, source: Gate) -> None:
+        """Take the weight of another gate."""
+        weight = getattr(source, "weight", None)
+        if not isinstance(weight, Parameter):
+            raise GateError(f"{self!r}: {source!r} has no parameter called weight")
+        self.weight = weight
+
+    def _matrix(self, shape: Shape) -> Array:
+        """W as (out_features, in_features)."""
+        if not self.weight.has_value or self.weight.value.ndim != 2:
+            raise GateError(f"{self!r}: the source has no weight yet that is a matrix; it must come before this gate")
+        matrix = self.weight.value.T if self.transposed else self.weight.value
+        if shape[-1:] != matrix.shape[1:]:
+            raise GateError(f"{self!r}: input of shape {shape}, expected (..., {matrix.shape[1]})")
+        return matrix
+
+    def build(self, rng: "np.random.Generator", shape: Shape) -> Shape:
+        out_features = len(self._matrix(shape))
+        if self.bias is not None:
+            self.bias.create((out_features,), np.zeros)
+        return (*shape[:-1], out_features)
+
+    def forward(self, x: Any) -> Any:
+        self.save(x)
+        s = x @ self._matrix(x.shape).T
+        return s if self.bias is None else s + self.bias.value
+
+    def backward(self, grad: Any) -> Gradients:
+        (x,) = self.saved
+        rows, x_rows = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+        grads = {"weight": x_rows.T @ rows if self.transposed else rows.T @ x_rows}
+        if self.bias is not None:
+            grads["bias"] = rows.sum(axis=0)
+        return (grad @ self._matrix(x.shape),), grads
 
 
 class BiasTrick(Gate):

@@ -7,7 +7,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Shape
-from layerflow.gates.affine import named_initializer
+from layerflow.gates.initializers import named_initializer
 from layerflow.gates.shared import as_number
 from layerflow.gates.windows import as_sizes
 from layerflow.parameter import Parameter

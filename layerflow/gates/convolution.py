@@ -7,7 +7,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Shape
-from layerflow.gates.affine import Initializer, named_initializer
+from layerflow.gates.initializers import Initializer, named_initializer
 from layerflow.gates.windows import Sizes, Windows, as_sizes
 from layerflow.parameter import Array, Parameter
 

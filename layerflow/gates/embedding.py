@@ -6,7 +6,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Shape
-from layerflow.gates.affine import Initializer, Normal, named_initializer
+from layerflow.gates.initializers import Initializer, Normal, named_initializer
 from layerflow.gates.windows import as_sizes
 from layerflow.parameter import Array, Parameter
 

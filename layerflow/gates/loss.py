@@ -94,8 +94,8 @@ class ClassLoss(Loss):
             raise GateError(f"{self!r}: scores of shape {scores}, expected (batch, classes) or (batch, ..., classes)")
         if targets != scores[:-1]:
             raise GateError(
-                f"{self!r}: labels of shape {targets}, expected {scores[:-1]}, one integer per row of the scores"
-                f"{flatten_hint('labels', scores, targets)}"
+                f"{self!r}: labels of shape {targets}, expected {scores[:-1]}, one integer per row of the scores of "
+                f"shape {scores}{flatten_hint('labels', scores, targets)}"
             )
 
     def weight_shapes(self, scores: Shape) -> list[Shape]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gate, Gradients, Shape
-from layerflow.gates.affine import Uniform
 from layerflow.gates.cell import Formula, Gated, LongShort, elman
+from layerflow.gates.initializers import Uniform
 from layerflow.gates.windows import as_sizes
 from layerflow.parameter import Parameter
 

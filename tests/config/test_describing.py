@@ -10,7 +10,7 @@ import pytest
 import layerflow as lf
 from layerflow.config import Registry, describe_model, rebuild_model
 from layerflow.errors import ConfigError
-from layerflow.gates.affine import Normal
+from layerflow.gates.initializers import Normal
 
 
 def residual() -> lf.ComputationalGraph:

@@ -161,7 +161,9 @@ def test_the_name_of_the_runs_never_leaves_a_folder(file: str, name: str, valid:
 
 @pytest.mark.parametrize("text", ["- 1", "text", "3", "null"])
 def test_a_file_without_sections_says_what_a_configuration_has(text: str, registry: Registry) -> None:
-    with pytest.raises(ConfigError, match=r"^c.yaml:1:1: must be a mapping with the sections seed, dtype, data, model"):
+    with pytest.raises(
+        ConfigError, match=r"^c.yaml:1:1: must be a mapping with the sections seed, dtype, data, blocks, model"
+    ):
         load_config_text(text, registry=registry, name="c.yaml")
 
 
