@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from layerflow.training.callbacks import Callback
     from layerflow.training.history import EarlyStopping, History
     from layerflow.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+    from layerflow.training.quasi_newton import LBFGS
     from layerflow.training.schedules import (
         Constant,
         Cosine,
@@ -96,7 +97,7 @@ __all__ = [  # noqa: RUF022 (by subject)
     "check_gradients", "assert_gradients", "jacobian", "numeric_jacobian",
     "Trainer", "History", "EarlyStopping", "Callback", "load_config", "load_model", "save_model",
     "Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad",
-    "NAdam", "RAdam", "Adamax", "Lion", "Adadelta",
+    "NAdam", "RAdam", "Adamax", "Lion", "Adadelta", "LBFGS",
     "Schedule", "Constant", "Step", "MultiStep", "Exponential", "Polynomial", "Cosine", "CosineWarmRestarts",
     "OneCycle", "Cyclic", "Warmup", "ReduceOnPlateau",
     "LayerflowError", "GateError", "ConfigError", "DataError", "DivergedError",
@@ -111,6 +112,7 @@ _LATER = {
     "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),
     "layerflow.training.history": ("EarlyStopping", "History"),
     "layerflow.training.callbacks": ("Callback",),
+    "layerflow.training.quasi_newton": ("LBFGS",),
     "layerflow.training.adaptive": ("Adadelta", "Adagrad", "Adamax", "Lion", "NAdam", "RAdam"),
     "layerflow.training.optimizers": ("SGD", "Adam", "AdamW", "Optimizer", "RMSprop"),
     "layerflow.training.schedules": (

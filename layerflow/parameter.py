@@ -136,13 +136,17 @@ class Parameter(Cell):
     Args:
         value: the array, or nothing when the gate creates it in `build`, once the input shape is known.
         decay: False excludes it from weight decay (biases, scales).
+
+    Attributes:
+        frozen: whether training leaves the value as it is, though it gets a gradient; read when a training starts.
     """
 
-    __slots__ = ("decay", "grad")
+    __slots__ = ("decay", "frozen", "grad")
 
     def __init__(self, value: ArrayLike | None = None, decay: bool = True) -> None:
         super().__init__(value)
         self.decay = decay
+        self.frozen = False
         self.grad: Array | None = None
 
 

@@ -14,7 +14,8 @@ class ParameterStore:
     """Packs parameters once; from then on every `Parameter.value` and `.grad` is a view into `values` and `grads`.
 
     An optimizer step, clipping, a checkpoint are one vector operation each, whatever the model. Parameters with
-    `decay=True` come first, so that `values[:decay_size]` is all that weight decay touches.
+    `decay=True` come first, so that `values[:decay_size]` is all that weight decay touches. Frozen ones come last:
+    `values[:trained_size]` is all that an optimizer touches.
 
     A parameter is in one store at a time. The next store that packs it takes it over, and the one before then raises
     instead of updating values that no gate reads.
@@ -26,6 +27,7 @@ class ParameterStore:
     Attributes:
         values, grads: vectors of length `size`.
         decay_size: how many leading elements belong to parameters with `decay=True`.
+        trained_size: how many leading elements belong to parameters that are not frozen.
         parameters: the parameters in the order in which they are packed.
 
     Raises:
@@ -35,11 +37,12 @@ class ParameterStore:
 
     def __init__(self, parameters: Iterable[Parameter], dtype: DTypeLike | None = None) -> None:
         unique = list({id(parameter): parameter for parameter in parameters}.values())
-        self.parameters = [p for p in unique if p.decay] + [p for p in unique if not p.decay]
+        self.parameters = sorted(unique, key=lambda p: 2 if p.frozen else 0 if p.decay else 1)
         if dtype is None:
             dtype = np.result_type(*(p.value.dtype for p in unique)) if unique else np.float64
         self.size = sum(p.value.size for p in unique)
-        self.decay_size = sum(p.value.size for p in unique if p.decay)
+        self.decay_size = sum(p.value.size for p in unique if p.decay and not p.frozen)
+        self.trained_size = sum(p.value.size for p in unique if not p.frozen)
         self.values: Array = np.empty(self.size, dtype)
         self.grads: Array = np.zeros(self.size, dtype)
         offset = 0

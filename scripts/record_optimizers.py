@@ -40,6 +40,8 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("Adamax", {"lr": 0.05, "betas": [0.8, 0.95], "eps": 1e-3, "weight_decay": 0.1}),
     ("Adadelta", {"rho": 0.95, "eps": 1e-5}),
     ("Adadelta", {"lr": 0.1, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
+    ("LBFGS", {"lr": 0.1}),
+    ("LBFGS", {"lr": 0.05, "history_size": 3}),
     ("RMSprop", {}),
     ("RMSprop", {"lr": 0.005, "alpha": 0.9, "eps": 1e-4, "weight_decay": 0.1, "momentum": 0.7}),
     ("RMSprop", {"lr": 0.005, "alpha": 0.95, "eps": 1e-2, "centered": True}),
@@ -67,13 +69,20 @@ def trajectory(name: str, settings: dict[str, Any]) -> np.ndarray:
     W, b, x = (torch.tensor(array, requires_grad=True) for array in start())
     others = {key: value for key, value in settings.items() if key != "weight_decay"}
     decay = [{"params": [W], **({"weight_decay": settings["weight_decay"]} if "weight_decay" in settings else {})}]
-    optimizer = getattr(torch.optim, name)([*decay, {"params": [b], "weight_decay": 0.0}], **others)
-    points = []
-    for _ in range(STEPS):
+    if name == "LBFGS":  # one iteration per step, and no end before the last step
+        optimizer = torch.optim.LBFGS([W, b], max_iter=1, tolerance_grad=0, tolerance_change=0, **others)
+    else:
+        optimizer = getattr(torch.optim, name)([*decay, {"params": [b], "weight_decay": 0.0}], **others)
+
+    def evaluate() -> torch.Tensor:
         optimizer.zero_grad()
         f = (torch.sin(3 * W) * torch.cos(W)).sum() + (W**2).sum() / 4 + torch.sin(W @ x + b).sum() + (b**2).sum() / 8
         f.backward()
-        optimizer.step()
+        return f
+
+    points = []
+    for _ in range(STEPS):
+        optimizer.step(evaluate)
         points.append(torch.cat([W.flatten(), b]).detach().numpy().copy())
     return np.array(points)
 

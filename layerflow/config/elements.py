@@ -6,7 +6,7 @@ Each part can be built, and written down again as plain values.
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -263,6 +263,8 @@ class TrainSection(Section):
         batch_size: Samples per step.
         shuffle: Shuffle the samples in every epoch; the order follows from seed and epoch.
         drop_last: Leave out the last batch of an epoch when it is smaller than the others.
+        accumulate: Batches that share an update; their gradients are averaged, as if of one batch.
+        freeze: Patterns of the names of parameters that are not trained, such as "0.*".
         clip_norm: Scale the whole gradient down to this norm when it is longer.
         clip_value: Clip every entry of the gradient to +- this value.
         early_stopping: Stop when a metric no longer improves.
@@ -275,6 +277,8 @@ class TrainSection(Section):
     batch_size: PositiveInt = 32
     shuffle: bool = True
     drop_last: bool = False
+    accumulate: PositiveInt = 1
+    freeze: Sequence[str] = ()
     clip_norm: PositiveFloat | None = None
     clip_value: PositiveFloat | None = None
     early_stopping: EarlyStoppingSection | None = None

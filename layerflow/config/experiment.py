@@ -224,7 +224,8 @@ class Experiment:
 
     def fit(self, resume: Snapshot | None = None, callbacks: Sequence[Callback] = ()) -> History:
         """Train, from a snapshot on if one is given, and return the history."""
-        return self.trainer.fit(*self.data(), resume=resume, callbacks=callbacks)
+        x, y, validation = self.data()
+        return self.trainer.fit(x, y, validation=validation, resume=resume, callbacks=callbacks)
 
     def evaluate(self, part: Dataset) -> dict[str, float]:
         """Return loss and metrics on a part."""

@@ -67,6 +67,39 @@ class Rows:
         return np.asarray(self[:], dtype=dtype)
 
 
+class Named:
+    """Arrays of the same number of samples, by name: several inputs of a model, or the targets of several outputs.
+
+    Args:
+        parts: arrays (samples, ...), or `Rows`.
+
+    Raises:
+        DataError: there is none, or they differ in length.
+    """
+
+    def __init__(self, parts: "dict[str, Any]") -> None:
+        sizes = {name: len(part) for name, part in parts.items()}
+        if len(set(sizes.values())) != 1:
+            listed = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none is given"
+            raise DataError(f"several arrays need the same number of samples: {listed}")
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+    def __getitem__(self, index: "slice | NDArray[np.int64]") -> "Named":
+        return Named({name: part[index] for name, part in self.parts.items()})
+
+    def take(self, indices: NDArray[np.int64], axis: int = 0) -> "Named":
+        """Return the rows `indices` of all arrays."""
+        return Named({name: part.take(indices, axis=0) for name, part in self.parts.items()})
+
+
+def parts_of(x: Any) -> tuple[Any, ...]:
+    """Return the arrays of a `Named`, or the one array that it is."""
+    return tuple(x.parts.values()) if isinstance(x, Named) else (x,)
+
+
 def blocks(x: "NDArray[Any] | Rows") -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield (number of the first row, rows) over all of `x`, a bounded number of values at a time."""
     step = max(1, BLOCK_VALUES // max(1, int(np.prod(x.shape[1:]))))
@@ -82,7 +115,7 @@ class Batches:
 
     Args:
         x: (samples, ...): an array, a memory map, or `Rows`; only the rows of a batch are read from a memory map.
-        y: (samples, ...): the targets.
+        y: (samples, ...): the targets. Both may be several arrays, `Named`.
         batch_size: Samples per batch.
         seed: Seed of the shuffling, not negative.
         shuffle: False keeps the order of the data.
@@ -93,8 +126,8 @@ class Batches:
         DataError: x and y differ in length, there are no samples, or fewer than batch_size.
     """
 
-    x: NDArray[Any] | Rows
-    y: NDArray[Any]
+    x: NDArray[Any] | Rows | Named
+    y: NDArray[Any] | Named
     batch_size: int
     seed: int
     shuffle: bool = True
@@ -124,7 +157,7 @@ class Batches:
             return np.arange(len(self.x))
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.x))
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, Any]]:
         """Yield (x, y) of each batch of the given epoch, from step `start` on."""
         order = self.order(epoch)
         for step in range(start, len(self)):

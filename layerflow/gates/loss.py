@@ -50,6 +50,10 @@ class Loss(Gate):
         """The shapes that weights may have."""
         return [scores[:1]]
 
+    def prediction(self, scores: Array) -> Array:
+        """Return what metrics compare with the targets: the scores, unless they say more than one number each."""
+        return scores
+
     def expect(self, scores: Shape, targets: Shape) -> None:
         """Raise `GateError` unless scores and targets of these shapes fit."""
         raise NotImplementedError

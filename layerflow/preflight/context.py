@@ -13,7 +13,7 @@ from layerflow.config.experiment import Experiment, Parts
 from layerflow.data import Dataset
 from layerflow.parameter import Array
 from layerflow.sweep import Step
-from layerflow.training.state import Objective
+from layerflow.training.objective import Objective
 from layerflow.training.trainer import Trainer
 
 Verdict = Literal["ok", "warning", "error"]

@@ -23,7 +23,7 @@ from layerflow.gates import (
 )
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, norm, rms, swept
-from layerflow.training.state import Objective
+from layerflow.training.objective import Objective
 
 FACTOR = 10.0  # by which the strength of the regularizer is multiplied
 STEEP_ENOUGH = 0.04  # of the slope at 0; below that a unit is saturated. sigmoid: |x| > 4.6; tanh: |x| > 2.3

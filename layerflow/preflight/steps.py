@@ -8,6 +8,7 @@ from layerflow.errors import LayerflowError
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, swept
 from layerflow.training.metrics import evaluate, predicted_labels
+from layerflow.training.objective import ONLY
 from layerflow.training.optimizers import Adam, Optimizer, global_norm
 from layerflow.training.trainer import Trainer
 
@@ -190,7 +191,7 @@ def _fit(trainer: Trainer, optimizer: Optimizer, x: Array, y: Array) -> tuple[fl
     objective = swept(trainer, x, y)
     start = objective.data_loss
     if trainer.state.task == "regression":
-        start = float(trainer.loss.forward(np.full_like(objective.scores, y.mean()), y))
+        start = float(objective.outputs[ONLY].loss.forward(np.full_like(objective.scores, y.mean()), y))
     for step in range(1, MOST_STEPS + 1):
         optimizer.step(trainer.state.store)
         objective = swept(trainer, x, y)

@@ -1,11 +1,14 @@
 """Relatives of Adam: optimizers that scale every parameter's step by the size of its own gradients."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from layerflow.parameter import Array
 from layerflow.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from layerflow.training.quasi_newton import LBFGS
 from layerflow.training.schedules import number
 
 
@@ -28,9 +31,11 @@ class NAdam(Adam, elementwise=True):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         momentum_decay: float = 4e-3,
+        groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay)
         self.momentum_decay = number(self, "momentum_decay", momentum_decay)
+        self.groups = self.grouped(groups)
 
     def _momentum(self, t: int) -> float:
         return self.betas[0] * (1 - 0.5 * math.pow(0.96, t * self.momentum_decay))
@@ -70,8 +75,10 @@ class RAdam(Adam, elementwise=True):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay)
+        self.groups = self.grouped(groups)
 
     def update(self, values: Array, grads: Array) -> None:
         (beta1, beta2), t = self.betas, self.steps
@@ -106,8 +113,10 @@ class Adamax(Adam, elementwise=True):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(lr, betas, number(self, "eps", eps, "(0, inf)"), weight_decay)
+        self.groups = self.grouped(groups)
 
     def update(self, values: Array, grads: Array) -> None:
         beta1, beta2 = self.betas
@@ -140,12 +149,14 @@ class Adagrad(Optimizer, elementwise=True):
         weight_decay: float = 0.0,
         eps: float = 1e-10,
         initial_accumulator_value: float = 0.0,
+        groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.lr = number(self, "lr", lr)
         self.lr_decay = number(self, "lr_decay", lr_decay)
         self.weight_decay = number(self, "weight_decay", weight_decay)
         self.eps = number(self, "eps", eps)
         self.initial_accumulator_value = number(self, "initial_accumulator_value", initial_accumulator_value)
+        self.groups = self.grouped(groups)
 
     def update(self, values: Array, grads: Array) -> None:
         total, change = self.slot("square_sum", self.initial_accumulator_value), self.scratch("change")
@@ -168,11 +179,19 @@ class Adadelta(Optimizer, elementwise=True):
     Zeiler, "ADADELTA: an adaptive learning rate method", 2012, algorithm 1.
     """
 
-    def __init__(self, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        lr: float = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        groups: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.lr = number(self, "lr", lr)
         self.rho = number(self, "rho", rho, "[0, 1]")
         self.eps = number(self, "eps", eps, "(0, inf)")
         self.weight_decay = number(self, "weight_decay", weight_decay)
+        self.groups = self.grouped(groups)
 
     def update(self, values: Array, grads: Array) -> None:
         squares, changes = self.slot("square_average"), self.slot("change_average")
@@ -205,8 +224,15 @@ class Lion(AdamW, elementwise=True):
     Chen et al., "Symbolic discovery of optimization algorithms", 2023, algorithm 2.
     """
 
-    def __init__(self, lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        groups: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         super().__init__(lr, betas, weight_decay=weight_decay)
+        self.groups = self.grouped(groups)
 
     def update(self, values: Array, grads: Array) -> None:
         (beta1, beta2), m, change = self.betas, self.slot("first_moment"), self.scratch("change")
@@ -222,5 +248,5 @@ class Lion(AdamW, elementwise=True):
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
-    kind.__name__: kind for kind in (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Lion, RMSprop, Adagrad, Adadelta)
+    kind.__name__: kind for kind in (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Lion, RMSprop, Adagrad, Adadelta, LBFGS)
 }

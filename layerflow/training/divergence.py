@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layerflow.data.batches import parts_of
 from layerflow.errors import DivergedError
 from layerflow.parameter import Array
 from layerflow.sweep import Step
@@ -59,8 +60,8 @@ def explain_forward(state: "State", x: Array, value: float) -> str:
         bad = ", ".join(name for name, parameter in named if not np.isfinite(parameter.value).all())
         found = f"the weights contain NaN or infinity before this step ({bad}): the last update overflowed"
         return _message(state, title, found, "the learning rate is too high")
-    if not np.isfinite(np.asarray(x)).all():
-        found = f"the batch itself contains NaN or infinity ({extent(x)})"
+    if not all(np.isfinite(np.asarray(part)).all() for part in parts_of(x)):
+        found = f"the batch itself contains NaN or infinity ({'; '.join(map(extent, parts_of(x)))})"
         return _message(state, title, found, "the data or their scaling")
     steps = (step for step in objective.steps if not _all_finite(_at_outputs(step, objective.values)))
     step = next(steps, None)
@@ -117,7 +118,7 @@ def likely_cause(state: "State", step: Step, x: Array) -> str:
     kind = type(step.gate).__name__
     if kind in ("Log", "Sqrt", "Reciprocal", "Divide", "Power") and any((a <= 0).any() for a in inputs[-1:]):
         return f"{kind} of a number that is zero or negative: keep its input positive (add a small constant)"
-    largest = float(np.abs(np.asarray(x)).max(initial=0.0))
+    largest = max(float(np.abs(np.asarray(part)).max(initial=0.0)) for part in parts_of(x))
     if largest > LARGE_FEATURE:
         return f"the features are not scaled (up to {largest:.4g}): data.scale: Standard"
     weight = float(np.abs(state.store.values).max(initial=0.0))

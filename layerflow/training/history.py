@@ -22,10 +22,14 @@ class EarlyStopping:
 
 @dataclass
 class Best:
-    """The best value of a metric so far, its epoch, and the number of epochs since then."""
+    """The best value of a metric so far, its epoch, and the number of epochs since then.
+
+    `is_higher` says whether higher values are better, where the name of the metric does not.
+    """
 
     metric: str
     min_delta: float = 0.0
+    is_higher: bool | None = None
     value: float | None = None
     epoch: int = 0
     waited: int = 0
@@ -33,7 +37,8 @@ class Best:
     def update(self, record: Record, epoch: int) -> bool:
         """Add the record of an epoch (counted from 1); return whether it is the best so far. NaN never is."""
         value = record[self.metric]
-        gain = value - (self.value or 0.0) if higher_is_better(self.metric) else (self.value or 0.0) - value
+        is_higher = higher_is_better(self.metric) if self.is_higher is None else self.is_higher
+        gain = value - (self.value or 0.0) if is_higher else (self.value or 0.0) - value
         if value == value and (self.value is None or gain > self.min_delta):
             self.value, self.epoch, self.waited = value, epoch, 0
             return True

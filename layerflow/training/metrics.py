@@ -5,6 +5,10 @@
 A metric is computed from the scores of all samples, so that it is not a mean of batch means. `precision`, `recall` and
 `f1` are means over the classes; `precision_0`, `recall_3`, `f1_12` are those of one class, by its number. Where
 scikit-learn has the same metric, the values agree (0 / 0 and missing classes included).
+
+There are three tasks: "classification", one label per sample; "multilabel", a yes or no to each of several questions;
+and "regression". `counted` brings the scores and targets of a loss into these forms: several labels per sample become
+as many samples, and those to ignore are left out.
 """
 
 import math
@@ -17,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from layerflow.data.batches import parts_of
 from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.gate import Gate
 from layerflow.parameter import Array
@@ -95,6 +100,23 @@ class Regressed:
         """The sum of the squared errors of each column."""
         squares: Array = (self.errors**2).sum(axis=0)
         return squares
+
+
+class Labelled:
+    """Answers to several yes-or-no questions: `confusions`, (questions, 2, 2), has a confusion matrix for each."""
+
+    def __init__(self, scores: ArrayLike, targets: ArrayLike) -> None:
+        self.scores, t = np.asarray(scores), np.asarray(targets)
+        if self.scores.ndim != 2 or t.shape != self.scores.shape:
+            raise DataError(f"scores have shape {self.scores.shape}, targets {t.shape}; expected (batch, questions)")
+        if not np.isin(t, (0, 1)).all():
+            raise DataError(f"the targets of yes-or-no questions are 0 or 1; the first ones are {t.flat[:3].tolist()}")
+        self.samples, self.is_yes, self.says_yes = len(t), t != 0, self.scores > 0
+
+    @cached_property
+    def confusions(self) -> IntArray:
+        pairs = zip(self.is_yes.T.astype(np.int64), self.says_yes.T.astype(np.int64), strict=True)
+        return np.array([_count(actual, predicted, 2) for actual, predicted in pairs])
 
 
 def _score_rows(scores: ArrayLike) -> Array:
@@ -202,6 +224,68 @@ def _accuracy(found: Classified) -> float:
     return float(np.trace(found.confusion) / found.samples)
 
 
+def _perplexity(found: Classified) -> float:
+    """e to the mean of -ln p[label]: the number of equally likely classes that would surprise as much."""
+    s = found.scores.astype(np.float64)
+    s = np.hstack([np.zeros_like(s), s]) if s.shape[1] == 1 else s
+    s = s - s.max(axis=1, keepdims=True)
+    nll = np.log(np.exp(s).sum(axis=1)) - s[np.arange(found.samples), found.labels]
+    with np.errstate(over="ignore"):
+        return float(np.exp(nll.mean()))
+
+
+def _one_against_rest(of: Callable[[Array, Array], float]) -> Callable[[Any], float]:
+    """Return the mean over the classes, or over the questions, of a metric of scores and yes-or-no targets.
+
+    For three classes or more the scores are the probabilities, softmax(scores); classes without a sample, or with all
+    of them, are left out.
+    """
+
+    def value(found: Any) -> float:
+        if isinstance(found, Labelled):
+            pairs = list(zip(found.scores.T, found.is_yes.T, strict=True))
+        elif found.scores.shape[1] <= 2:
+            s = found.scores[:, -1] - (found.scores[:, 0] if found.scores.shape[1] == 2 else 0)
+            pairs = [(s, found.labels == 1)]
+        else:
+            s = np.exp(found.scores - found.scores.max(axis=1, keepdims=True))
+            s = s / s.sum(axis=1, keepdims=True)
+            pairs = [(s[:, label], found.labels == label) for label in range(s.shape[1])]
+        values = [of(scores, is_yes) for scores, is_yes in pairs if 0 < is_yes.sum() < len(is_yes)]
+        return float(np.mean(values)) if values else math.nan
+
+    return value
+
+
+def _roc_auc(scores: Array, is_yes: Array) -> float:
+    """The chance that a random yes has a higher score than a random no; equal scores count half."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    yes = int(is_yes.sum())
+    return float((rank[is_yes].sum() - yes * (yes + 1) / 2) / (yes * (len(is_yes) - yes)))
+
+
+def _average_precision(scores: Array, is_yes: Array) -> float:
+    """The sum of precision times gained recall over all thresholds, from the highest down."""
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(is_yes[order])
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last of equal scores
+    precision = hits[last] / (last + 1)
+    return float(precision @ np.diff(hits[last], prepend=0) / hits[-1])
+
+
+def _by_question(index: int, question: int | None = None) -> Callable[[Labelled], float]:
+    """Return precision (0), recall (1) or F1 (2) of "yes" to one question, or its mean over the questions."""
+
+    def value(found: Labelled) -> float:
+        if question is not None and question >= len(found.confusions):
+            raise ConfigError(f"no question {question}: {len(found.confusions)} are numbered from 0")
+        chosen = found.confusions if question is None else found.confusions[[question]]
+        return float(np.mean([precision_recall_f1(confusion)[index][1] for confusion in chosen]))
+
+    return value
+
+
 def _rmse(found: Regressed) -> float:
     return float(np.sqrt(found.squared_error / found.samples).mean())
 
@@ -221,67 +305,141 @@ def _r2(found: Regressed) -> float:
 
 
 BY_CLASS = ("precision", "recall", "f1")
+RANKED = {"roc_auc": _one_against_rest(_roc_auc), "average_precision": _one_against_rest(_average_precision)}
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("classification", _accuracy, True),
     **{name: Metric("classification", _by_class(index), True) for index, name in enumerate(BY_CLASS)},
     **{f"top_{k}": Metric("classification", _top(k), True) for k in range(2, 11)},
+    "perplexity": Metric("classification", _perplexity, False),
+    **{name: Metric("classification", of, True) for name, of in RANKED.items()},
     "rmse": Metric("regression", _rmse, False),
     "mae": Metric("regression", _mae, False),
     "r2": Metric("regression", _r2, True),
 }
 
-DEFAULT_METRICS: dict[str, list[str]] = {"classification": ["accuracy"], "regression": ["rmse", "mae", "r2"]}
+MULTILABEL: dict[str, Metric] = {
+    "accuracy": Metric("multilabel", lambda found: float(np.mean(found.is_yes == found.says_yes)), True),
+    "exact_match": Metric("multilabel", lambda found: float((found.is_yes == found.says_yes).all(axis=1).mean()), True),
+    **{name: Metric("multilabel", _by_question(index), True) for index, name in enumerate(BY_CLASS)},
+    **{name: Metric("multilabel", of, True) for name, of in RANKED.items()},
+}
+"""Those of yes-or-no questions: the means over the questions, unless `precision_0`, ... name one of them."""
+
+DEFAULT_METRICS: dict[str, list[str]] = {
+    "classification": ["accuracy"],
+    "multilabel": ["accuracy", "f1"],
+    "regression": ["rmse", "mae", "r2"],
+}
+FOUND: dict[str, Callable[[Any, Any], Any]] = {
+    "classification": Classified,
+    "multilabel": Labelled,
+    "regression": Regressed,
+}
 
 OF_ONE_CLASS = rf"({'|'.join(BY_CLASS)})_(0|[1-9][0-9]{{0,5}})"
 
 
-def find_metric(name: str) -> Metric | None:
+def find_metric(name: str, task: str | None = None) -> Metric | None:
     """Return the metric `name`, of all classes or of one, or `None` when there is none."""
     if of_class := re.fullmatch(OF_ONE_CLASS, name):
-        return Metric("classification", _by_class(BY_CLASS.index(of_class[1]), int(of_class[2])), True)
-    return METRICS.get(name)
+        index, number = BY_CLASS.index(of_class[1]), int(of_class[2])
+        if task == "multilabel":
+            return Metric(task, _by_question(index, number), True)
+        return Metric("classification", _by_class(index, number), True)
+    return MULTILABEL.get(name) if task == "multilabel" else METRICS.get(name) or MULTILABEL.get(name)
 
 
 def metric_named(name: str, task: str) -> Metric:
     """Return the metric `name`; `ConfigError` if there is none or it belongs to another task."""
-    metric = find_metric(name)
+    metric = find_metric(name, task)
     if metric is None or metric.task != task:
-        known = [key for key, metric in METRICS.items() if metric.task == task]
+        known = [*MULTILABEL] if task == "multilabel" else [key for key, each in METRICS.items() if each.task == task]
         raise ConfigError(f"no metric {name!r} for {task} (only {', '.join(known)}){did_you_mean(name, known)}")
     return metric
 
 
 def higher_is_better(name: str) -> bool:
     """Whether higher values of a metric are better, given its name with or without `val_`; for losses, lower is."""
-    metric = find_metric(name) or find_metric(name.partition("_")[2])
-    return metric is not None and metric.higher_is_better
+    words = name.split("_")
+    return any((metric := find_metric("_".join(words[i:]))) and metric.higher_is_better for i in range(len(words)))
 
 
-def evaluate(task: str, scores: ArrayLike, targets: ArrayLike, names: Iterable[str]) -> dict[str, float]:
-    """Return the metrics `names`.
+OwnMetric = Callable[[Array, Array], float]
+"""A metric of your own: a function of scores and targets, recorded under its name. Higher is better, unless it has an
+attribute `higher_is_better` that is False."""
+
+
+def name_of(metric: "str | OwnMetric") -> str:
+    """Return the name that a metric is recorded under."""
+    return metric if isinstance(metric, str) else str(getattr(metric, "__name__", type(metric).__name__))
+
+
+def counted(loss: Any, scores: Array, targets: Array) -> tuple[Array, Array]:
+    """Return what metrics are computed from: the loss's predictions, one label per sample, none that is ignored."""
+    scores, targets = loss.prediction(scores) if hasattr(loss, "prediction") else scores, np.asarray(targets)
+    if getattr(loss, "task", "") != "classification" or getattr(loss, "is_binary", False) or scores.ndim < 2:
+        return scores, targets
+    is_soft = targets.shape == scores.shape
+    rows = scores.reshape(-1, scores.shape[-1]) if scores.ndim > 2 else scores
+    labels = targets.reshape(rows.shape if is_soft else -1) if scores.ndim > 2 else targets
+    ignored = getattr(loss, "ignore_index", None)
+    if ignored is None or is_soft or not (is_kept := labels != ignored).any():
+        return rows, labels
+    return rows[is_kept], labels[is_kept]
+
+
+def task_of(loss: Any, targets: Array) -> str:
+    """Return the task that a loss and its targets make."""
+    task: str = getattr(loss, "task", None) or (
+        "classification" if np.issubdtype(targets.dtype, np.integer) else "regression"
+    )
+    is_several = targets.ndim > 1 and math.prod(targets.shape[1:]) > 1
+    return "multilabel" if getattr(loss, "is_binary", False) and is_several else task
+
+
+def evaluate(
+    task: str, scores: ArrayLike, targets: ArrayLike, metrics: "Iterable[str | OwnMetric]"
+) -> dict[str, float]:
+    """Return the metrics, by name.
 
     Raises:
         DataError: there are no samples, or the shapes of scores and targets do not match.
         ConfigError: one of the names is not a metric of the task.
     """
-    metrics = {name: metric_named(name, task) for name in names}
-    found = Classified(scores, targets) if task == "classification" else Regressed(scores, targets)
-    if metrics and not found.samples:
-        raise DataError("metrics need at least one sample")
-    return {name: metric.of(found) for name, metric in metrics.items()}
+    values: dict[str, float] = {}
+    found = None
+    for each in metrics:
+        if isinstance(each, str):
+            metric = metric_named(each, task)
+            found = FOUND[task](scores, targets) if found is None else found
+            if not found.samples:
+                raise DataError("metrics need at least one sample")
+            values[each] = metric.of(found)
+        else:
+            values[name_of(each)] = float(each(np.asarray(scores), np.asarray(targets)))
+    return values
 
 
-def baseline(task: str, train_targets: ArrayLike, targets: ArrayLike, names: Sequence[str]) -> dict[str, float]:
-    """Return the metrics `names` on `targets` of a constant prediction made from the training targets.
+def baseline(
+    task: str, train_targets: ArrayLike, targets: ArrayLike, metrics: "Sequence[str | OwnMetric]"
+) -> dict[str, float]:
+    """Return the metrics on `targets` of a constant prediction made from the training targets.
 
-    It is the most frequent class (with `top_3`: the three most frequent), or the mean. A useful model is better.
+    It is the most frequent class (with `top_3`: the three most frequent; for perplexity the frequencies), to each
+    question the more frequent answer, or the mean. A useful model is better.
     """
-    if task == "regression":
+    names = [each for each in metrics if isinstance(each, str)]
+    if task == "multilabel":
+        answers = np.mean(np.asarray(train_targets, np.float64), axis=0) - 0.5
+        scores: Any = np.broadcast_to(answers, np.shape(targets))
+    elif task == "regression":
         guess = np.mean(np.asarray(train_targets, np.float64), axis=0)
         scores = np.broadcast_to(guess, np.shape(targets))
     else:
         highest = target_labels(targets).max(initial=1)
         counts = np.bincount(target_labels(train_targets), minlength=highest + 1)
+        with np.errstate(divide="ignore"):
+            counts = np.log(np.maximum(counts, 0.5) / counts.sum())  # whose softmax are the frequencies
         scores = np.broadcast_to(counts, (len(np.asarray(targets)), len(counts)))
     return evaluate(task, scores, targets, names)
 
@@ -294,23 +452,28 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 
 
 @np.errstate(all="ignore")  # NaN and infinity are reported with the result
-def predict_scores(model: Gate, x: Any, dtype: Any = None) -> Array:
-    """Run the model over x in evaluation mode, 1024 samples at a time, and return its outputs."""
+def predict_scores(model: Gate, x: Any, dtype: Any = None, batch_size: int = EVALUATION_BATCH) -> Any:
+    """Run the model over x in evaluation mode, part by part, and return its outputs: an array, or a tuple of them."""
     was_training, model.training = model.training, False
     try:
         parts = []
-        for start in range(0, len(x), EVALUATION_BATCH):
-            rows = np.arange(start, min(start + EVALUATION_BATCH, len(x)))
-            parts.append(model.forward(np.asarray(x.take(rows, axis=0), dtype)))
+        for start in range(0, len(x), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(x)))
+            parts.append(model.forward(*[np.asarray(part, dtype) for part in parts_of(x.take(rows, axis=0))]))
+        if isinstance(parts[0], tuple):
+            return tuple([np.concatenate(column) for column in zip(*parts, strict=True)])
         return np.concatenate(parts)
     finally:
         model.training = was_training
 
 
 @np.errstate(all="ignore")
-def evaluate_scores(scores: Array, y: Array, loss: Gate, task: str, metrics: Sequence[str]) -> dict[str, float]:
-    """Return the loss and the metrics of given scores."""
-    return {"loss": float(loss.forward(scores, y))} | evaluate(task, scores, y, metrics)
+def evaluate_scores(
+    scores: Array, y: Array, loss: Gate, task: str, metrics: "Sequence[str | OwnMetric]", weights: Array | None = None
+) -> dict[str, float]:
+    """Return the loss, weighted where weights are given, and the metrics of given scores."""
+    value = loss.forward(scores, y) if weights is None else loss.forward(scores, y, weights)
+    return {"loss": float(value)} | evaluate(task, *counted(loss, scores, y), metrics)
 
 
 def class_probabilities(loss: Gate, scores: Array) -> Array | None:

@@ -19,12 +19,14 @@ works on the same flat vectors.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
-from layerflow.errors import ConfigError
+from layerflow.errors import ConfigError, did_you_mean
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.schedules import number
@@ -35,13 +37,25 @@ BLOCK = 1 << 16  # elements per call of an elementwise update, whose vectors the
 class _Block:
     """A part of the flat vectors that is updated in one call, with the optimizer's own vectors for that part."""
 
-    def __init__(self, store: ParameterStore, start: int, stop: int) -> None:
-        self.place = slice(start, stop)
+    def __init__(self, store: ParameterStore, start: int, stop: int, settings: Mapping[str, float]) -> None:
+        self.place, self.settings = slice(start, stop), settings
         self.values, self.grads = store.values[start:stop], store.grads[start:stop]
         self.grads.flags.writeable = False
         self.decay_size = min(max(store.decay_size - start, 0), stop - start)
         self.slots: dict[str, Array] = {}
         self.scratch: dict[str, Array] = {}
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Parameters whose names match a pattern, and the settings that hold for them."""
+
+    patterns: tuple[str, ...]
+    settings: dict[str, float]
+
+    def matches(self, name: str) -> bool:
+        names = name, name.removeprefix("model.")  # as the objective calls it, and as the model does
+        return any(fnmatchcase(each, pattern) for pattern in self.patterns for each in names)
 
 
 class Optimizer(ABC):
@@ -57,6 +71,7 @@ class Optimizer(ABC):
     """
 
     lr: float
+    groups: "tuple[_Group, ...]" = ()
     weight_decay: float = 0.0
     steps: int = 0
     _elementwise: ClassVar[bool] = False
@@ -80,8 +95,51 @@ class Optimizer(ABC):
             self._bind(store)
         for block in self._blocks:
             self._block = block
-            grads = self.decay(block.values, block.grads, block.decay_size) if self.weight_decay else block.grads
-            self.update(block.values, grads)
+            if not block.settings:
+                self._update(block)
+                continue
+            lr, found = self.lr, {name: getattr(self, name) for name in block.settings}
+            try:
+                vars(self).update(block.settings)
+                self.lr = lr * block.settings.get("lr", 1.0)
+                self._update(block)
+            finally:
+                vars(self).update(found)
+
+    def _update(self, block: _Block) -> None:
+        grads = self.decay(block.values, block.grads, block.decay_size) if self.weight_decay else block.grads
+        self.update(block.values, grads)
+
+    def grouped(self, groups: "Sequence[Mapping[str, Any]]") -> "tuple[_Group, ...]":
+        """Return groups of parameters, checked: `{"match": "embedding.*", "lr": 0.01}`, with other settings for these.
+
+        `match` is a pattern, or a list of them, of the names of parameters; the first group that matches counts. A
+        schedule moves the `lr` of a group in proportion.
+
+        Raises:
+            ConfigError: something that is no such group.
+        """
+        found = []
+        for group in groups:
+            if not isinstance(group, Mapping) or "match" not in group:
+                raise ConfigError(
+                    f"{type(self).__name__}: groups has {group!r}, expected a mapping such as "
+                    "{'match': 'embedding.*', 'lr': 0.01}"
+                )
+            patterns = [group["match"]] if isinstance(group["match"], str) else list(group["match"])
+            settings = {name: value for name, value in group.items() if name != "match"}
+            known = [name for name, value in vars(self).items() if type(value) is float]
+            for name, value in settings.items():
+                if name not in known:
+                    hint = did_you_mean(name, known) or f"; it may set {', '.join(known)}"
+                    raise ConfigError(f"{type(self).__name__}: groups has the unknown setting {name!r}{hint}")
+                settings[name] = number(self, f"groups: {name}", value)
+            if "lr" in settings:
+                if self.lr == 0:
+                    raise ConfigError(f"{type(self).__name__}: lr is 0, so a group cannot have an lr of its own")
+                settings["lr"] /= self.lr  # schedules write lr; what lasts is the proportion
+            found.append(_Group(tuple(patterns), settings))
+        return tuple(found)
 
     def decay(self, values: Array, grads: Array, size: int) -> Array:
         """Apply `weight_decay` to the first `size` values; return the gradient for `update`."""
@@ -129,13 +187,38 @@ class Optimizer(ABC):
 
     def _bind(self, store: ParameterStore) -> None:
         """Cut the vectors of a store into blocks, which share their scratch vectors."""
-        size = store.values.size
-        length = BLOCK if self._elementwise else max(size, 1)
-        self._blocks = tuple(_Block(store, start, min(start + length, size)) for start in range(0, size, length))
-        for block in self._blocks[1:]:
-            if block.values.size == length:
-                block.scratch = self._blocks[0].scratch
+        length = BLOCK if self._elementwise else max(store.trained_size, 1)
+        blocks: list[_Block] = []
+        for begin, end, settings in self._parts(store):
+            blocks += [_Block(store, start, min(start + length, end), settings) for start in range(begin, end, length)]
+        self._blocks = tuple(blocks)
+        whole = [block for block in blocks if block.values.size == length]
+        for block in whole[1:]:
+            block.scratch = whole[0].scratch
         self._bound = store.values, store.grads
+
+    def _parts(self, store: ParameterStore) -> list[tuple[int, int, Mapping[str, float]]]:
+        """Cut the trained part of a store where the group changes."""
+        parts: list[tuple[int, int, Mapping[str, float]]] = []
+        offset, matched = 0, set()
+        for parameter in store.parameters if self.groups else ():
+            stop = offset + parameter.value.size
+            index = next((i for i, group in enumerate(self.groups) if group.matches(parameter.name)), None)
+            matched.add(index)
+            settings = {} if index is None else self.groups[index].settings
+            if parts and parts[-1][2] is settings:
+                parts[-1] = (parts[-1][0], stop, settings)
+            elif not parameter.frozen:
+                parts.append((offset, stop, settings))
+            offset = stop
+        for index, group in enumerate(self.groups):
+            if index not in matched:
+                names = ", ".join(parameter.name.removeprefix("model.") for parameter in store.parameters)
+                raise ConfigError(
+                    f"{type(self).__name__}: no parameter is in the group {', '.join(group.patterns)}; there are "
+                    f"{names}"
+                )
+        return parts or [(0, store.trained_size, {})]
 
     def _vector(self, name: str, start: float) -> Array:
         assert self._bound is not None
@@ -169,6 +252,7 @@ class SGD(Optimizer, elementwise=True):
         dampening: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.lr = number(self, "lr", lr)
         self.momentum = number(self, "momentum", momentum)
@@ -177,6 +261,7 @@ class SGD(Optimizer, elementwise=True):
         self.weight_decay = number(self, "weight_decay", weight_decay)
         if nesterov and not (self.momentum > 0 and self.dampening == 0):
             raise ConfigError(f"SGD: nesterov needs momentum > 0 and dampening 0, got {momentum!r} and {dampening!r}")
+        self.groups = self.grouped(groups)
 
     def update(self, values: Array, grads: Array) -> None:
         change = self.scratch("change")
@@ -212,6 +297,7 @@ class Adam(Optimizer, elementwise=True):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         if not isinstance(betas, Sequence) or len(betas) != 2:
             raise ConfigError(f"{type(self).__name__}: betas is {betas!r}, expected two numbers, such as [0.9, 0.999]")
@@ -220,6 +306,7 @@ class Adam(Optimizer, elementwise=True):
         self.eps = number(self, "eps", eps)
         self.weight_decay = number(self, "weight_decay", weight_decay)
         self.amsgrad = amsgrad
+        self.groups = self.grouped(groups)
 
     def moments(self, grads: Array) -> tuple[Array, Array, Array]:
         """Move m and v on, and return them with a scratch vector."""
@@ -261,8 +348,10 @@ class AdamW(Adam, elementwise=True):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
+        groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay, amsgrad)
+        self.groups = self.grouped(groups)
 
     def decay(self, values: Array, grads: Array, size: int) -> Array:
         """Shrink the values themselves; the gradient stays as it is."""
@@ -290,6 +379,7 @@ class RMSprop(Optimizer, elementwise=True):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.lr = number(self, "lr", lr)
         self.alpha = number(self, "alpha", alpha, "[0, 1]")
@@ -297,6 +387,7 @@ class RMSprop(Optimizer, elementwise=True):
         self.weight_decay = number(self, "weight_decay", weight_decay)
         self.momentum = number(self, "momentum", momentum)
         self.centered = centered
+        self.groups = self.grouped(groups)
 
     def update(self, values: Array, grads: Array) -> None:
         square, change = self.slot("square_average"), self.scratch("change")

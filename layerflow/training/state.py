@@ -9,67 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerflow.containers import ComputationalGraph
-from layerflow.data.batches import Batches
+from layerflow.data.batches import Batches, Named
 from layerflow.engine.numpy import NumpyEngine
 from layerflow.errors import ConfigError, DataError, did_you_mean
-from layerflow.gate import Gate
-from layerflow.gates.arithmetic import Add
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.history import Best, History, Record
+from layerflow.training.metrics import OwnMetric, name_of
+from layerflow.training.objective import ONLY, Objective
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
 
+MOST_SCORES = 1 << 24  # numbers of an epoch that are kept for metrics of the training part: the last ones
 NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 EPOCH_START = "epoch_start"
-
-
-class Objective(ComputationalGraph, checked=False):
-    """The graph x -> model -> scores; (scores, y) -> loss; loss + each regularizer(weights) -> objective.
-
-    The regularizers are fed by the model's parameters with `decay=True` (weights, not biases). The model must be built,
-    since its parameters are nodes here. Neither x nor y gets a gradient.
-
-    Args:
-        model: a gate with one input and one output; a container as a rule.
-        loss: a gate that takes (scores, targets) and returns a scalar.
-        regularizers: gates that take weights and return a scalar.
-    """
-
-    is_watched = False
-
-    def __init__(self, model: Gate, loss: Gate, regularizers: Sequence[Gate] = ()) -> None:
-        super().__init__()
-        x, y = self.inputs("x", "y", needs_grad=False)
-        scores = self.add("model", model, x)
-        total = data_loss = self.add("loss", loss, [scores, y])
-        if regularizers:
-            learned = model.named_parameters().items()
-            weights = [self.parameter(name, parameter) for name, parameter in learned if parameter.decay]
-            for gate in regularizers:
-                total = self.apply(Add(), total, self.apply(gate, *weights))
-        self.output(total)
-        self.scores_slot, self.data_loss_slot = scores.slot, data_loss.slot
-
-    @property
-    def scores(self) -> Array:
-        """The model's output of the last forward sweep."""
-        scores: Array = self.values[self.scores_slot]
-        return scores
-
-    @property
-    def value(self) -> float:
-        """The loss with the regularizers, of the last forward sweep."""
-        return float(self.values[self.output_slots[0]])
-
-    @property
-    def data_loss(self) -> float:
-        """The loss without the regularizers, of the last forward sweep."""
-        return float(self.values[self.data_loss_slot])
 
 
 @dataclass(frozen=True)
@@ -101,9 +57,9 @@ class State:
         store: weights and gradients, one flat vector each.
         optimizer, schedule: this training's own copies.
         batches: the training data; `len(batches)` is the number of steps per epoch.
-        validation: x and y, or None.
-        task: "classification" or "regression"; it decides which metrics are possible.
-        metric_names: the metrics that are recorded beside the loss.
+        validation: x, y and perhaps weights, or None.
+        tasks: for each output "classification", "multilabel" or "regression", which decides which metrics are possible.
+        metrics: for each output the metrics that are recorded beside the loss.
         history: the records so far, the best epoch, and the outcome.
         patience: what early stopping has seen, or None.
         threads: the limit on BLAS threads during `fit`; None for the library's own choice.
@@ -112,9 +68,13 @@ class State:
         best_values, best_buffers: weights and buffers of the best epoch so far.
         losses: the objective of each step of this epoch.
         loss_sum, objective_sum: sums over the samples of this epoch.
-        scores, targets, samples: the model's outputs in this epoch and their targets, and how many rows are filled.
+        scores, targets: for each output, the scores of this epoch and their targets; of many, the last ones.
+        samples: of this epoch, so far.
+        loss_sums: for each of several outputs, the sum of its losses over the samples.
         norms: of gradient, update and parameters in the last step of the epoch.
         skipped: steps of this epoch that were not taken.
+        waiting_grads, waiting: with `accumulate`, the sum of the gradients times samples that are still to be used, and
+            of how many batches and samples.
         epoch_start: the state to return to, with `on_divergence="halve-lr"`.
         engine: runs the sweeps.
         buffers, generators: of model, loss and regularizers, by name.
@@ -126,9 +86,9 @@ class State:
     optimizer: Optimizer
     schedule: Schedule
     batches: Batches
-    validation: tuple[Any, Array] | None
-    task: str
-    metric_names: list[str]
+    validation: tuple[Any, ...] | None
+    tasks: dict[str, str]
+    metrics: dict[str, list[str | OwnMetric]]
     history: History
     patience: Best | None
     threads: int | None
@@ -138,28 +98,54 @@ class State:
     best_values: Array | None = None
     best_buffers: dict[str, Array] = field(default_factory=dict)
     epoch_start: Snapshot | None = None
+    waiting_grads: Array | None = None
+    waiting: list[int] = field(default_factory=lambda: [0, 0])
 
     def __post_init__(self) -> None:
         self.base_lr = self.optimizer.lr
         objective = self.objective
-        wanted = *objective.output_slots, objective.data_loss_slot, objective.scores_slot
+        outputs = objective.outputs.values()
+        wanted = *objective.output_slots, objective.data_loss_slot, *[output.slot for output in outputs]
+        if len(outputs) > 1:
+            wanted += tuple([output.loss_slot for output in outputs])
         self.engine = NumpyEngine(objective, self.store, wanted)
         self.buffers, self.generators = self.objective.named_buffers(), self.objective.named_generators()
-        batch_size, *shape = self.objective.shapes[self.objective.scores_slot] or (0,)
-        if batch_size != self.batches.batch_size:
-            raise DataError(
-                f"the model returns scores of shape {(batch_size, *shape)} for {self.batches.batch_size} samples; "
-                "expected one row per sample"
-            )
-        self.scores: Array = np.empty((len(self.batches.y), *shape), self.trainer.dtype)
-        self.targets: Array = np.empty_like(self.batches.y)
+        self.scores: dict[str, Array] = {}
+        self.targets: dict[str, Array] = {}
+        for name, output in objective.outputs.items():
+            batch_size, *shape = objective.shapes[output.slot] or (0,)
+            if batch_size != self.batches.batch_size:
+                raise DataError(
+                    f"the model returns scores of shape {(batch_size, *shape)} for {self.batches.batch_size} samples; "
+                    "expected one row per sample"
+                )
+            most = max(MOST_SCORES // max(math.prod(shape), 1), batch_size)
+            self.scores[name] = np.empty((min(len(self.batches.y), most), *shape), self.trainer.dtype)
+            y = self.target(self.batches.y, name)
+            self.targets[name] = np.empty((len(self.scores[name]), *y.shape[1:]), y.dtype)
         self.begin_epoch()
+
+    @property
+    def task(self) -> str:
+        """The task of the model's first output."""
+        return next(iter(self.tasks.values()))
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The names of the metrics, with those of several outputs in front: `age_rmse`."""
+        return [prefixed(output, name_of(metric)) for output, found in self.metrics.items() for metric in found]
+
+    def target(self, y: Any, name: str) -> Array:
+        """Return the targets of an output."""
+        target: Array = y.parts[name] if isinstance(y, Named) else y
+        return target
 
     def recorded_names(self) -> list[str]:
         """Return the names of the losses and metrics that are recorded."""
         parts = ["train"] if self.validation is None else ["train", "val"]
         objective = ["train_objective"] if self.trainer.regularizers else []
-        return objective + [f"{part}_{name}" for part in parts for name in ("loss", *self.metric_names)]
+        losses = ["loss", *[f"{name}_loss" for name in self.tasks if name != ONLY]]
+        return objective + [f"{part}_{name}" for part in parts for name in (*losses, *self.metric_names)]
 
     def check_watched(self) -> None:
         """Raise `ConfigError` if best epoch, early stopping or schedule need a metric that is not recorded."""
@@ -176,20 +162,48 @@ class State:
         """Reset what is gathered during an epoch."""
         self.losses: list[float] = []
         self.loss_sum = self.objective_sum = 0.0
+        self.loss_sums = dict.fromkeys((name for name in self.tasks if name != ONLY), 0.0)
         self.samples = self.skipped = 0
         self.norms = dict.fromkeys(NORMS, math.nan)
         self.started = time.perf_counter()
 
-    def gather(self, value: float, loss: float, scores: Array, y: Array) -> None:
-        """Add the results of a step to what the record of the epoch is made from."""
+    def gather(self, value: float, loss: float, found: Sequence[Array], y: Any) -> None:
+        """Add the results of a step to what the record of the epoch is made from.
+
+        `found` are the scores of each output, and for several outputs their losses.
+        """
         rows = len(y)
         self.losses.append(value)
         self.objective_sum += value * rows
         self.loss_sum += loss * rows
-        stop = self.samples + rows
-        self.scores[self.samples : stop] = scores
-        self.targets[self.samples : stop] = y
-        self.samples = stop
+        for name, part in zip(self.loss_sums, found[len(self.scores) :], strict=True):
+            self.loss_sums[name] += float(part) * rows
+        for (name, kept), scores in zip(self.scores.items(), found, strict=False):
+            start = self.samples % len(kept)
+            first = min(rows, len(kept) - start)  # beyond the end, the oldest ones are overwritten
+            for array, values in (kept, scores), (self.targets[name], self.target(y, name)):
+                array[start : start + first], array[: rows - first] = values[:first], values[first:]
+        self.samples += rows
+
+    def accumulated(self, wanted: int, rows: int) -> bool:
+        """Add the gradient of a batch to those before it; at the last of them put their mean into the store.
+
+        Returns whether it was the last: the one of number `wanted`, or the last of the epoch.
+        """
+        grads = self.store.grads
+        if self.waiting_grads is None:
+            self.waiting_grads = np.zeros_like(grads)
+        self.waiting_grads += grads * grads.dtype.type(rows)
+        self.waiting = [self.waiting[0] + 1, self.waiting[1] + rows]
+        if self.waiting[0] < wanted and self.step + 1 < len(self.batches):
+            return False
+        np.divide(self.waiting_grads, self.waiting[1], out=grads)
+        self.waiting_grads, self.waiting = None, [0, 0]
+        return True
+
+    def seen(self, name: str) -> tuple[Array, Array]:
+        """Return the scores of an output in this epoch, and their targets; of many, the last ones."""
+        return self.scores[name][: self.samples], self.targets[name][: self.samples]
 
     def keep_best(self) -> None:
         """Remember the present weights and buffers as the best ones."""
@@ -212,14 +226,20 @@ class State:
             arrays |= {"best": self.best_values} | _prefixed("best_buffer", self.best_buffers)
         if self.step:
             arrays["losses"] = np.array(self.losses)
-            arrays["scores"] = self.scores[: self.samples].copy()
-            arrays["targets"] = self.targets[: self.samples].copy()
+            for name in self.scores:
+                scores, targets = self.seen(name)
+                arrays |= {f"scores/{name}": scores.copy(), f"targets/{name}": targets.copy()}
+        if self.waiting_grads is not None:
+            arrays["waiting_grads"] = self.waiting_grads.copy()
         facts: dict[str, Any] = {
+            "waiting": self.waiting,
             "epoch": self.epoch,
             "step": self.step,
             "epochs": self.trainer.epochs,
             "lr_factor": self.lr_factor,
             "loss_sum": self.loss_sum,
+            "loss_sums": self.loss_sums,
+            "samples": self.samples if self.step else 0,
             "objective_sum": self.objective_sum,
             "norms": self.norms,
             "skipped": self.skipped,
@@ -265,10 +285,14 @@ class State:
         self.epoch, self.step, self.lr_factor = int(facts["epoch"]), int(facts["step"]), float(facts["lr_factor"])
         self.loss_sum, self.objective_sum = float(facts["loss_sum"]), float(facts["objective_sum"])
         self.norms, self.skipped = dict(facts["norms"]), int(facts["skipped"])
+        self.waiting_grads = arrays["waiting_grads"].copy() if "waiting_grads" in arrays else None
+        self.waiting = list(map(int, facts["waiting"]))
+        self.loss_sums = {name: float(facts["loss_sums"][name]) for name in self.loss_sums}
         self.losses = arrays["losses"].tolist() if self.step else []
-        self.samples = len(arrays["scores"]) if self.step else 0
-        if self.step:
-            self.scores[: self.samples], self.targets[: self.samples] = arrays["scores"], arrays["targets"]
+        self.samples = int(facts["samples"])
+        for name in self.scores if self.step else ():
+            scores, targets = self.seen(name)
+            scores[...], targets[...] = arrays[f"scores/{name}"], arrays[f"targets/{name}"]
         self.started = time.perf_counter() - float(facts["seconds"])
         started = facts.get(EPOCH_START)
         self.epoch_start = None if started is None else Snapshot(started, _part(EPOCH_START, arrays))
@@ -298,6 +322,11 @@ def _continue(best: Best | None, saved: dict[str, Any] | None) -> None:
     """Continue watching a metric if it is still the same one."""
     if best is not None and saved is not None and best.metric == saved["metric"]:
         best.value, best.epoch, best.waited = saved["value"], saved["epoch"], saved["waited"]
+
+
+def prefixed(output: str, name: str) -> str:
+    """Return the name of a loss or metric with that of its output, where there are several, in front."""
+    return f"{output}_{name}" if output else name
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -4,15 +4,18 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
-from layerflow.data.batches import Batches, Rows
-from layerflow.errors import ConfigError, DataError, DivergedError
+from layerflow.containers import ComputationalGraph
+from layerflow.containers.container import Container
+from layerflow.data.batches import Batches, Named, Rows, parts_of
+from layerflow.errors import ConfigError, DataError, DivergedError, did_you_mean
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
@@ -28,21 +31,28 @@ from layerflow.training.divergence import (
 from layerflow.training.history import Best, EarlyStopping, History, Record
 from layerflow.training.metrics import (
     DEFAULT_METRICS,
+    OwnMetric,
     baseline,
+    counted,
     evaluate,
     evaluate_scores,
     metric_named,
+    name_of,
     predict_scores,
+    task_of,
 )
+from layerflow.training.objective import ONLY, Objective, output_names
 from layerflow.training.optimizers import Optimizer, clip_by_norm, clip_by_value, global_norm
 from layerflow.training.schedules import Constant, Schedule, count, number
-from layerflow.training.state import NORMS, Objective, Snapshot, State
+from layerflow.training.state import NORMS, Snapshot, State, prefixed
 
 # Parameters times batch size below which one BLAS thread is used. With two threads on two busy cores a step took 1 to
 # 3.4 times as long as with one up to 1.2e6, 2.6 to 10 times from 2.2e6 to 2.7e8, except 4.6e6 with 1.0
 # (`scripts/bench_step.py --break-even`). Larger steps keep the threads that BLAS is set to: only they gain from more.
 ONE_THREAD_WORK = 1 << 24
 DTYPES = ("float32", "float64")
+SAMPLE_WEIGHT = "sample_weight"
+"""The name of the weights among the arrays of a batch's targets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +67,9 @@ class Trainer:
     it trains is `trainer.state`.
 
     Args:
-        model: a gate with one input; it is built from the data if it is not built yet.
-        loss: a gate that takes (scores, targets).
+        model: a gate; it is built from the data if it is not built yet.
+        loss: a gate that takes (scores, targets); for a model of several outputs a dict of one for each, by the name of
+            the graph's node.
         optimizer: computes the updates; its `lr` is the base of the schedule.
         regularizer: one gate or several; they take the weights and are added to the loss.
         schedule: the learning rate over the epochs; constant by default.
@@ -70,11 +81,15 @@ class Trainer:
         early_stopping: stop when a recorded metric no longer improves.
         best: the recorded metric used to pick the best epoch, whose weights are kept. By default `val_loss` if there is
             validation data; otherwise the last weights are kept.
-        metrics: names of metrics to record beside the loss; by default accuracy, or rmse, mae and r2. May be empty.
+        metrics: names of metrics to record beside the loss, or functions of scores and targets; by default accuracy,
+            or rmse, mae and r2. May be empty. For several outputs a dict of them.
         on_divergence: what to do about a step that produces NaN or infinity. Such a step is never taken: "stop"; "skip"
             it; or return to the start of the epoch and "halve-lr", at most ten times.
         seed: of the initial weights, dropout and the order of the samples.
         dtype: of parameters and data, "float32" or "float64".
+        accumulate: how many batches share an update: their gradients are averaged, as if of one batch.
+        freeze: patterns of parameter names, such as "encoder.*", whose values stay as they are.
+        loss_weights: the factor of the loss of each of several outputs, 1 by default.
         threads: BLAS threads during `fit`. By default one for small steps, where more threads cost more time than they
             save, and otherwise as many as BLAS is set to.
         callbacks: called during training; see `Callback`.
@@ -84,7 +99,7 @@ class Trainer:
     """
 
     model: Gate
-    loss: Gate
+    loss: Gate | Mapping[str, Gate]
     optimizer: Optimizer
     _: KW_ONLY
     regularizer: Gate | Sequence[Gate] = ()
@@ -97,16 +112,19 @@ class Trainer:
     clip_value: float | None = None
     early_stopping: EarlyStopping | None = None
     best: str | None = None
-    metrics: Sequence[str] | None = None
+    metrics: Sequence[str | OwnMetric] | Mapping[str, Sequence[str | OwnMetric]] | None = None
     on_divergence: str = "stop"
     seed: int = 0
     dtype: str = "float32"
+    accumulate: int = 1
+    freeze: Sequence[str] = ()
+    loss_weights: Mapping[str, float] | None = None
     threads: int | None = None
     callbacks: Sequence[Callback] = ()
     _state: State | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", *(["threads"] if self.threads is not None else [])):
+        for name in ("epochs", "batch_size", "accumulate", *(["threads"] if self.threads is not None else [])):
             object.__setattr__(self, name, count(self, name, getattr(self, name)))
         for name in ("clip_norm", "clip_value"):
             if (value := getattr(self, name)) is not None:
@@ -114,11 +132,15 @@ class Trainer:
         for name, allowed in (("on_divergence", ON_DIVERGENCE), ("dtype", DTYPES)):
             if (value := getattr(self, name)) not in allowed:
                 raise ConfigError(f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}")
-        if isinstance(self.metrics, str) or not all(isinstance(name, str) for name in self.metrics or ()):
-            raise ConfigError(
-                f"metrics is {self.metrics!r}, expected a list of names, such as ['accuracy']; compute your own "
-                "metrics in the epoch_ended method of a Callback"
-            )
+        lists = self.metrics.values() if isinstance(self.metrics, Mapping) else [self.metrics or ()]
+        for found in lists:
+            if isinstance(found, str) or not all(isinstance(each, str) or callable(each) for each in found):
+                raise ConfigError(
+                    f"metrics is {self.metrics!r}, expected a list of names, such as ['accuracy'], or of functions of "
+                    "scores and targets"
+                )
+        if isinstance(self.freeze, str):
+            raise ConfigError(f"freeze is {self.freeze!r}, expected a list of patterns, such as [{self.freeze!r}]")
 
     @property
     def regularizers(self) -> tuple[Gate, ...]:
@@ -141,7 +163,8 @@ class Trainer:
         self,
         x: Any,
         y: Any,
-        validation: tuple[Any, Any] | None = None,
+        sample_weight: Any = None,
+        validation: tuple[Any, ...] | None = None,
         resume: Snapshot | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> History:
@@ -150,13 +173,14 @@ class Trainer:
         A second call continues from the weights of the first one; everything else starts afresh.
 
         Args:
-            x: the samples.
-            y: the targets.
-            validation: x and y of a part that is measured after every epoch.
+            x: the samples; for a model of several inputs a dict of arrays, by the names of the graph's inputs.
+            y: the targets; for a model of several outputs a dict of arrays, by the names of the losses.
+            sample_weight: how much each sample counts in the loss, 0 or more; metrics count all samples alike.
+            validation: x, y and, if wanted, weights of a part that is measured after every epoch.
             resume: a snapshot of the same training, which is continued at that very step.
             callbacks: called after those of the trainer.
         """
-        self.prepare(x, y, validation)
+        self.prepare(x, y, validation, sample_weight)
         state, callbacks = self.state, [*self.callbacks, *callbacks]
         if resume is not None:
             state.restore(resume)
@@ -171,38 +195,66 @@ class Trainer:
                 callback.training_ended(state)
         return state.history
 
-    def predict(self, x: Any) -> Array:
-        """Return the model's outputs for x (samples, ...), computed in evaluation mode."""
+    def predict(self, x: Any) -> Any:
+        """Return the model's outputs for x, computed in evaluation mode: an array, or of several a dict of arrays."""
         if not all(parameter.has_value for parameter in self.model.parameters()):
             raise ConfigError("the model has no weights yet; call fit(x, y) first")
-        return predict_scores(self.model, self._data(x), self.dtype)
-
-    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
-        """Return loss and metrics on the given data, computed in evaluation mode."""
         scores = predict_scores(self.model, self._data(x), self.dtype)
-        return evaluate_scores(scores, self._targets(y), self.loss, self.state.task, self.state.metric_names)
+        if not isinstance(scores, tuple):
+            return scores
+        names = list(self.losses) if self._state is None else output_names(self.model, self.losses)
+        return dict(zip(names, scores, strict=True))
 
-    def prepare(self, x: Any, y: Any, validation: tuple[Any, Any] | None = None) -> None:
+    def evaluate(self, x: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """Return loss and metrics on the given data, computed in evaluation mode."""
+        x, y, weights = self._data(x), self._targets(y), self._weights(sample_weight)
+        state, scores = self.state, self.predict(x)
+        found: dict[str, float] = {"loss": 0.0}
+        for name, output in state.objective.outputs.items():
+            own = scores[name] if isinstance(scores, dict) else scores
+            metrics = state.metrics[name]
+            values = evaluate_scores(own, state.target(y, name), output.loss, state.tasks[name], metrics, weights)
+            found["loss"] += output.weight * values["loss"]
+            found |= {prefixed(name, key): value for key, value in values.items() if name or key != "loss"}
+        return found
+
+    def prepare(self, x: Any, y: Any, validation: tuple[Any, ...] | None = None, sample_weight: Any = None) -> None:
         """Build everything and check that it fits together, without taking a step."""
         x, y = self._data(x, y), self._targets(y)
-        held_out = None if validation is None else (self._data(*validation), self._targets(validation[1]))
+        held_out: tuple[Any, ...] | None = None
+        if validation is not None:
+            held_out = self._data(*validation[:2]), self._targets(validation[1]), *map(self._weights, validation[2:])
+        weights = self._weights(sample_weight, len(x))
+        if weights is not None:
+            y = Named({**(y.parts if isinstance(y, Named) else {ONLY: y}), SAMPLE_WEIGHT: weights})
         batches = Batches(x, y, self._batch_size(len(x)), self.seed, self.shuffle, self.drop_last)
-        task: str = getattr(self.loss, "task", None) or (
-            "classification" if np.issubdtype(y.dtype, np.integer) else "regression"
-        )
-        metric_names = list(DEFAULT_METRICS[task] if self.metrics is None else self.metrics)
-        for name in metric_names:
-            metric_named(name, task)
+        targets = {name: y.parts[name] if isinstance(y, Named) else y for name in self.losses}
+        tasks = {name: task_of(loss, targets[name]) for name, loss in self.losses.items()}
+        metrics = {name: self._metrics_of(name, task) for name, task in tasks.items()}
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1,)))
-        shape = (batches.batch_size, *x.shape[1:])
-        self.model.build(rng, shape)
-        objective = Objective(self.model, self.loss, self.regularizers)
-        objective.build(rng, shape, (batches.batch_size, *y.shape[1:]))
+        xs = x.parts if isinstance(x, Named) else {"x": x}
+        shapes = [(batches.batch_size, *part.shape[1:]) for part in xs.values()]
+        self.model.build(rng, *shapes)
+        objective = Objective(
+            self.model, self.loss, self.regularizers, list(xs), self.loss_weights, has_sample_weight=weights is not None
+        )
+        objective.build(rng, *shapes, *[(batches.batch_size, *part.shape[1:]) for part in parts_of(y)])
         objective.astype(self.dtype)
+        self._freeze()
         store = ParameterStore(self.model.parameters(), self.dtype)
         best = self.best or (None if held_out is None else "val_loss")
         stopping = self.early_stopping
-        guess = baseline(task, y, y if held_out is None else held_out[1], metric_names)
+        guess: dict[str, float] = {}
+        for name, loss in self.losses.items():
+            held = targets[name] if held_out is None else held_out[1]
+            held = held.parts[name] if isinstance(held, Named) else held
+            shape = objective.shapes[objective.outputs[name].slot][1:]
+            train, held = (
+                counted(loss, np.broadcast_to(np.float32(0), (len(part), *shape)), part)[1]
+                for part in (targets[name], held)
+            )
+            found = baseline(tasks[name], train, held, metrics[name])
+            guess |= {prefixed(name, key): value for key, value in found.items()}
         state = State(
             trainer=self,
             objective=objective,
@@ -211,10 +263,12 @@ class Trainer:
             schedule=copy.deepcopy(self.schedule) or Constant(),
             batches=batches,
             validation=held_out,
-            task=task,
-            metric_names=metric_names,
-            history=History(baseline=guess, best=Best(best) if best else None),
-            patience=Best(stopping.metric, stopping.min_delta) if stopping else None,
+            tasks=tasks,
+            metrics=metrics,
+            history=History(baseline=guess, best=Best(best, 0.0, self._is_higher(best, metrics)) if best else None),
+            patience=None
+            if stopping is None
+            else Best(stopping.metric, stopping.min_delta, self._is_higher(stopping.metric, metrics)),
             threads=self.threads or (1 if store.size * batches.batch_size < ONE_THREAD_WORK else None),
         )
         state.check_watched()
@@ -262,19 +316,25 @@ class Trainer:
         for callback in callbacks:
             callback.epoch_ended(state, record)
 
-    def train_step(self, x: Array, y: Array) -> tuple[float, float, Array]:
+    def train_step(self, x: Any, y: Any) -> tuple[float, float, Sequence[Array]]:
         """Update the parameters from one batch; return objective, loss and scores as they were before the update.
+
+        The scores are those of each output; for several outputs, their losses follow. With `accumulate` only every
+        so many steps, and the last of an epoch, change the parameters.
 
         Raises:
             DivergedError: the objective or its gradient is NaN or infinite; the parameters are unchanged.
         """
         state = self.state
-        value, loss, scores = state.engine.run(x, y)
+        arrays = *parts_of(x), *parts_of(y)
+        value, loss, *scores = state.engine.run(*arrays)
         value = float(value)
         if not math.isfinite(value) or not is_finite(state.store.grads):
-            state.engine.repeat(x, y)
+            state.engine.repeat(*arrays)
             explain = explain_backward if math.isfinite(value) else explain_forward
             raise DivergedError(explain(state, x, value))
+        if self.accumulate > 1 and not state.accumulated(self.accumulate, len(x)):
+            return value, float(loss), scores
         if state.step + 1 == len(state.batches):
             self._measured_update(state)
         else:
@@ -282,16 +342,17 @@ class Trainer:
         return value, float(loss), scores
 
     def _update(self, state: State) -> None:
+        grads = state.store.grads[: state.store.trained_size]
         if self.clip_value is not None:
-            clip_by_value(state.store.grads, self.clip_value)
+            clip_by_value(grads, self.clip_value)
         if self.clip_norm is not None:
-            clip_by_norm(state.store.grads, self.clip_norm)
+            clip_by_norm(grads, self.clip_norm)
         state.optimizer.step(state.store)
 
     def _measured_update(self, state: State) -> None:
         """Record the norms of gradient (before clipping), update and parameters in the last step of an epoch."""
         before = state.store.values.copy()
-        gradient_norm = global_norm(state.store.grads)
+        gradient_norm = global_norm(state.store.grads[: state.store.trained_size])
         self._update(state)
         norms = gradient_norm, global_norm(state.store.values - before), global_norm(before)
         state.norms = dict(zip(NORMS, norms, strict=True))
@@ -315,8 +376,10 @@ class Trainer:
         record: Record = {"epoch": state.epoch + 1, "lr": lr, "train_loss": state.loss_sum / samples}
         if self.regularizers:
             record["train_objective"] = state.objective_sum / samples
-        found = evaluate(state.task, state.scores[:samples], state.targets[:samples], state.metric_names)
-        record |= {f"train_{name}": value for name, value in found.items()}
+        for name, output in state.objective.outputs.items():
+            found = {"loss": state.loss_sums[name] / samples} if name else {}
+            found |= evaluate(state.tasks[name], *counted(output.loss, *state.seen(name)), state.metrics[name])
+            record |= {f"train_{prefixed(name, key)}": value for key, value in found.items()}
         if state.validation is not None:
             record |= {f"val_{name}": value for name, value in self.evaluate(*state.validation).items()}
         return record | state.norms | {"seconds": time.perf_counter() - state.started}
@@ -327,24 +390,110 @@ class Trainer:
 
     # Data --------------------------------------------------------------------------------------------------------
 
+    @property
+    def losses(self) -> dict[str, Gate]:
+        """The loss of each output."""
+        return {ONLY: self.loss} if isinstance(self.loss, Gate) else dict(self.loss)
+
+    def _metrics_of(self, name: str, task: str) -> list[str | OwnMetric]:
+        """Return the metrics of an output, after checking that they suit its task."""
+        chosen = self.metrics
+        if isinstance(chosen, Mapping):
+            if unknown := [key for key in chosen if key not in self.losses]:
+                raise ConfigError(
+                    f"metrics for {unknown[0]!r}, but there is no such loss{did_you_mean(unknown[0], self.losses)}"
+                )
+            chosen = chosen.get(name)
+        metrics = list(DEFAULT_METRICS[task] if chosen is None else chosen)
+        for metric in metrics:
+            if isinstance(metric, str):
+                metric_named(metric, task)
+        return metrics
+
+    def _is_higher(self, name: str, metrics: dict[str, list[str | OwnMetric]]) -> bool | None:
+        """Whether higher values of a recorded metric of your own are better; None for one that is built in."""
+        for output, found in metrics.items():
+            for metric in found:
+                own = prefixed(output, name_of(metric))
+                if not isinstance(metric, str) and name in (f"train_{own}", f"val_{own}"):
+                    return bool(getattr(metric, "higher_is_better", True))
+        return None
+
+    def _freeze(self) -> None:
+        """Freeze the parameters whose names match a pattern."""
+        named = self.model.named_parameters()
+        for pattern in self.freeze:
+            matching = [parameter for name, parameter in named.items() if fnmatchcase(name, pattern)]
+            if not matching:
+                raise ConfigError(f"freeze: no parameter matches {pattern!r}; there are {', '.join(named)}")
+            for parameter in matching:
+                parameter.frozen = True
+        if named and all(parameter.frozen for parameter in named.values()):
+            raise ConfigError("all parameters are frozen, so there is nothing to train")
+
     def _data(self, x: Any, y: Any = None) -> Any:
         """Return x as an array of the trainer's dtype, or as `Rows`, which are read and cast batch by batch."""
-        if isinstance(x, Rows):
+        if isinstance(x, Rows | Named):
             return x
+        if isinstance(x, Mapping):
+            return Named({name: self._data(x[name]) for name in self._input_names(x)})
         if isinstance(x, np.memmap):
             return Rows(x, None, lambda rows: rows.astype(self.dtype, copy=False))
         shapes = [part.shape for part in x if isinstance(part, np.ndarray)] if isinstance(x, list | tuple) else []
-        if isinstance(x, dict) or len(set(shapes)) > 1 or (shapes and y is not None and len(x) != len(y)):
-            given = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, dict) else f"a list of arrays, {shapes}"
-            raise DataError(f"x is {given}; expected one array (samples, ...), since a model has one input")
+        if len(set(shapes)) > 1 or (shapes and y is not None and len(x) != len(y)):
+            raise DataError(
+                f"x is a list of arrays, {shapes}; expected one array (samples, ...), or for a model of several inputs "
+                "a dict of arrays by name"
+            )
         try:
             return np.asarray(x, self.dtype)
         except (TypeError, ValueError) as error:
             raise DataError(f"x cannot be converted to {self.dtype}: {error}") from error
 
-    def _targets(self, y: Any) -> Array:
+    def _input_names(self, x: Mapping[str, Any]) -> list[str]:
+        """Return the names of the inputs in the order in which the model takes them."""
+        names = self.model.input_names if isinstance(self.model, ComputationalGraph) else list(x)
+        count = len(self.model.input_slots) if isinstance(self.model, Container) else len(names)
+        if len(names) != count:
+            given = ", ".join(map(repr, x))
+            raise DataError(f"x has {len(x)} arrays, {given}, but the model takes {count} input{'s' * (count != 1)}")
+        for name in x:
+            if name not in names:
+                hint = did_you_mean(name, names) or f"; its inputs are {', '.join(names)}"
+                raise DataError(f"x has {name!r}, but the model has no input of this name{hint}")
+        if missing := [name for name in names if name not in x]:
+            raise DataError(f"x lacks {', '.join(map(repr, missing))}, an input of the model; it has {', '.join(x)}")
+        return names
+
+    def _targets(self, y: Any) -> Any:
+        if isinstance(self.loss, Mapping) and not isinstance(y, Named):
+            if not isinstance(y, Mapping) or set(y) != set(self.loss):
+                given = ", ".join(map(repr, y)) if isinstance(y, Mapping) else f"a {type(y).__name__}"
+                raise DataError(f"y is {given}; expected a dict with the targets of {', '.join(map(repr, self.loss))}")
+            return Named({name: self._target(y[name]) for name in self.loss})
+        if isinstance(y, Mapping):
+            raise DataError(
+                f"y is a dict of {', '.join(map(repr, y))}, but there is one loss: give one array of targets"
+            )
+        return y if isinstance(y, Named) else self._target(y)
+
+    def _target(self, y: Any) -> Array:
         targets: Array = np.asarray(y)
         return targets.astype(self.dtype) if np.issubdtype(targets.dtype, np.floating) else targets
+
+    def _weights(self, sample_weight: Any, samples: int | None = None) -> Array | None:
+        """Return the weights of the samples, checked."""
+        if sample_weight is None:
+            return None
+        if isinstance(sample_weight, tuple):
+            raise DataError("sample_weight is a tuple; write validation=(x, y) for a part that is held back")
+        weights: Array = np.asarray(sample_weight, self.dtype)
+        if weights.ndim == 0 or (samples is not None and len(weights) != samples):
+            raise DataError(f"sample_weight has shape {weights.shape}, expected ({samples or 'samples'},)")
+        if not ((weights >= 0) & np.isfinite(weights)).all():
+            row = int(np.argmin((weights >= 0) & np.isfinite(weights)))
+            raise DataError(f"sample_weight is {weights.flat[row]} in row {row}; weights are finite and 0 or more")
+        return weights
 
     def _batch_size(self, samples: int) -> int:
         if 0 < samples < self.batch_size:

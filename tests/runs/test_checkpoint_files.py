@@ -292,7 +292,7 @@ def test_the_best_epoch_has_its_own_file(tmp_path: Path) -> None:
         lf.Sequential(lf.Linear(2)), lf.SoftmaxCE(), lf.SGD(lr=0.0), epochs=3, batch_size=4,
         callbacks=[Checkpointer(tmp_path, {}, 1)],
     )  # fmt: skip
-    trainer.fit(x, y, (x, y))
+    trainer.fit(x, y, validation=(x, y))
     assert load_checkpoint(tmp_path / "checkpoints" / "best.npz").snapshot.position == (1, 0)
 
 

@@ -70,6 +70,10 @@ def samples() -> tuple[Any, ...]:
     return x, y, (x[:9] + 0.1, y[:9])
 
 
+def given(samples: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(("x", "y", "validation"), samples, strict=False))
+
+
 def trainer(**settings: Any) -> Trainer:
     model = settings.pop("model", None) or lf.Sequential(lf.Linear(7), lf.ReLU(), lf.Dropout(0.4), lf.Linear(2))
     settings = {
@@ -95,12 +99,12 @@ def check_continuing(
 ) -> None:
     """Train undisturbed, broken off and continued, with a new model, and compare."""
     expected = make()
-    expected.fit(*samples)
+    expected.fit(**given(samples))
     broken = make()
     with pytest.raises(BreakOff):
-        broken.fit(*samples, callbacks=[Breaker(folder, epoch, step)])
+        broken.fit(**given(samples), callbacks=[Breaker(folder, epoch, step)])
     continued = make()
-    continued.fit(*samples, resume=load_checkpoint(folder / "checkpoints" / "last.npz").snapshot)
+    continued.fit(**given(samples), resume=load_checkpoint(folder / "checkpoints" / "last.npz").snapshot)
     assert outcome(continued) == outcome(expected)
 
 
@@ -193,19 +197,19 @@ class Fragile(lf.Gate):
 
 def test_more_epochs_continue_as_if_they_had_been_asked_for_at_once(samples: tuple[Any, ...], tmp_path: Path) -> None:
     short = trainer(epochs=2, callbacks=[Checkpointer(tmp_path)])
-    short.fit(*samples)
+    short.fit(**given(samples))
     long = trainer(epochs=EPOCHS)
-    long.fit(*samples, resume=load_checkpoint(tmp_path / "checkpoints" / "last.npz").snapshot)
+    long.fit(**given(samples), resume=load_checkpoint(tmp_path / "checkpoints" / "last.npz").snapshot)
     expected = trainer(epochs=EPOCHS)
-    expected.fit(*samples)
+    expected.fit(**given(samples))
     assert outcome(long) == outcome(expected)
 
 
 def test_a_finished_training_resumes_to_its_own_result(samples: tuple[Any, ...], tmp_path: Path) -> None:
     first = trainer(callbacks=[Checkpointer(tmp_path)])
-    first.fit(*samples)
+    first.fit(**given(samples))
     again = trainer()
-    again.fit(*samples, resume=find_checkpoint(tmp_path).newest.snapshot)  # type: ignore[union-attr]
+    again.fit(**given(samples), resume=find_checkpoint(tmp_path).newest.snapshot)  # type: ignore[union-attr]
     again.state.losses = first.state.losses  # of the last epoch, which was not taken again
     assert outcome(again) == outcome(first)
 
@@ -226,15 +230,15 @@ def test_the_state_of_another_training_is_refused(
     samples: tuple[Any, ...], settings: dict[str, Any], word: str
 ) -> None:
     first = trainer(epochs=1)
-    first.fit(*samples)
+    first.fit(**given(samples))
     with pytest.raises(ConfigError, match=word):
-        trainer(**settings).fit(*samples, resume=first.state.capture())
+        trainer(**settings).fit(**given(samples), resume=first.state.capture())
 
 
 @pytest.mark.parametrize("missing", ["values", "epoch", "generators", "optimizer/steps"])
 def test_a_state_with_a_hole_is_refused(samples: tuple[Any, ...], missing: str) -> None:
     first = trainer(epochs=1)
-    first.fit(*samples)
+    first.fit(**given(samples))
     whole = first.state.capture()
     holed = Snapshot(
         {k: v for k, v in whole.facts.items() if k != missing}, {k: v for k, v in whole.arrays.items() if k != missing}
@@ -286,10 +290,10 @@ def test_only_what_leaves_the_past_alone_may_change(
     samples: tuple[Any, ...], tmp_path: Path, settings: dict[str, Any], key: str, before: Any, now: Any, objection: str
 ) -> None:
     (tmp_path / "here.csv").touch()
-    given = trainer(**settings)
-    given.prepare(*samples)
+    prepared = trainer(**settings)
+    prepared.prepare(**given(samples))
     records = [{"epoch": epoch, "train_loss": math.exp(-epoch)} for epoch in (1, 2, 3)]
     snapshot = Snapshot({"epoch": 1, "step": 3} if "early" not in key else {"epoch": 3, "step": 0}, {}, records)
     (difference,) = differences({key: before}, {key: now})
-    found = judged(difference, given, snapshot, tmp_path).objection
+    found = judged(difference, prepared, snapshot, tmp_path).objection
     assert (objection in found) if objection else found == ""

@@ -11,6 +11,7 @@ from layerflow.training.metrics import (
     DEFAULT_METRICS,
     EVALUATION_BATCH,
     METRICS,
+    MULTILABEL,
     Classified,
     baseline,
     class_probabilities,
@@ -184,7 +185,7 @@ def test_one_class_is_measured_by_its_number():
 def test_every_default_is_a_metric_of_its_task():
     for task, names in DEFAULT_METRICS.items():
         assert names
-        assert set(names) <= set(NAMES[task])
+        assert set(names) <= set(MULTILABEL if task == "multilabel" else NAMES[task])
 
 
 @pytest.mark.parametrize(
@@ -270,3 +271,47 @@ def test_a_loss_says_which_probabilities_scores_stand_for(
 @pytest.mark.parametrize("loss", [lf.MulticlassSVM(), lf.SquaredError()])
 def test_other_losses_define_none(loss: lf.Gate) -> None:
     assert class_probabilities(loss, np.ones((2, 3))) is None
+
+
+def test_ranking_metrics_and_perplexity_agree_with_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(11)
+    scores, labels = np.round(rng.normal(size=(50, 4)), 1), rng.integers(0, 4, 50)
+    p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    found = evaluate("classification", scores, labels, ["roc_auc", "average_precision", "perplexity"])
+    assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(labels, p, multi_class="ovr"), rel=1e-12)
+    assert found["average_precision"] == pytest.approx(metrics.average_precision_score(np.eye(4)[labels], p), rel=1e-12)
+    assert found["perplexity"] == pytest.approx(np.exp(metrics.log_loss(labels, p)), rel=1e-12)
+    yes = (labels > 1).astype(int)
+    for s in (scores[:, 0], scores[:, :1]):
+        found = evaluate("classification", s, yes, ["roc_auc", "average_precision"])
+        assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(yes, scores[:, 0]), rel=1e-12)
+        assert found["average_precision"] == pytest.approx(
+            metrics.average_precision_score(yes, scores[:, 0]), rel=1e-12
+        )
+
+
+def test_metrics_of_questions_agree_with_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(12)
+    scores, targets = np.round(rng.normal(size=(40, 3)), 1), rng.integers(0, 2, (40, 3))
+    says = (scores > 0).astype(int)
+    found = evaluate("multilabel", scores, targets, [*MULTILABEL, "f1_1", "precision_2"])
+    macro = {"average": "macro"}
+    assert found["accuracy"] == np.mean(says == targets)
+    assert found["exact_match"] == metrics.accuracy_score(targets, says)
+    assert found["f1"] == pytest.approx(metrics.f1_score(targets, says, **macro), rel=1e-12)
+    assert found["precision"] == pytest.approx(metrics.precision_score(targets, says, **macro), rel=1e-12)
+    assert found["recall"] == pytest.approx(metrics.recall_score(targets, says, **macro), rel=1e-12)
+    assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(targets, scores, **macro), rel=1e-12)
+    assert found["average_precision"] == pytest.approx(metrics.average_precision_score(targets, scores), rel=1e-12)
+    assert found["f1_1"] == pytest.approx(metrics.f1_score(targets[:, 1], says[:, 1]), rel=1e-12)
+    assert found["precision_2"] == pytest.approx(metrics.precision_score(targets[:, 2], says[:, 2]), rel=1e-12)
+    with pytest.raises(ConfigError, match="no question 3: 3 are numbered from 0"):
+        evaluate("multilabel", scores, targets, ["f1_3"])
+    with pytest.raises(ConfigError, match="no metric 'top_2' for multilabel"):
+        evaluate("multilabel", scores, targets, ["top_2"])
+    with pytest.raises(DataError, match=r"expected \(batch, questions\)"):
+        evaluate("multilabel", scores, targets[:, :2], ["f1"])
+    guess = baseline("multilabel", targets, targets, ["accuracy"])["accuracy"]
+    assert guess == pytest.approx(np.maximum(targets.mean(axis=0), 1 - targets.mean(axis=0)).mean())
