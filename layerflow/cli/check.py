@@ -12,7 +12,7 @@ from layerflow.containers import Sequential
 from layerflow.gate import Gate
 from layerflow.preflight import Finding, preflight
 from layerflow.runs.files import to_json
-from layerflow.training.metrics import EVALUATION_BATCH
+from layerflow.training.evaluation import EVALUATION_BATCH
 
 EXAMPLES = """\
   layerflow check configs/*.yaml

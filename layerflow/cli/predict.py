@@ -17,7 +17,7 @@ from layerflow.data import Dataset
 from layerflow.errors import ConfigError
 from layerflow.runs.files import to_json
 from layerflow.runs.model import SavedModel
-from layerflow.training.metrics import class_probabilities
+from layerflow.training.evaluation import class_probabilities
 
 EXAMPLES = """\
   layerflow predict runs/iris/001 new.csv

@@ -28,7 +28,8 @@ from layerflow.runs.records import require_intact, source_of
 from layerflow.runs.run import Result, prepared, train
 from layerflow.training.callbacks import progress
 from layerflow.training.divergence import ON_DIVERGENCE
-from layerflow.training.metrics import evaluate, predict_scores
+from layerflow.training.evaluation import predict_scores
+from layerflow.training.metrics import evaluate
 
 SIGNALLED = 128  # exit codes above it stand for a signal
 FITTED = {"classification": ("accuracy", 1.0), "regression": ("r2", 0.99)}  # what a model that overfits reaches

@@ -7,9 +7,10 @@ import numpy as np
 from layerflow.errors import LayerflowError
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, swept
+from layerflow.training.clipping import global_norm
 from layerflow.training.metrics import evaluate, predicted_labels
 from layerflow.training.objective import ONLY
-from layerflow.training.optimizers import Adam, Optimizer, global_norm
+from layerflow.training.optimizers import Adam, Optimizer
 from layerflow.training.trainer import Trainer
 
 BATCH = 6  # samples that are compared with each other

@@ -15,7 +15,8 @@ from layerflow.config.experiment import Experiment
 from layerflow.data import Dataset
 from layerflow.gate import Gate
 from layerflow.parameter import Array
-from layerflow.training.metrics import baseline, confusion_matrix, evaluate_scores, predict_scores, predicted_labels
+from layerflow.training.evaluation import evaluate_scores, predict_scores
+from layerflow.training.metrics import baseline, confusion_matrix, predicted_labels
 
 MOST_SAMPLES = 10_000
 SHOWN = 24

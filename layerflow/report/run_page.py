@@ -17,7 +17,7 @@ from layerflow.report.assessment import Assessment, as_images, assess, png_url
 from layerflow.report.charts import Curve, chart, confusion, most_confused, scatter
 from layerflow.runs.files import write_atomically
 from layerflow.runs.records import Run, read_run
-from layerflow.training.metrics import predict_scores
+from layerflow.training.evaluation import predict_scores
 
 COMPLETE = ("finished", "stopped early")
 TONES = {"finished": "", "stopped early": "", "interrupted": "warn", "running": "warn"}

@@ -18,14 +18,8 @@ from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.runs.files import CONFIG, MODEL, RUN, DamagedFile, pack, read_archive, write_atomically
 from layerflow.runs.records import require_intact
-from layerflow.training.metrics import (
-    baseline,
-    class_probabilities,
-    evaluate_scores,
-    find_metric,
-    predict_scores,
-    predicted_labels,
-)
+from layerflow.training.evaluation import class_probabilities, evaluate_scores, predict_scores
+from layerflow.training.metrics import baseline, find_metric, predicted_labels
 
 MOST_TARGETS = 1 << 30
 FORMAT = "layerflow model 1"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.parameter import Array
+from layerflow.training.groups import grouped
 from layerflow.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from layerflow.training.quasi_newton import LBFGS
 from layerflow.training.schedules import number
@@ -35,7 +36,7 @@ class NAdam(Adam, elementwise=True):
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay)
         self.momentum_decay = number(self, "momentum_decay", momentum_decay)
-        self.groups = self.grouped(groups)
+        self.groups = grouped(self, groups)
 
     def _momentum(self, t: int) -> float:
         return self.betas[0] * (1 - 0.5 * math.pow(0.96, t * self.momentum_decay))
@@ -78,7 +79,7 @@ class RAdam(Adam, elementwise=True):
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay)
-        self.groups = self.grouped(groups)
+        self.groups = grouped(self, groups)
 
     def update(self, values: Array, grads: Array) -> None:
         (beta1, beta2), t = self.betas, self.steps
@@ -116,7 +117,7 @@ class Adamax(Adam, elementwise=True):
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(lr, betas, number(self, "eps", eps, "(0, inf)"), weight_decay)
-        self.groups = self.grouped(groups)
+        self.groups = grouped(self, groups)
 
     def update(self, values: Array, grads: Array) -> None:
         beta1, beta2 = self.betas
@@ -156,7 +157,7 @@ class Adagrad(Optimizer, elementwise=True):
         self.weight_decay = number(self, "weight_decay", weight_decay)
         self.eps = number(self, "eps", eps)
         self.initial_accumulator_value = number(self, "initial_accumulator_value", initial_accumulator_value)
-        self.groups = self.grouped(groups)
+        self.groups = grouped(self, groups)
 
     def update(self, values: Array, grads: Array) -> None:
         total, change = self.slot("square_sum", self.initial_accumulator_value), self.scratch("change")
@@ -191,7 +192,7 @@ class Adadelta(Optimizer, elementwise=True):
         self.rho = number(self, "rho", rho, "[0, 1]")
         self.eps = number(self, "eps", eps, "(0, inf)")
         self.weight_decay = number(self, "weight_decay", weight_decay)
-        self.groups = self.grouped(groups)
+        self.groups = grouped(self, groups)
 
     def update(self, values: Array, grads: Array) -> None:
         squares, changes = self.slot("square_average"), self.slot("change_average")
@@ -232,7 +233,7 @@ class Lion(AdamW, elementwise=True):
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(lr, betas, weight_decay=weight_decay)
-        self.groups = self.grouped(groups)
+        self.groups = grouped(self, groups)
 
     def update(self, values: Array, grads: Array) -> None:
         (beta1, beta2), m, change = self.betas, self.slot("first_moment"), self.scratch("change")

@@ -1,4 +1,4 @@
-"""Metrics of classification and regression, and models in evaluation mode.
+"""Metrics of classification and regression.
 
     evaluate("classification", scores, labels, ["accuracy", "f1"])          # {"accuracy": 0.97, "f1": 0.96}
 
@@ -7,8 +7,7 @@ A metric is computed from the scores of all samples, so that it is not a mean of
 scikit-learn has the same metric, the values agree (0 / 0 and missing classes included).
 
 There are three tasks: "classification", one label per sample; "multilabel", a yes or no to each of several questions;
-and "regression". `counted` brings the scores and targets of a loss into these forms: several labels per sample become
-as many samples, and those to ignore are left out.
+and "regression". `layerflow.training.evaluation.counted` brings the scores and targets of a loss into these forms.
 """
 
 import math
@@ -21,12 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from layerflow.data.batches import parts_of
 from layerflow.errors import ConfigError, DataError, did_you_mean
-from layerflow.gate import Gate
 from layerflow.parameter import Array
+from layerflow.training.ranking import average_precision, one_against_rest, roc_auc
 
-EVALUATION_BATCH = 1024
 IntArray = NDArray[np.int64]
 
 
@@ -234,46 +231,6 @@ def _perplexity(found: Classified) -> float:
         return float(np.exp(nll.mean()))
 
 
-def _one_against_rest(of: Callable[[Array, Array], float]) -> Callable[[Any], float]:
-    """Return the mean over the classes, or over the questions, of a metric of scores and yes-or-no targets.
-
-    For three classes or more the scores are the probabilities, softmax(scores); classes without a sample, or with all
-    of them, are left out.
-    """
-
-    def value(found: Any) -> float:
-        if isinstance(found, Labelled):
-            pairs = list(zip(found.scores.T, found.is_yes.T, strict=True))
-        elif found.scores.shape[1] <= 2:
-            s = found.scores[:, -1] - (found.scores[:, 0] if found.scores.shape[1] == 2 else 0)
-            pairs = [(s, found.labels == 1)]
-        else:
-            s = np.exp(found.scores - found.scores.max(axis=1, keepdims=True))
-            s = s / s.sum(axis=1, keepdims=True)
-            pairs = [(s[:, label], found.labels == label) for label in range(s.shape[1])]
-        values = [of(scores, is_yes) for scores, is_yes in pairs if 0 < is_yes.sum() < len(is_yes)]
-        return float(np.mean(values)) if values else math.nan
-
-    return value
-
-
-def _roc_auc(scores: Array, is_yes: Array) -> float:
-    """The chance that a random yes has a higher score than a random no; equal scores count half."""
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    yes = int(is_yes.sum())
-    return float((rank[is_yes].sum() - yes * (yes + 1) / 2) / (yes * (len(is_yes) - yes)))
-
-
-def _average_precision(scores: Array, is_yes: Array) -> float:
-    """The sum of precision times gained recall over all thresholds, from the highest down."""
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(is_yes[order])
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last of equal scores
-    precision = hits[last] / (last + 1)
-    return float(precision @ np.diff(hits[last], prepend=0) / hits[-1])
-
-
 def _by_question(index: int, question: int | None = None) -> Callable[[Labelled], float]:
     """Return precision (0), recall (1) or F1 (2) of "yes" to one question, or its mean over the questions."""
 
@@ -305,7 +262,7 @@ def _r2(found: Regressed) -> float:
 
 
 BY_CLASS = ("precision", "recall", "f1")
-RANKED = {"roc_auc": _one_against_rest(_roc_auc), "average_precision": _one_against_rest(_average_precision)}
+RANKED = {"roc_auc": one_against_rest(roc_auc), "average_precision": one_against_rest(average_precision)}
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("classification", _accuracy, True),
     **{name: Metric("classification", _by_class(index), True) for index, name in enumerate(BY_CLASS)},
@@ -374,29 +331,6 @@ def name_of(metric: "str | OwnMetric") -> str:
     return metric if isinstance(metric, str) else str(getattr(metric, "__name__", type(metric).__name__))
 
 
-def counted(loss: Any, scores: Array, targets: Array) -> tuple[Array, Array]:
-    """Return what metrics are computed from: the loss's predictions, one label per sample, none that is ignored."""
-    scores, targets = loss.prediction(scores) if hasattr(loss, "prediction") else scores, np.asarray(targets)
-    if getattr(loss, "task", "") != "classification" or getattr(loss, "is_binary", False) or scores.ndim < 2:
-        return scores, targets
-    is_soft = targets.shape == scores.shape
-    rows = scores.reshape(-1, scores.shape[-1]) if scores.ndim > 2 else scores
-    labels = targets.reshape(rows.shape if is_soft else -1) if scores.ndim > 2 else targets
-    ignored = getattr(loss, "ignore_index", None)
-    if ignored is None or is_soft or not (is_kept := labels != ignored).any():
-        return rows, labels
-    return rows[is_kept], labels[is_kept]
-
-
-def task_of(loss: Any, targets: Array) -> str:
-    """Return the task that a loss and its targets make."""
-    task: str = getattr(loss, "task", None) or (
-        "classification" if np.issubdtype(targets.dtype, np.integer) else "regression"
-    )
-    is_several = targets.ndim > 1 and math.prod(targets.shape[1:]) > 1
-    return "multilabel" if getattr(loss, "is_binary", False) and is_several else task
-
-
 def evaluate(
     task: str, scores: ArrayLike, targets: ArrayLike, metrics: "Iterable[str | OwnMetric]"
 ) -> dict[str, float]:
@@ -446,45 +380,3 @@ def baseline(
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator != 0)
-
-
-# Models in evaluation mode -------------------------------------------------------------------------------------------
-
-
-@np.errstate(all="ignore")  # NaN and infinity are reported with the result
-def predict_scores(model: Gate, x: Any, dtype: Any = None, batch_size: int = EVALUATION_BATCH) -> Any:
-    """Run the model over x in evaluation mode, part by part, and return its outputs: an array, or a tuple of them."""
-    was_training, model.training = model.training, False
-    try:
-        parts = []
-        for start in range(0, len(x), batch_size):
-            rows = np.arange(start, min(start + batch_size, len(x)))
-            parts.append(model.forward(*[np.asarray(part, dtype) for part in parts_of(x.take(rows, axis=0))]))
-        if isinstance(parts[0], tuple):
-            return tuple([np.concatenate(column) for column in zip(*parts, strict=True)])
-        return np.concatenate(parts)
-    finally:
-        model.training = was_training
-
-
-@np.errstate(all="ignore")
-def evaluate_scores(
-    scores: Array, y: Array, loss: Gate, task: str, metrics: "Sequence[str | OwnMetric]", weights: Array | None = None
-) -> dict[str, float]:
-    """Return the loss, weighted where weights are given, and the metrics of given scores."""
-    value = loss.forward(scores, y) if weights is None else loss.forward(scores, y, weights)
-    return {"loss": float(value)} | evaluate(task, *counted(loss, scores, y), metrics)
-
-
-def class_probabilities(loss: Gate, scores: Array) -> Array | None:
-    """Return the probability of each class, shape (batch, classes); None if the loss defines none.
-
-    A loss defines them by a method `probabilities(scores)`, which returns one column per class, or with
-    two classes the probability of the second one, shape (batch,) or (batch, 1).
-    """
-    defined = getattr(loss, "probabilities", None)
-    if defined is None:
-        return None
-    found = np.asarray(defined(scores))
-    columns = found.reshape(len(found), -1)
-    return np.hstack([1 - columns, columns]) if columns.shape[1] == 1 else columns

@@ -12,23 +12,20 @@ A `ParameterStore` packs all parameters of a model into one vector, so an optimi
             velocity += grads
             values -= self.lr * velocity
 
-In the formulas below w are the parameters, g their gradient, and t is the number of the step, from 1. Gradient clipping
-works on the same flat vectors.
+In the formulas below w are the parameters, g their gradient, and t is the number of the step, from 1.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
-from layerflow.errors import ConfigError, did_you_mean
+from layerflow.errors import ConfigError
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
+from layerflow.training.groups import Group, grouped
 from layerflow.training.schedules import number
 
 BLOCK = 1 << 16  # elements per call of an elementwise update, whose vectors then stay in the processor's cache
@@ -46,18 +43,6 @@ class _Block:
         self.scratch: dict[str, Array] = {}
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Parameters whose names match a pattern, and the settings that hold for them."""
-
-    patterns: tuple[str, ...]
-    settings: dict[str, float]
-
-    def matches(self, name: str) -> bool:
-        names = name, name.removeprefix("model.")  # as the objective calls it, and as the model does
-        return any(fnmatchcase(each, pattern) for pattern in self.patterns for each in names)
-
-
 class Optimizer(ABC):
     """Base class of all optimizers. A subclass sets `self.lr` and implements `update`; no `super().__init__()` needed.
 
@@ -71,7 +56,7 @@ class Optimizer(ABC):
     """
 
     lr: float
-    groups: "tuple[_Group, ...]" = ()
+    groups: "tuple[Group, ...]" = ()
     weight_decay: float = 0.0
     steps: int = 0
     _elementwise: ClassVar[bool] = False
@@ -109,37 +94,6 @@ class Optimizer(ABC):
     def _update(self, block: _Block) -> None:
         grads = self.decay(block.values, block.grads, block.decay_size) if self.weight_decay else block.grads
         self.update(block.values, grads)
-
-    def grouped(self, groups: "Sequence[Mapping[str, Any]]") -> "tuple[_Group, ...]":
-        """Return groups of parameters, checked: `{"match": "embedding.*", "lr": 0.01}`, with other settings for these.
-
-        `match` is a pattern, or a list of them, of the names of parameters; the first group that matches counts. A
-        schedule moves the `lr` of a group in proportion.
-
-        Raises:
-            ConfigError: something that is no such group.
-        """
-        found = []
-        for group in groups:
-            if not isinstance(group, Mapping) or "match" not in group:
-                raise ConfigError(
-                    f"{type(self).__name__}: groups has {group!r}, expected a mapping such as "
-                    "{'match': 'embedding.*', 'lr': 0.01}"
-                )
-            patterns = [group["match"]] if isinstance(group["match"], str) else list(group["match"])
-            settings = {name: value for name, value in group.items() if name != "match"}
-            known = [name for name, value in vars(self).items() if type(value) is float]
-            for name, value in settings.items():
-                if name not in known:
-                    hint = did_you_mean(name, known) or f"; it may set {', '.join(known)}"
-                    raise ConfigError(f"{type(self).__name__}: groups has the unknown setting {name!r}{hint}")
-                settings[name] = number(self, f"groups: {name}", value)
-            if "lr" in settings:
-                if self.lr == 0:
-                    raise ConfigError(f"{type(self).__name__}: lr is 0, so a group cannot have an lr of its own")
-                settings["lr"] /= self.lr  # schedules write lr; what lasts is the proportion
-            found.append(_Group(tuple(patterns), settings))
-        return tuple(found)
 
     def decay(self, values: Array, grads: Array, size: int) -> Array:
         """Apply `weight_decay` to the first `size` values; return the gradient for `update`."""
@@ -261,7 +215,7 @@ class SGD(Optimizer, elementwise=True):
         self.weight_decay = number(self, "weight_decay", weight_decay)
         if nesterov and not (self.momentum > 0 and self.dampening == 0):
             raise ConfigError(f"SGD: nesterov needs momentum > 0 and dampening 0, got {momentum!r} and {dampening!r}")
-        self.groups = self.grouped(groups)
+        self.groups = grouped(self, groups)
 
     def update(self, values: Array, grads: Array) -> None:
         change = self.scratch("change")
@@ -306,7 +260,7 @@ class Adam(Optimizer, elementwise=True):
         self.eps = number(self, "eps", eps)
         self.weight_decay = number(self, "weight_decay", weight_decay)
         self.amsgrad = amsgrad
-        self.groups = self.grouped(groups)
+        self.groups = grouped(self, groups)
 
     def moments(self, grads: Array) -> tuple[Array, Array, Array]:
         """Move m and v on, and return them with a scratch vector."""
@@ -351,7 +305,7 @@ class AdamW(Adam, elementwise=True):
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(lr, betas, eps, weight_decay, amsgrad)
-        self.groups = self.grouped(groups)
+        self.groups = grouped(self, groups)
 
     def decay(self, values: Array, grads: Array, size: int) -> Array:
         """Shrink the values themselves; the gradient stays as it is."""
@@ -387,7 +341,7 @@ class RMSprop(Optimizer, elementwise=True):
         self.weight_decay = number(self, "weight_decay", weight_decay)
         self.momentum = number(self, "momentum", momentum)
         self.centered = centered
-        self.groups = self.grouped(groups)
+        self.groups = grouped(self, groups)
 
     def update(self, values: Array, grads: Array) -> None:
         square, change = self.slot("square_average"), self.scratch("change")
@@ -415,48 +369,3 @@ class RMSprop(Optimizer, elementwise=True):
         else:
             change *= self.lr
         values -= change
-
-
-def global_norm(grads: Array) -> float:
-    """Return sqrt(sum(g^2)) over all gradients; not finite when one of them is not.
-
-    The squares of float32 numbers overflow from 1.8e19 on and vanish below 1e-23: where the plain sum comes near to
-    either end, it is taken of g / max |g| instead (compare Blue, "A portable Fortran program to find the Euclidean norm
-    of a vector", 1978).
-    """
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        square = float(grads @ grads)
-        limits = np.finfo(grads.dtype)
-        if float(limits.tiny) / float(limits.eps) ** 2 < square < math.inf:
-            return math.sqrt(square)
-        peak = float(np.max(np.abs(grads), initial=0))
-        if peak == 0 or not math.isfinite(peak):
-            return peak
-        scaled = grads / grads.dtype.type(peak)
-        return peak * math.sqrt(float(scaled @ scaled))
-
-
-def clip_by_norm(grads: Array, max_norm: float) -> float:
-    """Scale `grads` in place so that their norm is at most `max_norm`: g = g * min(1, max_norm / norm).
-
-    Returns the norm before. If it is not finite, `grads` stay as they are. Raises `ConfigError` unless `max_norm` > 0.
-    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.
-    """
-    max_norm = number("clip_by_norm", "max_norm", max_norm, "(0, inf)")
-    norm = global_norm(grads)
-    if max_norm < norm < math.inf:
-        root = math.sqrt(max_norm / norm)  # in two factors, since the quotient itself may be too small for float32
-        grads *= root
-        grads *= root
-    return norm
-
-
-def clip_by_value(grads: Array, max_value: float) -> float:
-    """Cut each element of `grads` to [-max_value, max_value] in place; NaN stays NaN.
-
-    Returns the norm before. Raises `ConfigError` unless `max_value` > 0.
-    """
-    max_value = number("clip_by_value", "max_value", max_value, "(0, inf)")
-    norm = global_norm(grads)
-    np.clip(grads, -max_value, max_value, out=grads)
-    return norm

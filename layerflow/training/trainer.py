@@ -7,19 +7,17 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
-from layerflow.containers import ComputationalGraph
-from layerflow.containers.container import Container
-from layerflow.data.batches import Batches, Named, Rows, parts_of
-from layerflow.errors import ConfigError, DataError, DivergedError, did_you_mean
+from layerflow.data.batches import Batches, Named, parts_of
+from layerflow.errors import ConfigError, DivergedError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.callbacks import Callback
+from layerflow.training.clipping import clip_by_norm, clip_by_value, global_norm
 from layerflow.training.divergence import (
     ON_DIVERGENCE,
     SMALLEST_FACTOR,
@@ -28,21 +26,12 @@ from layerflow.training.divergence import (
     explain_forward,
     is_finite,
 )
+from layerflow.training.evaluation import counted, evaluate_scores, predict_scores, task_of
 from layerflow.training.history import Best, EarlyStopping, History, Record
-from layerflow.training.metrics import (
-    DEFAULT_METRICS,
-    OwnMetric,
-    baseline,
-    counted,
-    evaluate,
-    evaluate_scores,
-    metric_named,
-    name_of,
-    predict_scores,
-    task_of,
-)
+from layerflow.training.metrics import OwnMetric, baseline, evaluate
 from layerflow.training.objective import ONLY, Objective, output_names
-from layerflow.training.optimizers import Optimizer, clip_by_norm, clip_by_value, global_norm
+from layerflow.training.optimizers import Optimizer
+from layerflow.training.preparation import as_inputs, as_targets, as_weights, freeze_matching, is_higher, metrics_of
 from layerflow.training.schedules import Constant, Schedule, count, number
 from layerflow.training.state import NORMS, Snapshot, State, prefixed
 
@@ -199,7 +188,7 @@ class Trainer:
         """Return the model's outputs for x, computed in evaluation mode: an array, or of several a dict of arrays."""
         if not all(parameter.has_value for parameter in self.model.parameters()):
             raise ConfigError("the model has no weights yet; call fit(x, y) first")
-        scores = predict_scores(self.model, self._data(x), self.dtype)
+        scores = predict_scores(self.model, as_inputs(self.model, x, self.dtype), self.dtype)
         if not isinstance(scores, tuple):
             return scores
         names = list(self.losses) if self._state is None else output_names(self.model, self.losses)
@@ -207,7 +196,7 @@ class Trainer:
 
     def evaluate(self, x: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Return loss and metrics on the given data, computed in evaluation mode."""
-        x, y, weights = self._data(x), self._targets(y), self._weights(sample_weight)
+        x, y, weights = self._samples(x, y, sample_weight)
         state, scores = self.state, self.predict(x)
         found: dict[str, float] = {"loss": 0.0}
         for name, output in state.objective.outputs.items():
@@ -220,17 +209,14 @@ class Trainer:
 
     def prepare(self, x: Any, y: Any, validation: tuple[Any, ...] | None = None, sample_weight: Any = None) -> None:
         """Build everything and check that it fits together, without taking a step."""
-        x, y = self._data(x, y), self._targets(y)
-        held_out: tuple[Any, ...] | None = None
-        if validation is not None:
-            held_out = self._data(*validation[:2]), self._targets(validation[1]), *map(self._weights, validation[2:])
-        weights = self._weights(sample_weight, len(x))
+        x, y, weights = self._samples(x, y, sample_weight)
+        held_out = None if validation is None else self._samples(*validation)
         if weights is not None:
             y = Named({**(y.parts if isinstance(y, Named) else {ONLY: y}), SAMPLE_WEIGHT: weights})
         batches = Batches(x, y, self._batch_size(len(x)), self.seed, self.shuffle, self.drop_last)
         targets = {name: y.parts[name] if isinstance(y, Named) else y for name in self.losses}
         tasks = {name: task_of(loss, targets[name]) for name, loss in self.losses.items()}
-        metrics = {name: self._metrics_of(name, task) for name, task in tasks.items()}
+        metrics = {name: metrics_of(self.metrics, self.losses, name, task) for name, task in tasks.items()}
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1,)))
         xs = x.parts if isinstance(x, Named) else {"x": x}
         shapes = [(batches.batch_size, *part.shape[1:]) for part in xs.values()]
@@ -240,7 +226,7 @@ class Trainer:
         )
         objective.build(rng, *shapes, *[(batches.batch_size, *part.shape[1:]) for part in parts_of(y)])
         objective.astype(self.dtype)
-        self._freeze()
+        freeze_matching(self.model, self.freeze)
         store = ParameterStore(self.model.parameters(), self.dtype)
         best = self.best or (None if held_out is None else "val_loss")
         stopping = self.early_stopping
@@ -265,14 +251,19 @@ class Trainer:
             validation=held_out,
             tasks=tasks,
             metrics=metrics,
-            history=History(baseline=guess, best=Best(best, 0.0, self._is_higher(best, metrics)) if best else None),
+            history=History(baseline=guess, best=Best(best, 0.0, is_higher(best, metrics)) if best else None),
             patience=None
             if stopping is None
-            else Best(stopping.metric, stopping.min_delta, self._is_higher(stopping.metric, metrics)),
+            else Best(stopping.metric, stopping.min_delta, is_higher(stopping.metric, metrics)),
             threads=self.threads or (1 if store.size * batches.batch_size < ONE_THREAD_WORK else None),
         )
         state.check_watched()
         object.__setattr__(self, "_state", state)
+
+    def _samples(self, x: Any, y: Any, *weights: Any) -> tuple[Any, ...]:
+        """Return samples, targets and perhaps weights as the sweeps take them."""
+        x, y = as_inputs(self.model, x, self.dtype, y), as_targets(self.loss, y, self.dtype)
+        return x, y, *[as_weights(each, self.dtype, len(x)) for each in weights]
 
     def limited_threads(self) -> AbstractContextManager[object]:
         """Return a context in which BLAS uses `state.threads` threads."""
@@ -394,106 +385,6 @@ class Trainer:
     def losses(self) -> dict[str, Gate]:
         """The loss of each output."""
         return {ONLY: self.loss} if isinstance(self.loss, Gate) else dict(self.loss)
-
-    def _metrics_of(self, name: str, task: str) -> list[str | OwnMetric]:
-        """Return the metrics of an output, after checking that they suit its task."""
-        chosen = self.metrics
-        if isinstance(chosen, Mapping):
-            if unknown := [key for key in chosen if key not in self.losses]:
-                raise ConfigError(
-                    f"metrics for {unknown[0]!r}, but there is no such loss{did_you_mean(unknown[0], self.losses)}"
-                )
-            chosen = chosen.get(name)
-        metrics = list(DEFAULT_METRICS[task] if chosen is None else chosen)
-        for metric in metrics:
-            if isinstance(metric, str):
-                metric_named(metric, task)
-        return metrics
-
-    def _is_higher(self, name: str, metrics: dict[str, list[str | OwnMetric]]) -> bool | None:
-        """Whether higher values of a recorded metric of your own are better; None for one that is built in."""
-        for output, found in metrics.items():
-            for metric in found:
-                own = prefixed(output, name_of(metric))
-                if not isinstance(metric, str) and name in (f"train_{own}", f"val_{own}"):
-                    return bool(getattr(metric, "higher_is_better", True))
-        return None
-
-    def _freeze(self) -> None:
-        """Freeze the parameters whose names match a pattern."""
-        named = self.model.named_parameters()
-        for pattern in self.freeze:
-            matching = [parameter for name, parameter in named.items() if fnmatchcase(name, pattern)]
-            if not matching:
-                raise ConfigError(f"freeze: no parameter matches {pattern!r}; there are {', '.join(named)}")
-            for parameter in matching:
-                parameter.frozen = True
-        if named and all(parameter.frozen for parameter in named.values()):
-            raise ConfigError("all parameters are frozen, so there is nothing to train")
-
-    def _data(self, x: Any, y: Any = None) -> Any:
-        """Return x as an array of the trainer's dtype, or as `Rows`, which are read and cast batch by batch."""
-        if isinstance(x, Rows | Named):
-            return x
-        if isinstance(x, Mapping):
-            return Named({name: self._data(x[name]) for name in self._input_names(x)})
-        if isinstance(x, np.memmap):
-            return Rows(x, None, lambda rows: rows.astype(self.dtype, copy=False))
-        shapes = [part.shape for part in x if isinstance(part, np.ndarray)] if isinstance(x, list | tuple) else []
-        if len(set(shapes)) > 1 or (shapes and y is not None and len(x) != len(y)):
-            raise DataError(
-                f"x is a list of arrays, {shapes}; expected one array (samples, ...), or for a model of several inputs "
-                "a dict of arrays by name"
-            )
-        try:
-            return np.asarray(x, self.dtype)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"x cannot be converted to {self.dtype}: {error}") from error
-
-    def _input_names(self, x: Mapping[str, Any]) -> list[str]:
-        """Return the names of the inputs in the order in which the model takes them."""
-        names = self.model.input_names if isinstance(self.model, ComputationalGraph) else list(x)
-        count = len(self.model.input_slots) if isinstance(self.model, Container) else len(names)
-        if len(names) != count:
-            given = ", ".join(map(repr, x))
-            raise DataError(f"x has {len(x)} arrays, {given}, but the model takes {count} input{'s' * (count != 1)}")
-        for name in x:
-            if name not in names:
-                hint = did_you_mean(name, names) or f"; its inputs are {', '.join(names)}"
-                raise DataError(f"x has {name!r}, but the model has no input of this name{hint}")
-        if missing := [name for name in names if name not in x]:
-            raise DataError(f"x lacks {', '.join(map(repr, missing))}, an input of the model; it has {', '.join(x)}")
-        return names
-
-    def _targets(self, y: Any) -> Any:
-        if isinstance(self.loss, Mapping) and not isinstance(y, Named):
-            if not isinstance(y, Mapping) or set(y) != set(self.loss):
-                given = ", ".join(map(repr, y)) if isinstance(y, Mapping) else f"a {type(y).__name__}"
-                raise DataError(f"y is {given}; expected a dict with the targets of {', '.join(map(repr, self.loss))}")
-            return Named({name: self._target(y[name]) for name in self.loss})
-        if isinstance(y, Mapping):
-            raise DataError(
-                f"y is a dict of {', '.join(map(repr, y))}, but there is one loss: give one array of targets"
-            )
-        return y if isinstance(y, Named) else self._target(y)
-
-    def _target(self, y: Any) -> Array:
-        targets: Array = np.asarray(y)
-        return targets.astype(self.dtype) if np.issubdtype(targets.dtype, np.floating) else targets
-
-    def _weights(self, sample_weight: Any, samples: int | None = None) -> Array | None:
-        """Return the weights of the samples, checked."""
-        if sample_weight is None:
-            return None
-        if isinstance(sample_weight, tuple):
-            raise DataError("sample_weight is a tuple; write validation=(x, y) for a part that is held back")
-        weights: Array = np.asarray(sample_weight, self.dtype)
-        if weights.ndim == 0 or (samples is not None and len(weights) != samples):
-            raise DataError(f"sample_weight has shape {weights.shape}, expected ({samples or 'samples'},)")
-        if not ((weights >= 0) & np.isfinite(weights)).all():
-            row = int(np.argmin((weights >= 0) & np.isfinite(weights)))
-            raise DataError(f"sample_weight is {weights.flat[row]} in row {row}; weights are finite and 0 or more")
-        return weights
 
     def _batch_size(self, samples: int) -> int:
         if 0 < samples < self.batch_size:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from layerflow.errors import ConfigError
-from layerflow.training.optimizers import clip_by_norm, clip_by_value, global_norm
+from layerflow.training.clipping import clip_by_norm, clip_by_value, global_norm
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

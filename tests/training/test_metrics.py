@@ -7,20 +7,17 @@ import pytest
 
 import layerflow as lf
 from layerflow.errors import ConfigError, DataError
+from layerflow.training.evaluation import EVALUATION_BATCH, class_probabilities, evaluate_scores, predict_scores
 from layerflow.training.metrics import (
     DEFAULT_METRICS,
-    EVALUATION_BATCH,
     METRICS,
     MULTILABEL,
     Classified,
     baseline,
-    class_probabilities,
     confusion_matrix,
     evaluate,
-    evaluate_scores,
     higher_is_better,
     precision_recall_f1,
-    predict_scores,
     predicted_labels,
 )
 

@@ -1,0 +1,122 @@
+"""What a training is given, checked: samples, targets and weights, metrics, and parameters to freeze."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from layerflow.containers import ComputationalGraph
+from layerflow.containers.container import Container
+from layerflow.data.batches import Named, Rows
+from layerflow.errors import ConfigError, DataError, did_you_mean
+from layerflow.gate import Gate
+from layerflow.parameter import Array
+from layerflow.training.metrics import DEFAULT_METRICS, OwnMetric, metric_named, name_of
+from layerflow.training.state import prefixed
+
+
+def metrics_of(chosen: Any, losses: Mapping[str, Gate], name: str, task: str) -> list[str | OwnMetric]:
+    """Return the metrics of an output, after checking that they suit its task."""
+    if isinstance(chosen, Mapping):
+        if unknown := [key for key in chosen if key not in losses]:
+            raise ConfigError(
+                f"metrics for {unknown[0]!r}, but there is no such loss{did_you_mean(unknown[0], losses)}"
+            )
+        chosen = chosen.get(name)
+    metrics = list(DEFAULT_METRICS[task] if chosen is None else chosen)
+    for metric in metrics:
+        if isinstance(metric, str):
+            metric_named(metric, task)
+    return metrics
+
+
+def is_higher(name: str, metrics: dict[str, list[str | OwnMetric]]) -> bool | None:
+    """Whether higher values of a recorded metric of your own are better; None for one that is built in."""
+    for output, found in metrics.items():
+        for metric in found:
+            own = prefixed(output, name_of(metric))
+            if not isinstance(metric, str) and name in (f"train_{own}", f"val_{own}"):
+                return bool(getattr(metric, "higher_is_better", True))
+    return None
+
+
+def freeze_matching(model: Gate, patterns: Sequence[str]) -> None:
+    """Freeze the parameters whose names match a pattern."""
+    named = model.named_parameters()
+    for pattern in patterns or ():
+        matching = [parameter for name, parameter in named.items() if fnmatchcase(name, pattern)]
+        if not matching:
+            raise ConfigError(f"freeze: no parameter matches {pattern!r}; there are {', '.join(named)}")
+        for parameter in matching:
+            parameter.frozen = True
+    if named and all(parameter.frozen for parameter in named.values()):
+        raise ConfigError("all parameters are frozen, so there is nothing to train")
+
+
+def as_inputs(model: Gate, x: Any, dtype: str, y: Any = None) -> Any:
+    """Return x as an array of the trainer's dtype, or as `Rows`, which are read and cast batch by batch."""
+    if isinstance(x, Rows | Named):
+        return x
+    if isinstance(x, Mapping):
+        return Named({name: as_inputs(model, x[name], dtype) for name in _input_names(model, x)})
+    if isinstance(x, np.memmap):
+        return Rows(x, None, lambda rows: rows.astype(dtype, copy=False))
+    shapes = [part.shape for part in x if isinstance(part, np.ndarray)] if isinstance(x, list | tuple) else []
+    if len(set(shapes)) > 1 or (shapes and y is not None and len(x) != len(y)):
+        raise DataError(
+            f"x is a list of arrays, {shapes}; expected one array (samples, ...), or for a model of several inputs "
+            "a dict of arrays by name"
+        )
+    try:
+        return np.asarray(x, dtype)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"x cannot be converted to {dtype}: {error}") from error
+
+
+def _input_names(model: Gate, x: Mapping[str, Any]) -> list[str]:
+    """Return the names of the inputs in the order in which the model takes them."""
+    names = model.input_names if isinstance(model, ComputationalGraph) else list(x)
+    count = len(model.input_slots) if isinstance(model, Container) else len(names)
+    if len(names) != count:
+        given = ", ".join(map(repr, x))
+        raise DataError(f"x has {len(x)} arrays, {given}, but the model takes {count} input{'s' * (count != 1)}")
+    for name in x:
+        if name not in names:
+            hint = did_you_mean(name, names) or f"; its inputs are {', '.join(names)}"
+            raise DataError(f"x has {name!r}, but the model has no input of this name{hint}")
+    if missing := [name for name in names if name not in x]:
+        raise DataError(f"x lacks {', '.join(map(repr, missing))}, an input of the model; it has {', '.join(x)}")
+    return names
+
+
+def as_targets(loss: Gate | Mapping[str, Gate], y: Any, dtype: str) -> Any:
+    """Return y as an array, or for several losses as one for each; real numbers in the trainer's dtype."""
+    if isinstance(loss, Mapping) and not isinstance(y, Named):
+        if not isinstance(y, Mapping) or set(y) != set(loss):
+            given = ", ".join(map(repr, y)) if isinstance(y, Mapping) else f"a {type(y).__name__}"
+            raise DataError(f"y is {given}; expected a dict with the targets of {', '.join(map(repr, loss))}")
+        return Named({name: _target(y[name], dtype) for name in loss})
+    if isinstance(y, Mapping):
+        raise DataError(f"y is a dict of {', '.join(map(repr, y))}, but there is one loss: give one array of targets")
+    return y if isinstance(y, Named) else _target(y, dtype)
+
+
+def _target(y: Any, dtype: str) -> Array:
+    targets: Array = np.asarray(y)
+    return targets.astype(dtype) if np.issubdtype(targets.dtype, np.floating) else targets
+
+
+def as_weights(sample_weight: Any, dtype: str, samples: int | None = None) -> Array | None:
+    """Return the weights of the samples, checked."""
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, tuple):
+        raise DataError("sample_weight is a tuple; write validation=(x, y) for a part that is held back")
+    weights: Array = np.asarray(sample_weight, dtype)
+    if weights.ndim == 0 or (samples is not None and len(weights) != samples):
+        raise DataError(f"sample_weight has shape {weights.shape}, expected ({samples or 'samples'},)")
+    if not ((weights >= 0) & np.isfinite(weights)).all():
+        row = int(np.argmin((weights >= 0) & np.isfinite(weights)))
+        raise DataError(f"sample_weight is {weights.flat[row]} in row {row}; weights are finite and 0 or more")
+    return weights
