@@ -1,6 +1,6 @@
-"""Create the data sets in data/ from the copies that scikit-learn bundles.
+"""Create the data sets in data/ from the copies that scikit-learn, statsmodels and Debian's wamerican bundle.
 
-    python scripts/make_data.py            # writes data/*.csv and data/*.csv.gz (needs scikit-learn)
+    python scripts/make_data.py            # writes those whose source is installed
     python scripts/make_data.py --check    # compares the files with the checksums in data/README.md (needs no packages)
 
 The files are reproducible byte for byte: numbers are written in their shortest form, gzip headers contain no time.
@@ -14,9 +14,11 @@ import io
 import re
 import sys
 from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+WORDS = Path("/usr/share/dict/american-english")
 DATA = Path(__file__).resolve().parents[1] / "data"
 
 
@@ -43,11 +45,36 @@ def classified(bunch: Any, target: str) -> bytes:
 
 
 def make_sets() -> dict[str, bytes]:
-    """Return the contents of all shipped files by name."""
-    try:
-        from sklearn import datasets
-    except ImportError:
-        raise SystemExit("make_data: scikit-learn is required: pip install scikit-learn") from None
+    """Return the contents of the shipped files whose source is installed, by name."""
+    made: dict[str, bytes] = {}
+    for name, make in (("scikit-learn", of_sklearn), ("statsmodels", of_statsmodels), ("wamerican", of_debian)):
+        try:
+            made |= make()
+        except (ImportError, FileNotFoundError):
+            print(f"make_data: {name} is not installed; its sets are left as they are", file=sys.stderr)
+    if not made:
+        raise SystemExit("make_data: nothing to make the data from: pip install scikit-learn statsmodels")
+    return made
+
+
+def of_statsmodels() -> dict[str, bytes]:
+    """Return the sunspot numbers."""
+    file = files("statsmodels") / "datasets" / "sunspots" / "sunspots.csv"
+    rows = [line.split(",") for line in file.read_text(encoding="utf-8").split()[1:]]
+    return {"sunspots.csv": table(["year"], "sunspots", [[float(year)] for year, _ in rows], [n for _, n in rows])}
+
+
+def of_debian() -> dict[str, bytes]:
+    """Return the English words of three letters or more, in small letters without accents and apostrophes."""
+    words = WORDS.read_text(encoding="utf-8").split()
+    kept = [word for word in words if re.fullmatch("[a-z]{3,}", word)]
+    return {"words.txt.gz": compressed(("\n".join(kept) + "\n").encode())}
+
+
+def of_sklearn() -> dict[str, bytes]:
+    """Return the sets that scikit-learn bundles."""
+    from sklearn import datasets
+
     digits = datasets.load_digits()
     pixels = [f"p{row}{column}" for row in range(8) for column in range(8)]
     diabetes = datasets.load_diabetes(scaled=False)

@@ -12,7 +12,7 @@ from layerflow.containers import Sequential
 from layerflow.gate import Gate
 from layerflow.preflight import Finding, preflight
 from layerflow.runs.files import to_json
-from layerflow.training.evaluation import EVALUATION_BATCH
+from layerflow.training.evaluation import EVALUATION_BATCH, counted_labels
 
 EXAMPLES = """\
   layerflow check configs/*.yaml
@@ -72,6 +72,8 @@ def facts_of(experiment: Experiment) -> dict[str, Any]:
     classes = parts.preprocessing.classes
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     rows = np.arange(min(len(parts.train), EVALUATION_BATCH))
+    assert parts.train.y is not None
+    y = counted_labels(experiment.loss, parts.train.y)
     return {
         "config": config.source,
         "data": parts.train.name,
@@ -80,7 +82,7 @@ def facts_of(experiment: Experiment) -> dict[str, Any]:
         "notes": list(parts.train.notes),
         "classes": None
         if classes is None
-        else dict(zip(classes, np.bincount(parts.train.y, minlength=len(classes)).tolist(), strict=True)),  # type: ignore[arg-type]
+        else dict(zip(classes, np.bincount(y, minlength=len(classes)).tolist(), strict=True)),
         "model": one_line(experiment.model),
         "parameters": trainer.state.store.values.size,
         "loss": type(experiment.loss).__name__,
@@ -109,7 +111,8 @@ def as_text(facts: dict[str, Any]) -> str:
     lines += [f"  data      {facts['data']}: samples of shape {tuple(facts['shape'])}: {samples}"]
     lines += [f"            {note}" for note in facts["notes"]]
     if facts["classes"]:
-        counts = [f"{name} ({count:,})" for name, count in facts["classes"].items()]
+        named = {name if name.isprintable() else repr(name): count for name, count in facts["classes"].items()}
+        counts = [f"{name} ({count:,})" for name, count in named.items()]
         more = [f"... ({len(counts)} in all)"] if len(counts) > LONGEST_LIST else []
         lines += [f"  classes   {', '.join(counts[:LONGEST_LIST] + more)}"]
     lines += [f"  model     {facts['model']}", f"            {facts['parameters']:,} parameters"]

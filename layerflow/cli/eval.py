@@ -17,6 +17,7 @@ from layerflow.data import Dataset
 from layerflow.errors import ConfigError
 from layerflow.runs.files import to_json
 from layerflow.runs.model import SavedModel
+from layerflow.training.evaluation import counted
 from layerflow.training.metrics import confusion_matrix, precision_recall_f1, predicted_labels
 
 EXAMPLES = """\
@@ -94,7 +95,8 @@ def measure(saved: SavedModel, data: Dataset, part: str | None) -> dict[str, Any
     with np.errstate(all="ignore"):  # a metric that overflows is infinite, or null in JSON
         result |= {"metrics": saved.evaluate(scores, data.y), "baseline": saved.baseline(data.y)}
     if saved.classes is not None:
-        confusion = confusion_matrix(data.y, predicted_labels(scores), len(saved.classes))
+        counting, labels = counted(saved.loss, scores, data.y)
+        confusion = confusion_matrix(labels, predicted_labels(counting), len(saved.classes))
         measures = zip(saved.classes, confusion.sum(axis=1), *precision_recall_f1(confusion), strict=True)
         result["classes"] = [
             {"class": name, "samples": int(count), "precision": float(p), "recall": float(r), "f1": float(f)}

@@ -240,6 +240,8 @@ def _model(file: str, overrides: list[str], arguments: argparse.Namespace) -> Ro
     for x, y in _batches(trainer.state.batches, arguments.after):
         trainer.train_step(x, y)
     x, y = next(trainer.state.batches.epoch(0))
+    if experiment.parts.preprocessing.vocabulary is not None:
+        x = x.astype(np.int64)  # tokens are no real numbers
     after = f" after {arguments.after} steps" if arguments.after else ""
     row = _checked(f"{experiment.config.name}{after}", lambda: [(trainer.state.objective, (x, y))], arguments)
     for report in row.reports:

@@ -68,7 +68,8 @@ def rows(saved: SavedModel, data: Dataset, all_probabilities: bool) -> Iterator[
     """Yield one row per sample: its line or row number, the prediction and its probability."""
     scores = saved.scores(data)
     predicted = saved.decide(scores)
-    probabilities = None if saved.classes is None else class_probabilities(saved.loss, scores)
+    is_one = saved.classes is not None and scores.ndim <= 2
+    probabilities = class_probabilities(saved.loss, scores) if is_one else None
     if all_probabilities and probabilities is None:
         raise ConfigError(
             f"--probabilities: {type(saved.loss).__name__} does not define probabilities; SoftmaxCE and SigmoidCE do"
@@ -76,12 +77,15 @@ def rows(saved: SavedModel, data: Dataset, all_probabilities: bool) -> Iterator[
     place, places = ("row", np.arange(len(data))) if data.lines is None else ("line", data.lines)
     for sample, number in enumerate(places.tolist()):
         row: Row = {place: number}
-        if saved.classes is not None:
+        if np.ndim(predicted[sample]) and saved.preprocessing.vocabulary is not None:
+            row["prediction"] = "".join(predicted[sample])
+        elif saved.classes is not None and np.ndim(predicted[sample]) == 0:
             row["prediction"] = str(predicted[sample])
         elif np.ndim(predicted[sample]) == 0:
             row["prediction"] = plain(predicted[sample])
         else:
-            row |= {f"prediction_{index}": plain(value) for index, value in enumerate(np.ravel(predicted[sample]))}
+            shown = str if saved.classes is not None else plain
+            row |= {f"prediction_{index}": shown(value) for index, value in enumerate(np.ravel(predicted[sample]))}
         if probabilities is not None:
             row["probability"] = plain(probabilities[sample].max())
             if all_probabilities:

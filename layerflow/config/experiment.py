@@ -14,6 +14,7 @@ from layerflow.config.problems import InvalidConfig, Problem, shown
 from layerflow.config.registry import Registry
 from layerflow.config.yaml import apply_override, collected, dump_yaml, parse_document, read_text
 from layerflow.data import Dataset, Preprocessing, split
+from layerflow.data.batches import split_in_time
 from layerflow.data.reader import Reader
 from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
@@ -139,7 +140,10 @@ def read_parts(config: Config) -> Parts:
         if isinstance(wanted, float):
             assert train.y is not None
             try:
-                kept, back = split(train.y, wanted, config.seed + offset, data.stratify)
+                if train.gap is None:
+                    kept, back = split(train.y, wanted, config.seed + offset, data.stratify)
+                else:
+                    kept, back = split_in_time(len(train), wanted, train.gap)
             except DataError as error:
                 raise DataError(f"data.{name}: {error}") from error
             train, held[name] = train.take(kept), train.take(back)
@@ -150,12 +154,15 @@ def read_parts(config: Config) -> Parts:
     return Parts(train, held["validation"], held["test"], preprocessing)
 
 
-def output_width(loss: Gate, preprocessing: Preprocessing) -> int:
-    """Return how many scores the loss wants per sample: one per class, or one for a regression or a yes-or-no loss."""
-    classes = preprocessing.classes
-    if classes is None or (len(classes) == 2 and getattr(loss, "is_binary", False)):
-        return 1
-    return len(classes)
+def output_width(loss: Gate, train: Dataset) -> int:
+    """Return how many scores the loss wants: one per class, or as many as targets, or one for a yes-or-no loss.
+
+    Of sequences of targets, as many at each time.
+    """
+    classes, y = train.classes, train.y
+    if classes is None:
+        return 1 if y is None or y.ndim == 1 else int(y.shape[-1])
+    return 1 if len(classes) == 2 and getattr(loss, "is_binary", False) else len(classes)
 
 
 def check_task(config: Config, loss: Gate, classes: tuple[str, ...] | None) -> None:
@@ -189,7 +196,7 @@ class Experiment:
         self.parts = parts or read_parts(config)
         self.loss: Gate = build(config.loss)
         check_task(config, self.loss, self.parts.preprocessing.classes)
-        self.width = output_width(self.loss, self.parts.preprocessing)
+        self.width = output_width(self.loss, self.parts.train)
         self.model = config.build_model(self.width)
         # The section `train` has the names of the trainer's settings.
         configured = vars(config.train) | {

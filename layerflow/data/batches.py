@@ -183,7 +183,7 @@ def split(y: NDArray[Any], fraction: float, seed: int, stratify: bool | None = N
         raise ConfigError(f"the fraction to hold back must be between 0 and 1, got {fraction}")
     if seed < 0:
         raise ConfigError(f"the seed must not be negative, got {seed}")
-    whole = np.issubdtype(y.dtype, np.integer)
+    whole = np.issubdtype(y.dtype, np.integer) and y.ndim == 1
     if stratify and not whole:
         raise ConfigError("stratify needs classes: a regression target can only be split without it")
     held_count = int(np.floor(fraction * len(y) + 0.5))
@@ -202,6 +202,22 @@ def split(y: NDArray[Any], fraction: float, seed: int, stratify: bool | None = N
         for code, count in enumerate(_apportion(sizes, held_count)):
             held[order[codes[order] == code][:count]] = True
     return order[~held[order]], order[held[order]]
+
+
+def split_in_time(samples: int, fraction: float, gap: int) -> tuple[Indices, Indices]:
+    """Return (kept, held) indices of samples in the order of time: the last ones are held, `gap` before them left out.
+
+    Raises:
+        DataError: a part would be empty.
+    """
+    held = int(np.floor(fraction * samples + 0.5))
+    kept = samples - held - gap
+    if held < 1 or kept < 1:
+        raise DataError(
+            f"holding back the last {fraction:g} of {samples} sample(s), and {gap} before them that reach into it, "
+            "leaves a part empty; give more data, shorter windows or another fraction"
+        )
+    return np.arange(kept), np.arange(samples - held, samples)
 
 
 def _apportion(sizes: Indices, total: int) -> Indices:

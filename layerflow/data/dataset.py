@@ -43,14 +43,18 @@ class Dataset:
     """Samples and their targets.
 
     Attributes:
-        x: (samples, features) or (samples, channels, height, width), of any real dtype; may be memory-mapped.
-        y: (samples,): int64 class indexes, or float64 values for regression; None when read for prediction.
+        x: (samples, features), (samples, channels, height, width), (samples, time, features) or tokens (samples, time),
+            of any real dtype; may be memory-mapped.
+        y: (samples, ...): int64 class indexes, or float64 values for regression; None when read for prediction.
         encoding: How named columns are encoded in x; None if the features have no names.
         classes: The name of each class, by index; None for regression.
         name: The name of the data set in reports.
         checksum: 'sha256:...' of the files it was read from, or of the arrays if it was generated.
         notes: What the reader did that users should know: 'dropped 3 of 50 rows ...'.
         lines: (samples,): the line of each sample in its file, counted from 1; None if the file has no lines.
+        vocabulary: what each token stands for; None if x are no tokens.
+        gap: None for samples in any order. Samples in the order of time are split in time, and so many are left out
+            between two parts, since they reach into the next one.
     """
 
     x: NDArray[Any] | Rows
@@ -61,6 +65,8 @@ class Dataset:
     checksum: str
     notes: tuple[str, ...] = ()
     lines: NDArray[np.int64] | None = None
+    vocabulary: tuple[str, ...] | None = None
+    gap: int | None = None
 
     def __len__(self) -> int:
         return len(self.x)

@@ -23,7 +23,7 @@ class Scaler(ABC):
     """Computes `(x - shift) / scale`; a subclass determines shift and scale in `fit`.
 
     Attributes:
-        shift: Broadcasts against one sample: (features,), (channels, 1, 1) or ().
+        shift: Broadcasts against one sample: (features,), (1, features), (channels, 1, 1) or ().
         scale: Like shift; never zero.
     """
 
@@ -86,8 +86,8 @@ SCALERS: dict[str, type[Scaler]] = {"Standard": Standard, "MinMax": MinMax, "Div
 
 
 def _axes(ndim: int) -> tuple[int, ...]:
-    """All but the feature axis, or for images (samples, channels, height, width) all but the channel axis."""
-    return (0, 2, 3) if ndim == 4 else (0,)
+    """All but the feature axis, the last one, or for images (samples, channels, height, width) the channel axis."""
+    return (0, 2, 3) if ndim == 4 else tuple(range(ndim - 1)) or (0,)
 
 
 def _range(x: NDArray[Any] | Rows) -> tuple[Floats, Floats]:
@@ -128,6 +128,7 @@ class Preprocessing:
         fill: (features,): the means of the columns, which replace NaN; None if the features have no names. A reader
             returns NaN only with `missing: mean`.
         scaler: The fitted scaler, or None.
+        vocabulary: What each token stands for; None if the samples are no tokens.
     """
 
     sample_shape: tuple[int, ...]
@@ -135,6 +136,7 @@ class Preprocessing:
     encoding: Encoding | None
     fill: NDArray[np.float64] | None = None
     scaler: Scaler | None = None
+    vocabulary: tuple[str, ...] | None = None
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -154,7 +156,9 @@ class Preprocessing:
         """
         if not len(train):
             raise DataError(f"{train.name}: the training part is empty")
-        fitted = cls(train.x.shape[1:], train.classes, train.encoding)
+        fitted = cls(train.x.shape[1:], train.classes, train.encoding, vocabulary=train.vocabulary)
+        if train.vocabulary is not None and scaler is not None:
+            raise ConfigError(f"scale: {type(scaler).__name__} cannot be used on tokens; leave it out")
         x = train.x
         if train.encoding is not None:
             missing = np.isnan(x := np.asarray(x))
@@ -202,6 +206,7 @@ class Preprocessing:
             "classes": self.classes and list(self.classes),
             "columns": encoding and list(encoding.columns),
             "categories": {column: list(known) for column, known in categories.items()},
+            "vocabulary": self.vocabulary and list(self.vocabulary),
             "fill": None if self.fill is None else self.fill.tolist(),
             "scaler": scaler
             and {"type": type(scaler).__name__, "shift": scaler.shift.tolist(), "scale": scaler.scale.tolist()},
@@ -211,8 +216,9 @@ class Preprocessing:
     def from_dict(cls, state: dict[str, Any]) -> Self:
         """Return the object from the result of `to_dict`; raises DataError if it is damaged."""
         try:
-            shape, classes, columns = (
-                None if state[key] is None else tuple(state[key]) for key in ("sample_shape", "classes", "columns")
+            shape, classes, columns, vocabulary = (
+                None if state[key] is None else tuple(state[key])
+                for key in ("sample_shape", "classes", "columns", "vocabulary")
             )
             categories = {column: tuple(known) for column, known in state["categories"].items()}
             encoding = None if columns is None else Encoding(columns, categories)
@@ -221,7 +227,7 @@ class Preprocessing:
             if (fitted := state["scaler"]) is not None:
                 scaler = object.__new__(SCALERS[fitted["type"]])
                 scaler.shift, scaler.scale = (np.asarray(fitted[key], np.float64) for key in ("shift", "scale"))
-            described = cls(shape or (), classes, encoding, fill, scaler)
+            described = cls(shape or (), classes, encoding, fill, scaler, vocabulary)
             described._check()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"damaged preprocessing description: {error!r}; train the model again") from error
@@ -232,7 +238,7 @@ class Preprocessing:
         shape, scaler = self.sample_shape, self.scaler
         arrays = [] if self.fill is None else [self.fill]
         arrays += [] if scaler is None else [scaler.shift, scaler.scale]
-        names = [*(self.features or ()), *(self.classes or ())]
+        names = [*(self.features or ()), *(self.classes or ()), *(self.vocabulary or ())]
         fits = all(type(length) is int for length in shape) and all(isinstance(name, str) for name in names)
         fits &= self.features is None or (len(self.features),) == shape
         fits &= self.classes is None or len(set(self.classes)) == len(self.classes) > 1

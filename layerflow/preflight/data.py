@@ -9,6 +9,7 @@ from layerflow.data import Dataset
 from layerflow.data.batches import blocks
 from layerflow.parameter import Array
 from layerflow.preflight.context import Context, Finding, drawn, judge, listed, rms
+from layerflow.training.evaluation import counted_labels
 from layerflow.training.metrics import baseline
 
 MOST_BYTES = 1 << 27  # of both parts together that are compared; larger parts are sampled
@@ -46,6 +47,7 @@ def targets(context: Context) -> Finding:
     y, test = context.parts.train.y, context.parts.test or context.parts.validation
     assert y is not None
     held = y if test is None or test.y is None else test.y
+    y, held = (counted_labels(context.trainer.loss, each) for each in (y, held))
     if context.classes is None:
         spread = float(np.std(y))
         guess = baseline("regression", y, held, ["rmse"])["rmse"]
@@ -59,15 +61,17 @@ def targets(context: Context) -> Finding:
     evidence = f"{len(counts)} classes of {sizes}; "
     evidence += f"always guessing {context.classes[int(counts.argmax())]!r}: accuracy {guess:.3f}"
     missing = [repr(name) for name, count in zip(context.classes, counts, strict=True) if count == 0]
-    if missing:
+    if missing and context.parts.preprocessing.vocabulary is None:
         evidence += f"; no samples of {listed(missing)}"
     remedy = "use `class_weight` in the loss, add f1 to train.metrics, or collect more samples of the rare classes"
-    is_uneven = high > 10 * low or low < 5
+    is_uneven = (high > 10 * low or low < 5) and context.parts.preprocessing.vocabulary is None
     return judge("classes", guess, evidence, remedy, warn=is_uneven, error=int((counts > 0).sum()) == 1)
 
 
-def constant_features(context: Context) -> Finding:
+def constant_features(context: Context) -> Finding | None:
     """No feature is constant; blank ones, such as pixels at the edge of images, are only counted."""
+    if context.parts.preprocessing.vocabulary is not None:
+        return None
     table = context.table
     low, high = table.min(axis=0), table.max(axis=0)
     constant = np.flatnonzero(low == high)
@@ -84,8 +88,10 @@ def constant_features(context: Context) -> Finding:
     return judge("constant features", float(count), evidence, remedy, warn=is_suspect, error=count == total)
 
 
-def feature_scale(context: Context) -> Finding:
+def feature_scale(context: Context) -> Finding | None:
     """After scaling, features are of the order of 1, and none is much larger than another."""
+    if context.parts.preprocessing.vocabulary is not None:
+        return None
     x = context.x.reshape(len(context.x), -1)
     size = rms(x)
     widths = np.ptp(x, axis=0)
@@ -99,6 +105,8 @@ def feature_scale(context: Context) -> Finding:
 
 def leaking_features(context: Context) -> Finding | None:
     """No feature alone predicts the target almost perfectly."""
+    if context.y.ndim > 1 or context.parts.preprocessing.vocabulary is not None:
+        return None
     y, columns = context.y, _columns(context)
     if len(y) < ENOUGH or np.ptp(y) == 0 or len(columns) < 2:
         return None

@@ -102,7 +102,7 @@ def initial_loss(context: Context) -> Finding:
 def _uninformed(context: Context) -> tuple[float, str]:
     """Return the loss of an uninformed model, and its formula."""
     loss, scores = context.trainer.loss, context.swept.scores
-    outputs = scores.shape[1] if scores.ndim > 1 else 1
+    outputs = scores.shape[-1] if scores.ndim > 1 else 1
     if isinstance(loss, SoftmaxCE):
         return math.log(outputs), f"ln({outputs})"
     if isinstance(loss, MulticlassSVM):

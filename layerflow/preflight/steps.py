@@ -74,7 +74,7 @@ def a_batch_is_its_samples(context: Context) -> Finding | None:
         evidence = f"the scores of {len(x)} samples in a batch differ from those of each alone by up to "
         remedy = "a gate depends on the position of a sample in the batch, or on the batch size"
         return judge("batch", difference, f"{evidence}{difference:.2g}", remedy, error=True)
-    if getattr(context.trainer.loss, "class_weight", None) is not None:
+    if any(getattr(context.trainer.loss, name, None) is not None for name in ("class_weight", "ignore_index")):
         return judge("batch", difference, "a batch has the scores of its samples")
     mean = float(np.mean(losses))
     ratio = loss / mean if mean else 1.0
@@ -130,6 +130,8 @@ def gradient_check(context: Context) -> Finding | None:
     x = context.x[:SAMPLES].astype(np.float64)
     # Values exact in float32 would hide a gate that computes in float32.
     x *= 1 + 1e-9 * np.random.default_rng(seed).random(x.shape)
+    if context.parts.preprocessing.vocabulary is not None:
+        x = x.astype(np.int64)  # tokens are no real numbers
     report = check_gradients(trainer.state.objective, x, context.y[:SAMPLES], seed=seed, samples=ELEMENTS)
     compared = sum(tensor.checked + tensor.directions for tensor in report.tensors)
     worst = report.worst.relative_error if report.worst else None
@@ -177,7 +179,12 @@ def a_few_samples_can_be_learned(context: Context) -> Finding | None:
 
 
 def _few(context: Context) -> Array:
-    """Return a few different samples with different targets, no more than the model has parameters for."""
+    """Return a few different samples with different targets, no more than the model has parameters for.
+
+    Of sequences of targets one: several that begin alike cannot all be predicted.
+    """
+    if context.y.ndim > 1:
+        return np.arange(1)
     width = max(1, int(np.prod(context.swept.scores.shape[1:])))
     size = min(max(2, min(FEW, context.trainer.state.store.size // (4 * width))), len(context.y))
     order = np.argsort(context.y, kind="stable")
@@ -208,6 +215,8 @@ def _is_fitted(trainer: Trainer, scores: Array, y: Array, left: float) -> bool:
     """Return whether the targets are fitted; a custom loss may have a minimum above 0, so it does not count."""
     is_own = not type(trainer.loss).__module__.startswith("layerflow.")
     if trainer.state.task == "classification":
+        if y.ndim > 1:
+            return left <= FITTED
         return (is_own or left <= FITTED) and bool((predicted_labels(scores) == y).all())
     if left <= FITTED or not is_own or scores.size != len(y):
         return left <= FITTED

@@ -15,7 +15,7 @@ from layerflow.config.experiment import Experiment
 from layerflow.data import Dataset
 from layerflow.gate import Gate
 from layerflow.parameter import Array
-from layerflow.training.evaluation import evaluate_scores, predict_scores
+from layerflow.training.evaluation import counted, counted_labels, evaluate_scores, predict_scores
 from layerflow.training.metrics import baseline, confusion_matrix, predicted_labels
 
 MOST_SAMPLES = 10_000
@@ -69,13 +69,23 @@ def assess(experiment: Experiment) -> Assessment | None:
     y = y.astype(trainer.dtype) if np.issubdtype(y.dtype, np.floating) else y
     scores = predict_scores(experiment.model, x, trainer.dtype)
     results = evaluate_scores(scores, y, experiment.loss, trainer.state.task, trainer.state.metric_names)
-    guess = baseline(trainer.state.task, parts.train.y, part.y, trainer.state.metric_names)  # type: ignore[arg-type]
+    assert parts.train.y is not None
+    known, held = counted_labels(experiment.loss, parts.train.y), counted_labels(experiment.loss, part.y)
+    guess = baseline(trainer.state.task, known, held, trainer.state.metric_names)
     losses = sample_losses(experiment.loss, scores[:MOST_SAMPLES], y[:MOST_SAMPLES])
     classes = parts.preprocessing.classes
     if classes is None:
         pairs = np.column_stack([y.reshape(-1), scores.reshape(-1)]) if scores.size == y.size == len(y) else None
         worst = [_sample(part, i, losses, _text(y[i]), _text(scores[i])) for i in _largest(losses)]
         return Assessment(name, len(part), results, guess, predictions=pairs, worst=worst)
+    if y.ndim > 1:  # labels at each time: the worst sequences, as their most probable symbols
+        found, held = counted(experiment.loss, scores, y)
+        best = scores.argmax(axis=-1)
+        worst = [
+            _sample(part, i, losses, _symbols(y[i], classes), _symbols(best[i], classes)) for i in _largest(losses)
+        ]
+        confusion = confusion_matrix(held, predicted_labels(found), len(classes))
+        return Assessment(name, len(part), results, guess, confusion, classes, None, worst, True)
     labels = predicted_labels(scores)
     is_wrong = labels[:MOST_SAMPLES] != y[:MOST_SAMPLES]
     chosen = _largest(np.where(is_wrong, losses, -np.inf))[: is_wrong.sum()] if is_wrong.any() else _largest(losses)
@@ -97,6 +107,10 @@ def _largest(losses: Array) -> list[int]:
 def _sample(part: Dataset, index: int, losses: Array, target: str, prediction: str) -> Sample:
     values = np.asarray(part.x.take(np.array([index]), axis=0))[0]
     return Sample(index, target, prediction, float(losses[index]), values)
+
+
+def _symbols(labels: Array, classes: tuple[str, ...]) -> str:
+    return "".join(classes[label] if len(classes[label]) == 1 else " " for label in labels[:40])
 
 
 def _text(value: Any) -> str:

@@ -18,7 +18,7 @@ from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.runs.files import CONFIG, MODEL, RUN, DamagedFile, pack, read_archive, write_atomically
 from layerflow.runs.records import require_intact
-from layerflow.training.evaluation import class_probabilities, evaluate_scores, predict_scores
+from layerflow.training.evaluation import class_probabilities, counted_labels, evaluate_scores, predict_scores
 from layerflow.training.metrics import baseline, find_metric, predicted_labels
 
 MOST_TARGETS = 1 << 30
@@ -247,6 +247,9 @@ class SavedModel:
         """Return the predictions for given scores."""
         if self.classes is None:
             return scores[:, 0] if scores.ndim == 2 and scores.shape[1] == 1 else scores
+        if scores.ndim > 2:
+            named: Array = np.array(self.classes)[scores.argmax(axis=-1)]
+            return named
         return np.array(self.classes)[predicted_labels(scores)]
 
     def evaluate(self, scores: Array, y: Array) -> dict[str, float]:
@@ -256,7 +259,7 @@ class SavedModel:
 
     def baseline(self, y: Array) -> dict[str, float]:
         """Return the metrics of a constant guess made from the training targets."""
-        return baseline(self.task, self.train_targets, y, self.metrics)
+        return baseline(self.task, self.train_targets, counted_labels(self.loss, y), self.metrics)
 
 
 def model_file(path: Path) -> Path:
@@ -292,8 +295,8 @@ def _with_hint(error: ConfigError) -> ConfigError:
 def description_of(experiment: Experiment) -> dict[str, Any]:
     """Return the description of a run's model: enough to build it again and to prepare new data as in training."""
     config, parts, trainer = experiment.config, experiment.parts, experiment.trainer
-    y, classes = parts.train.y, parts.train.classes
-    assert y is not None
+    assert parts.train.y is not None
+    y, classes = counted_labels(experiment.loss, parts.train.y), parts.train.classes
     if classes is None:
         targets = {"mean": np.mean(y, axis=0, dtype=np.float64).tolist()}
     else:
@@ -315,8 +318,9 @@ def _check(said: dict[str, Any], preprocessing: Preprocessing) -> None:
     """Raise ValueError unless the parts of a description are consistent."""
     if not isinstance(said["name"], str) or said["dtype"] not in ("float32", "float64"):
         raise ValueError("its name or dtype")
-    metrics = [find_metric(name) for name in said["metrics"]]
-    if said["task"] != preprocessing.task or any(m is None or m.task != said["task"] for m in metrics):
+    metrics = [find_metric(name, said["task"]) for name in said["metrics"]]
+    tasks = (preprocessing.task, "multilabel")  # the answers to several questions are numbers in the data
+    if said["task"] not in tasks or any(m is None or m.task != said["task"] for m in metrics):
         raise ValueError("its task and metrics")
     if not isinstance(said["reader"], dict) or not isinstance(said["reader"]["type"], str):
         raise ValueError("its reader")

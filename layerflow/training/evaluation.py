@@ -59,7 +59,9 @@ def counted(loss: Any, scores: Array, targets: Array) -> tuple[Array, Array]:
     Several labels per sample become as many samples, and those to ignore are left out.
     """
     scores, targets = loss.prediction(scores) if hasattr(loss, "prediction") else scores, np.asarray(targets)
-    if getattr(loss, "task", "") != "classification" or getattr(loss, "is_binary", False) or scores.ndim < 2:
+    if getattr(loss, "is_binary", False):
+        return (scores if scores.ndim <= 2 else scores.reshape(-1, scores.shape[-1])), counted_labels(loss, targets)
+    if getattr(loss, "task", "") != "classification" or scores.ndim < 2:
         return scores, targets
     is_soft = targets.shape == scores.shape
     rows = scores.reshape(-1, scores.shape[-1]) if scores.ndim > 2 else scores
@@ -68,6 +70,17 @@ def counted(loss: Any, scores: Array, targets: Array) -> tuple[Array, Array]:
     if ignored is None or is_soft or not (is_kept := labels != ignored).any():
         return rows, labels
     return rows[is_kept], labels[is_kept]
+
+
+def counted_labels(loss: Any, targets: Array) -> Array:
+    """Return the targets alone as `counted` does, class probabilities as they are."""
+    labels = np.asarray(targets)
+    if getattr(loss, "is_binary", False):
+        return labels.reshape(-1, labels.shape[-1]) if labels.ndim > 2 else labels
+    if labels.ndim == 1 or labels.dtype.kind == "f" or getattr(loss, "task", "") != "classification":
+        return labels
+    ignored = getattr(loss, "ignore_index", None)
+    return labels.reshape(-1) if ignored is None else labels[labels != ignored]
 
 
 def task_of(loss: Any, targets: Array) -> str:

@@ -26,7 +26,7 @@ from layerflow.training.divergence import (
     explain_forward,
     is_finite,
 )
-from layerflow.training.evaluation import counted, evaluate_scores, predict_scores, task_of
+from layerflow.training.evaluation import counted, counted_labels, evaluate_scores, predict_scores, task_of
 from layerflow.training.history import Best, EarlyStopping, History, Record
 from layerflow.training.metrics import OwnMetric, baseline, evaluate
 from layerflow.training.objective import ONLY, Objective, output_names
@@ -234,11 +234,7 @@ class Trainer:
         for name, loss in self.losses.items():
             held = targets[name] if held_out is None else held_out[1]
             held = held.parts[name] if isinstance(held, Named) else held
-            shape = objective.shapes[objective.outputs[name].slot][1:]
-            train, held = (
-                counted(loss, np.broadcast_to(np.float32(0), (len(part), *shape)), part)[1]
-                for part in (targets[name], held)
-            )
+            train, held = counted_labels(loss, targets[name]), counted_labels(loss, held)
             found = baseline(tasks[name], train, held, metrics[name])
             guess |= {prefixed(name, key): value for key, value in found.items()}
         state = State(

@@ -33,7 +33,7 @@ CASES: list[tuple[str, str, str]] = [
     ("out_features", "units", "c.yaml:7:20: model.0.units: unknown key, layerflow calls it 'out_features'"),
     ("strength", "alpha", "c.yaml:11:36: regularizer.alpha: unknown key, layerflow calls it 'strength'"),
     ("  test", "  test_size", "c.yaml:4:3: data.test_size: unknown key, layerflow calls it 'test'"),
-    ("momentum: 0.9", "<<: 1", "c.yaml:12:33: optimizer.<<: unknown key; known keys: type, lr, momentum, dampening, nesterov, weight_decay"),
+    ("momentum: 0.9", "<<: 1", "c.yaml:12:33: optimizer.<<: unknown key; known keys: type, lr, momentum, dampening, nesterov, weight_decay, groups"),
     ("ReLU", "{type: ReLU, slope: 1}", "c.yaml:8:18: model.1.slope: unknown key; known keys: type, name"),
     # unknown types
     ("type: Linear", "type: Dense", "c.yaml:7:12: model.0.type: unknown gate 'Dense', layerflow calls it 'Linear'. Known: "),
@@ -248,7 +248,8 @@ def test_the_resolved_configuration_loads_from_the_run_folder(tmp_path: Path, va
     assert (again.seed, build(again.optimizer).lr) == (7, 0.05)
     resolved = again.resolve()
     assert resolved["optimizer"] == {
-        "type": "SGD", "lr": 0.05, "momentum": 0.9, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0
+        "type": "SGD", "lr": 0.05, "momentum": 0.9, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0,
+        "groups": [],
     }  # fmt: skip
     assert resolved["data"]["source"]["path"] == str(tmp_path / "data" / "digits.csv")
 
