@@ -151,6 +151,7 @@ def is_plain(value: Any) -> bool:
 
 Reader = Annotated[Element, ElementKind("reader")]
 Scaler = Annotated[Element, ElementKind("scaler")]
+Augmentation = Annotated[Element, ElementKind("augmentation")]
 Loss = Annotated[Element, ElementKind("loss")]
 Regularizer = Annotated[Element, ElementKind("regularizer")]
 Optimizer = Annotated[Element, ElementKind("optimizer")]
@@ -212,6 +213,7 @@ class DataSection(Section):
             the samples that `test` leaves.
         stratify: Give all parts the same shares of the classes; by default for classification.
         scale: The scaler, fitted to the training part: Standard, MinMax, {type: Divide, by: 16}, or none.
+        augment: Random changes of the training images: [Flip, {type: Shift, padding: 4}].
     """
 
     source: Reader
@@ -219,6 +221,7 @@ class DataSection(Section):
     validation: Fraction | Reader | None = 0.1
     stratify: bool | None = None
     scale: Scaler | Literal["none"] | None = None
+    augment: Sequence[Augmentation] = ()
 
     @property
     def scaler(self) -> Scaler | None:

@@ -205,6 +205,7 @@ class Experiment:
             "schedule": build(config.schedule),
             "batch_size": max(1, min(config.train.batch_size, len(self.parts.train))),
             "early_stopping": config.train.early_stopping and EarlyStopping(**vars(config.train.early_stopping)),
+            "augment": build(config.data.augment),
             "seed": config.seed,
             "dtype": config.dtype,
         }

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Self
 
 from layerflow.blocks import Parallel, Recurrent, Residual
 from layerflow.containers.sequential import Sequential
-from layerflow.data import READERS, SCALERS, Reader, Scaler
+from layerflow.data import AUGMENTATIONS, READERS, SCALERS, Augmentation, Reader, Scaler
 from layerflow.errors import ConfigError
 from layerflow.gate import Gate
 from layerflow.gates import GATES, LOSSES, REGULARIZERS
@@ -44,6 +44,7 @@ BASES: dict[str, type] = {
     "schedule": Schedule,
     "reader": Reader,
     "scaler": Scaler,
+    "augmentation": Augmentation,
 }
 """What your own types of each kind are subclasses of."""
 
@@ -257,6 +258,7 @@ def _builtin_types() -> dict[str, dict[str, Factory]]:
         "schedule": dict(SCHEDULES),
         "reader": dict(READERS),
         "scaler": dict(SCALERS),
+        "augmentation": dict(AUGMENTATIONS),
         "initializer": {**INITIALIZERS, **{name.lower(): made for name, made in INITIALIZERS.items()}},
     }
 

@@ -3,7 +3,8 @@
 Which samples go where is a pure function of seeds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +121,10 @@ class Batches:
         seed: Seed of the shuffling, not negative.
         shuffle: False keeps the order of the data.
         drop_last: Drop the last batch of an epoch when it is smaller than the others.
+        augment: Change the x of each batch at random: functions of it and a generator, which follows from seed, epoch
+            and step.
+
+    Where there is more to do than to take rows of an array, a thread prepares the next batch meanwhile.
 
     Raises:
         ConfigError: batch_size is not positive, or the seed is negative.
@@ -132,9 +137,12 @@ class Batches:
     seed: int
     shuffle: bool = True
     drop_last: bool = False
+    augment: Sequence[Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]] = ()
 
     def __post_init__(self) -> None:
         samples = len(self.x)
+        if self.augment and isinstance(self.x, Named):
+            raise ConfigError("augment needs samples of one array; these are several")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.seed < 0:
@@ -159,10 +167,29 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, Any]]:
         """Yield (x, y) of each batch of the given epoch, from step `start` on."""
+        batches = self._prepared(epoch, start)
+        return ahead(batches) if self.augment or any(isinstance(part, Rows) for part in parts_of(self.x)) else batches
+
+    def _prepared(self, epoch: int, start: int) -> Iterator[tuple[Any, Any]]:
         order = self.order(epoch)
         for step in range(start, len(self)):
             rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self.x.take(rows, axis=0), self.y.take(rows, axis=0)
+            x: Any = self.x.take(rows, axis=0)
+            if self.augment:
+                rng = np.random.default_rng([self.seed, epoch, step, 1])
+                for change in self.augment:
+                    x = change(x, rng)
+            yield x, self.y.take(rows, axis=0)
+
+
+def ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """Yield the items, each computed by a thread while the one before it is used; errors are raised here."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield item
 
 
 def split(y: NDArray[Any], fraction: float, seed: int, stratify: bool | None = None) -> tuple[Indices, Indices]:

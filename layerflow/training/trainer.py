@@ -4,7 +4,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
@@ -77,6 +77,7 @@ class Trainer:
         seed: of the initial weights, dropout and the order of the samples.
         dtype: of parameters and data, "float32" or "float64".
         accumulate: how many batches share an update: their gradients are averaged, as if of one batch.
+        augment: random changes of the training samples, functions of a batch and a generator.
         freeze: patterns of parameter names, such as "encoder.*", whose values stay as they are.
         loss_weights: the factor of the loss of each of several outputs, 1 by default.
         threads: BLAS threads during `fit`. By default one for small steps, where more threads cost more time than they
@@ -106,6 +107,7 @@ class Trainer:
     seed: int = 0
     dtype: str = "float32"
     accumulate: int = 1
+    augment: Sequence[Callable[[Any, Any], Any]] = ()
     freeze: Sequence[str] = ()
     loss_weights: Mapping[str, float] | None = None
     threads: int | None = None
@@ -213,7 +215,7 @@ class Trainer:
         held_out = None if validation is None else self._samples(*validation)
         if weights is not None:
             y = Named({**(y.parts if isinstance(y, Named) else {ONLY: y}), SAMPLE_WEIGHT: weights})
-        batches = Batches(x, y, self._batch_size(len(x)), self.seed, self.shuffle, self.drop_last)
+        batches = Batches(x, y, self._batch_size(len(x)), self.seed, self.shuffle, self.drop_last, self.augment)
         targets = {name: y.parts[name] if isinstance(y, Named) else y for name in self.losses}
         tasks = {name: task_of(loss, targets[name]) for name, loss in self.losses.items()}
         metrics = {name: metrics_of(self.metrics, self.losses, name, task) for name, task in tasks.items()}

@@ -84,7 +84,7 @@ CASES: list[tuple[str, str, str]] = [
     ("  test: 0.2", "  stratify: yes", "c.yaml:4:13: data.stratify: must be true, false or null, not the text 'yes'"),
     ("{metric: val_loss, patience: 4}", "true", "c.yaml:16:19: train.early_stopping: must be a mapping with the keys metric, patience, min_delta, not true"),
     # the shape of the whole
-    ("data:\n  source:", "data: [1]\nx:\n  source:", "c.yaml:2:7: data: must be a mapping with the keys source, test, validation, stratify, scale, not a list of 1"),
+    ("data:\n  source:", "data: [1]\nx:\n  source:", "c.yaml:2:7: data: must be a mapping with the keys source, test, validation, stratify, scale, augment, not a list of 1"),
     ("  - {type: Linear, out_features: 64}\n  - ReLU\n  - {type: Linear}\n", "  {type: Linear}\n", "c.yaml:7:3: model: must be a list of gates, or a graph {inputs: [x], gates: [...], output: name}, not a mapping: begin the line with '- '"),
     ("  - {type: Linear, out_features: 64}\n  - ReLU\n  - {type: Linear}\n", "  []\n", "c.yaml:7:3: model: must be a list of at least one gate, such as [{type: Linear}], not an empty list"),
 ]  # fmt: skip
