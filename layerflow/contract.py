@@ -74,7 +74,7 @@ def check_rebuild(
             )
     for name, old in attributes.items():
         new = vars(gate).get(name, old)
-        if new is not old and _is_plain(old) and _is_plain(new) and not np.array_equal(old, new):
+        if new is not old and _is_plain(old) and _is_plain(new) and not _is_equal(old, new):
             vars(gate).update(attributes)
             raise GateError(
                 f"{gate!r}: build sets {name} to {new!r} for input of shape {given}; an earlier build has set it to "
@@ -87,6 +87,12 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, int | float | str | np.generic | np.ndarray)
+
+
+def _is_equal(old: Any, new: Any) -> bool:
+    if isinstance(old, tuple | list) and isinstance(new, tuple | list):
+        return len(old) == len(new) and all(map(_is_equal, old, new))
+    return np.array_equal(old, new)
 
 
 def changed(gate: Any, parameter: Parameter) -> GateError:

@@ -281,6 +281,7 @@ def references() -> dict[str, Callable[..., Any]]:
         "TiedLinear": lambda gate, x, weight, bias=None: functional.linear(
             x, weight.T if gate.transposed else weight, bias
         ),
+        "PaddingMask": lambda gate, x: (x != gate.padding_idx).to(x.dtype) + 0 * x,
         "FocalCE": focal,
         "MulticlassSVM": svm,
         "Quantile": elementwise(lambda gate, s, t: quantile_loss(gate.quantile, t - s)),

@@ -89,7 +89,16 @@ class Element(Part):
         return mapping if len(mapping) > 1 else self.type
 
     def mapping(self, folder: str | None = None) -> dict[str, Any]:
-        """Return the element as plain values with every default that YAML can express; paths relative to `folder`."""
+        """Return the element as plain values with every default that YAML can express; paths relative to `folder`.
+
+        A block is written out, so that a saved model does not need the configuration that defined it.
+        """
+        if (plan := getattr(self.factory, "plan", None)) is not None:
+            written = plan.plain(folder)
+            is_row = isinstance(written, list)
+            return (
+                {"type": "Sequential", "gates": written} if is_row else {"type": "ComputationalGraph", "graph": written}
+            )
         values, signature = dict(self.arguments), signature_of(self.factory)
         for name, argument in signature.items():
             if not argument.is_required and not argument.is_variadic and is_plain(argument.default):
@@ -152,6 +161,7 @@ def is_plain(value: Any) -> bool:
 Reader = Annotated[Element, ElementKind("reader")]
 Scaler = Annotated[Element, ElementKind("scaler")]
 Augmentation = Annotated[Element, ElementKind("augmentation")]
+Initializer = Annotated[Element, ElementKind("initializer")]
 Loss = Annotated[Element, ElementKind("loss")]
 Regularizer = Annotated[Element, ElementKind("regularizer")]
 Optimizer = Annotated[Element, ElementKind("optimizer")]
@@ -300,6 +310,7 @@ class TopLevel(Section):
         data: Where samples come from, how they are split and scaled.
         blocks: Models by name, to be used as gates in `model` and in later blocks: {block: [LayerNorm, ...]}.
         model: A list of gates, or a graph: {inputs: [x], gates: [...], output: name}.
+        init: Initializers of parameters by patterns of their names: {"*.weight_hh": Orthogonal}.
         loss: The loss: SoftmaxCE, MulticlassSVM, SquaredError, ...
         regularizer: Added to the loss: {type: L2Regularizer, strength: 1.0e-4}, or a list of them.
         optimizer: The optimizer: {type: SGD, lr: 0.1, momentum: 0.9}.
@@ -312,6 +323,7 @@ class TopLevel(Section):
     data: DataSection
     blocks: dict[str, Annotated[Any, MODEL]] | None = None
     model: Annotated[Any, MODEL]
+    init: dict[str, Initializer] | None = None
     loss: Loss
     regularizer: Regularizer | list[Regularizer] | None = None
     optimizer: Optimizer

@@ -106,6 +106,8 @@ def load_config_text(
     if "blocks" in root.entries:
         with collected(found):
             checker = checker.with_blocks(root.entries["blocks"])
+        if found:  # what uses the blocks cannot be checked without them
+            raise InvalidConfig(found)
     with collected(found):
         sections = checker.section(root, TopLevel)
     if found:
@@ -205,6 +207,7 @@ class Experiment:
             "schedule": build(config.schedule),
             "batch_size": max(1, min(config.train.batch_size, len(self.parts.train))),
             "early_stopping": config.train.early_stopping and EarlyStopping(**vars(config.train.early_stopping)),
+            "init": build(config.init) or {},
             "augment": build(config.data.augment),
             "seed": config.seed,
             "dtype": config.dtype,

@@ -160,6 +160,7 @@ def _factory(name: str, plan: ModelPlan) -> Callable[[], Gate]:
 
     block.__name__ = name
     block.__doc__ = f"The block {name!r} of the configuration."
+    block.plan = plan  # type: ignore[attr-defined]  # written out where the block is used
     return block
 
 

@@ -84,6 +84,33 @@ class Embedding(Gate):
         return (None,), {"weight": rows}
 
 
+class PaddingMask(Gate):
+    """y = 1 where a token is not the padding, else 0: the mask that `GRU`, `Recurrent` and attention take.
+
+    Shapes: tokens (batch, time) -> y (batch, time).
+    Local gradient: dy/dx = 0.
+
+    Args:
+        padding_idx: the token that fills up shorter sequences.
+
+    Raises:
+        GateError: padding_idx is not an integer.
+    """
+
+    def __init__(self, padding_idx: int = 0) -> None:
+        if not isinstance(padding_idx, int) or isinstance(padding_idx, bool):
+            raise GateError(f"{self!r}: padding_idx must be an integer, not {padding_idx!r}")
+        self.padding_idx = padding_idx
+
+    def forward(self, x: Any) -> Any:
+        self.save(x)
+        return (x != self.padding_idx).astype(x.dtype if x.dtype.kind == "f" else np.float64)
+
+    def backward(self, grad: Any) -> Gradients:
+        (x,) = self.saved
+        return (np.zeros_like(grad) if x.dtype.kind == "f" else None,), {}
+
+
 class PositionalEmbedding(Gate):
     """y[n, t] = x[n, t] + P[t], a learned row per position.
 

@@ -108,7 +108,8 @@ def _uninformed(context: Context) -> tuple[float, str]:
     if isinstance(loss, MulticlassSVM):
         return loss.margin * (outputs - 1), f"margin * (C - 1) for {outputs} classes"
     if isinstance(loss, SigmoidCE | ClippedNLL):
-        return outputs * math.log(2), "ln(2)"
+        questions = math.prod(scores.shape[1:])
+        return questions * math.log(2), f"{questions} ln(2)" if questions > 1 else "ln(2)"
     if isinstance(loss, LogisticLikelihood):
         return outputs / 2, "1/2"
     y = context.y[: len(scores)]

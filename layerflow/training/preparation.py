@@ -1,5 +1,6 @@
 """What a training is given, checked: samples, targets and weights, metrics, and parameters to freeze."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,6 +12,7 @@ from layerflow.containers.container import Container
 from layerflow.data.batches import Named, Rows
 from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.gate import Gate
+from layerflow.gates.initializers import named_initializer
 from layerflow.parameter import Array
 from layerflow.training.metrics import DEFAULT_METRICS, OwnMetric, metric_named, name_of
 from layerflow.training.state import prefixed
@@ -39,6 +41,23 @@ def is_higher(name: str, metrics: dict[str, list[str | OwnMetric]]) -> bool | No
             if not isinstance(metric, str) and name in (f"train_{own}", f"val_{own}"):
                 return bool(getattr(metric, "higher_is_better", True))
     return None
+
+
+def draw_matching(model: Gate, init: Mapping[str, Any], drawn: set[int], rng: "np.random.Generator") -> None:
+    """Draw the first values of the parameters whose names match a pattern; those in `drawn`, by id, had one already."""
+    named = model.named_parameters()
+    for pattern in init or ():
+        if not any(fnmatchcase(name, pattern) for name in named):
+            raise ConfigError(f"init: no parameter matches {pattern!r}; there are {', '.join(named)}")
+    for name, parameter in named.items():
+        matching = [pattern for pattern in init or () if fnmatchcase(name, pattern)]
+        if matching and id(parameter) not in drawn:
+            pattern = matching[0]
+            shape = parameter.value.shape
+            values = np.asarray(named_initializer(init[pattern])(rng, shape))
+            if values.shape != shape:
+                raise ConfigError(f"init: the initializer of {pattern!r} drew shape {values.shape} for {name} {shape}")
+            parameter.value = values.astype(parameter.value.dtype)
 
 
 def freeze_matching(model: Gate, patterns: Sequence[str]) -> None:
@@ -120,3 +139,13 @@ def as_weights(sample_weight: Any, dtype: str, samples: int | None = None) -> Ar
         row = int(np.argmin((weights >= 0) & np.isfinite(weights)))
         raise DataError(f"sample_weight is {weights.flat[row]} in row {row}; weights are finite and 0 or more")
     return weights
+
+
+def batch_size_for(wanted: int, samples: int) -> int:
+    """Return the batch size, or with a warning the number of samples if there are fewer."""
+    if 0 < samples < wanted:
+        warnings.warn(
+            f"batch_size is {wanted}, but there are only {samples} samples; using batches of {samples}", stacklevel=5
+        )
+        return samples
+    return wanted

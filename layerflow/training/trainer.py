@@ -3,7 +3,6 @@
 import copy
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
@@ -31,7 +30,16 @@ from layerflow.training.history import Best, EarlyStopping, History, Record
 from layerflow.training.metrics import OwnMetric, baseline, evaluate
 from layerflow.training.objective import ONLY, Objective, output_names
 from layerflow.training.optimizers import Optimizer
-from layerflow.training.preparation import as_inputs, as_targets, as_weights, freeze_matching, is_higher, metrics_of
+from layerflow.training.preparation import (
+    as_inputs,
+    as_targets,
+    as_weights,
+    batch_size_for,
+    draw_matching,
+    freeze_matching,
+    is_higher,
+    metrics_of,
+)
 from layerflow.training.schedules import Constant, Schedule, count, number
 from layerflow.training.state import NORMS, Snapshot, State, prefixed
 
@@ -78,6 +86,7 @@ class Trainer:
         dtype: of parameters and data, "float32" or "float64".
         accumulate: how many batches share an update: their gradients are averaged, as if of one batch.
         augment: random changes of the training samples, functions of a batch and a generator.
+        init: initializers of new parameters by patterns of their names, such as {"*.weight_hh": "orthogonal"}.
         freeze: patterns of parameter names, such as "encoder.*", whose values stay as they are.
         loss_weights: the factor of the loss of each of several outputs, 1 by default.
         threads: BLAS threads during `fit`. By default one for small steps, where more threads cost more time than they
@@ -108,6 +117,7 @@ class Trainer:
     dtype: str = "float32"
     accumulate: int = 1
     augment: Sequence[Callable[[Any, Any], Any]] = ()
+    init: Mapping[str, Any] = field(default_factory=dict)
     freeze: Sequence[str] = ()
     loss_weights: Mapping[str, float] | None = None
     threads: int | None = None
@@ -215,14 +225,18 @@ class Trainer:
         held_out = None if validation is None else self._samples(*validation)
         if weights is not None:
             y = Named({**(y.parts if isinstance(y, Named) else {ONLY: y}), SAMPLE_WEIGHT: weights})
-        batches = Batches(x, y, self._batch_size(len(x)), self.seed, self.shuffle, self.drop_last, self.augment)
+        batches = Batches(
+            x, y, batch_size_for(self.batch_size, len(x)), self.seed, self.shuffle, self.drop_last, self.augment
+        )
         targets = {name: y.parts[name] if isinstance(y, Named) else y for name in self.losses}
         tasks = {name: task_of(loss, targets[name]) for name, loss in self.losses.items()}
         metrics = {name: metrics_of(self.metrics, self.losses, name, task) for name, task in tasks.items()}
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1,)))
         xs = x.parts if isinstance(x, Named) else {"x": x}
         shapes = [(batches.batch_size, *part.shape[1:]) for part in xs.values()]
+        drawn = {id(parameter) for parameter in self.model.parameters() if parameter.has_value}
         self.model.build(rng, *shapes)
+        draw_matching(self.model, self.init, drawn, rng)
         objective = Objective(
             self.model, self.loss, self.regularizers, list(xs), self.loss_weights, has_sample_weight=weights is not None
         )
@@ -383,12 +397,3 @@ class Trainer:
     def losses(self) -> dict[str, Gate]:
         """The loss of each output."""
         return {ONLY: self.loss} if isinstance(self.loss, Gate) else dict(self.loss)
-
-    def _batch_size(self, samples: int) -> int:
-        if 0 < samples < self.batch_size:
-            warnings.warn(
-                f"batch_size is {self.batch_size}, but there are only {samples} samples; using batches of {samples}",
-                stacklevel=4,
-            )
-            return samples
-        return self.batch_size

@@ -90,6 +90,17 @@ def test_tokens_are_an_input_without_gradient():
     assert lf.check_gradients(model, tokens).ok
 
 
+def test_states_of_different_ranks_are_built_twice_without_complaint():
+    cell = lf.ComputationalGraph()
+    x, h, memory = cell.inputs("x", "h", "memory")
+    rows = lf.Multiply()(lf.Reshape([-1, 1, 4])(x), memory)
+    cell.output(lf.Add()(h, x), rows)
+    recurrent = lf.Recurrent(cell, state_shapes=[[4], [3, 4]], learned_states=True)
+    for batch in (2, 5):
+        assert recurrent.build(np.random.default_rng(0), (batch, 6, 4)) == (batch, 6, 4)
+    assert lf.check_gradients(recurrent, X).ok
+
+
 class Stateless(lf.Gate):
     def forward(self, x):
         return x

@@ -56,8 +56,9 @@ def test_a_block_is_defined_once_and_used_as_a_copy_or_once_more():
     resolved = load_config_text(DATA + text).to_yaml()
     again = load_config_text(resolved)
     assert again.resolve() == load_config_text(DATA + text).resolve()
-    rebuilt = rebuild_model(describe_model(model))
-    assert names(rebuilt) == names(model)
+    for description in (describe_model(model), load_config_text(DATA + text).model.with_width(3).plain()):
+        rebuilt = rebuild_model(description)  # which knows no blocks
+        assert names(rebuilt) == names(model)
 
 
 def test_a_recurrent_cell_is_a_gate_or_a_graph():
@@ -111,3 +112,19 @@ def test_tied_weights_name_a_gate_before_them():
 def test_wrong_blocks_are_named(text, message):
     with pytest.raises(ConfigError, match=message):
         model_of(text)
+
+
+def test_a_block_may_be_a_graph_and_a_saved_run_does_not_need_it():
+    gates = "[{name: sum, type: Add, inputs: [a, b]}, {name: y, type: Tanh, inputs: sum}]"
+    head = f"{{inputs: [a, b], gates: {gates}, output: y}}"
+    text = f"""blocks: {{head: {head}}}
+model:
+  inputs: [x]
+  gates:
+  - {{name: h, type: Linear, out_features: 4, inputs: x}}
+  - {{name: both, type: head, inputs: [h, x]}}
+  - {{name: scores, type: Linear, inputs: both}}
+"""
+    model = model_of(text)
+    rebuilt = rebuild_model(load_config_text(DATA + text).model.with_width(3).plain())
+    assert names(rebuilt) == names(model) == ["h.weight", "h.bias", "scores.weight", "scores.bias"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import layerflow as lf
+from layerflow.gates import initializers
 from layerflow.gates.arithmetic import sum_to
 from layerflow.gates.shared import erfc, sigmoid
 
@@ -255,3 +256,17 @@ def test_initial_weights_have_the_spread_that_the_papers_ask_for(init):
     spread = {"he": (2 / 200) ** 0.5, "xavier": (2 / 500) ** 0.5, "normal": 0.01, "uniform": 0.01 / 3**0.5, "zeros": 0}
     assert linear.weight.value.std() == pytest.approx(spread[init], rel=0.02)
     assert not linear.bias.value.any()
+
+
+def test_initializers_draw_what_they_say():
+    rng = np.random.default_rng(0)
+    wide, tall = initializers.Orthogonal()(rng, (3, 8)), initializers.Orthogonal(2.0)(rng, (8, 3))
+    np.testing.assert_allclose(wide @ wide.T, np.eye(3), atol=1e-14)
+    np.testing.assert_allclose(tall.T @ tall, 4 * np.eye(3), atol=1e-14)
+    assert initializers.Orthogonal()(rng, (4, 2, 3)).shape == (4, 2, 3)
+    drawn = initializers.TruncatedNormal(0.5)(rng, (200, 100))
+    assert np.abs(drawn).max() <= 1.0 and drawn.std() == pytest.approx(0.5 * 0.8796, rel=0.02)
+    assert initializers.LeCun()(rng, (400, 100)).std() == pytest.approx(0.1, rel=0.02)
+    assert (initializers.Constant(3.0)(rng, (2, 2)) == 3).all()
+    with pytest.raises(lf.GateError, match=r"Orthogonal: shape \(3,\); only a matrix can be orthogonal"):
+        initializers.Orthogonal()(rng, (3,))

@@ -95,3 +95,24 @@ def test_a_pattern_that_freezes_nothing_or_everything_is_named():
         trained(lf.SGD(0.1), freeze=["*"])
     with pytest.raises(lf.ConfigError, match="freeze is 'hidden', expected a list of patterns"):
         trained(lf.SGD(0.1), freeze="hidden")
+
+
+def test_initializers_are_chosen_by_the_names_of_new_parameters():
+    model = lf.Sequential(lf.GRU(6), lf.Linear(2))
+    series = RNG.normal(size=(8, 5, 3))
+    trainer = lf.Trainer(
+        model,
+        lf.SquaredError(),
+        lf.SGD(0.1),
+        init={"0.weight_hh": "orthogonal", "1.*": "zeros", "*": "normal"},
+        batch_size=8,
+    )
+    trainer.prepare(series, np.zeros((8, 5, 2)))
+    whole = model[0].weight_hh.value.astype(float)
+    np.testing.assert_allclose(whole.T @ whole, np.eye(6), atol=1e-6)
+    assert not model[1].weight.value.any() and 0 < np.abs(model[0].weight_ih.value).max() < 0.1
+    kept = model[0].weight_hh.value.copy()
+    trainer.prepare(series, np.zeros((8, 5, 2)))  # which is not drawn again
+    np.testing.assert_array_equal(model[0].weight_hh.value, kept)
+    with pytest.raises(lf.ConfigError, match="init: no parameter matches"):
+        lf.Trainer(lf.Sequential(lf.Linear(2)), lf.SquaredError(), lf.SGD(0.1), init={"2.*": "he"}).fit(X, X[:, :2])

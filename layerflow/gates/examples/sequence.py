@@ -22,6 +22,8 @@ def cases(rng: np.random.Generator) -> list[Any]:
     return [
         *[(Embedding(6, 3, **option), tokens) for option in _embeddings()],
         (Embedding(6, 2), np.array([5, 5, 0])),
+        (PaddingMask(), np.array([[2.0, 1.0, 0.0], [3.0, 0.0, 0.0]])),
+        (PaddingMask(padding_idx=5), np.array([[5.0], [4.0]])),
         *[(PositionalEmbedding(length), series) for length in (5, 8)],
         *[(SinusoidalEncoding(), x(size=shape)) for shape in ((2, 3, 4), (1, 4, 3))],
         *[(RNNCell(3, nonlinearity), x(size=(4, 2)), x(size=(4, 3))) for nonlinearity in ("tanh", "relu")],
