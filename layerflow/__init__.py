@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
     from layerflow.runs.model import load_model, save_model
     from layerflow.training.adaptive import Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam
+    from layerflow.training.averaging import EMA, SWA
     from layerflow.training.callbacks import Callback
     from layerflow.training.history import EarlyStopping, History
     from layerflow.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
@@ -95,7 +96,7 @@ __all__ = [  # noqa: RUF022 (by subject)
     "Gate", "Parameter", "Buffer", "ParameterStore", "Sequential", "ComputationalGraph", "Node",
     "Residual", "Parallel", "Recurrent",
     "check_gradients", "assert_gradients", "jacobian", "numeric_jacobian",
-    "Trainer", "History", "EarlyStopping", "Callback", "load_config", "load_model", "save_model",
+    "Trainer", "History", "EarlyStopping", "EMA", "SWA", "Callback", "load_config", "load_model", "save_model",
     "Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad",
     "NAdam", "RAdam", "Adamax", "Lion", "Adadelta", "LBFGS",
     "Schedule", "Constant", "Step", "MultiStep", "Exponential", "Polynomial", "Cosine", "CosineWarmRestarts",
@@ -111,6 +112,7 @@ _LATER = {
     "layerflow.runs.model": ("load_model", "save_model"),
     "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),
     "layerflow.training.history": ("EarlyStopping", "History"),
+    "layerflow.training.averaging": ("EMA", "SWA"),
     "layerflow.training.callbacks": ("Callback",),
     "layerflow.training.quasi_newton": ("LBFGS",),
     "layerflow.training.adaptive": ("Adadelta", "Adagrad", "Adamax", "Lion", "NAdam", "RAdam"),

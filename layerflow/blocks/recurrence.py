@@ -34,7 +34,8 @@ class Recurrent(Gate):
         state_shapes: the shape of each state, without the batch; by default `cell.hidden_size`, or the shapes that
             the cell returns when it is given them.
         return_sequences: whether to return the outputs of all times, or that of the last one.
-        learned_states: whether the states before the first step are parameters, which start near 0, rather than 0.
+        learned_states: whether the states before the first step are parameters, which start near 0, rather than 0; one
+            answer for all states, or one for each.
 
     Raises:
         GateError: a cell that returns another number or other shapes of states than it takes; an input without time; a
@@ -46,13 +47,17 @@ class Recurrent(Gate):
         cell: Gate,
         state_shapes: Sequence[Sequence[int]] | None = None,
         return_sequences: bool = True,
-        learned_states: bool = False,
+        learned_states: bool | Sequence[bool] = False,
     ) -> None:
         if not isinstance(cell, Gate):
             raise GateError(f"Recurrent: the cell is {cell!r}, not a gate")
         self.cell, self.return_sequences, self.learned_states = cell, return_sequences, learned_states
         self.state_shapes = None if state_shapes is None else [tuple(shape) for shape in state_shapes]
-        self.initial = [Parameter(decay=False) for _ in range(_states_of(cell) if learned_states else 0)]
+        count = max(_states_of(cell), 0)
+        learned = [learned_states] * count if isinstance(learned_states, bool) else list(learned_states)
+        if len(learned) != count:
+            raise GateError(f"{self!r}: learned_states has {len(learned)} entries, for a cell of {count} states")
+        self.initial = {str(i): Parameter(decay=False) for i, is_learned in enumerate(learned) if is_learned}
         self._states: list[Shape] = []
         self._outputs = 0
 
@@ -66,8 +71,8 @@ class Recurrent(Gate):
                 f"{self!r}: the cell returns states of shapes {outputs[-len(states) :]}, but takes {states}"
             )
         self._states, self._outputs = [state[1:] for state in states], len(outputs)
-        for parameter, state in zip(self.initial, self._states, strict=False):
-            parameter.create(state, lambda wanted: Normal(0.1)(rng, wanted))
+        for i, parameter in self.initial.items():
+            parameter.create(self._states[int(i)], lambda wanted: Normal(0.1)(rng, wanted))
         return (*shape[:2], *outputs[0][1:]) if self.return_sequences else outputs[0]
 
     def forward(self, x: Any, *mask: Any) -> Any:
@@ -115,7 +120,7 @@ class Recurrent(Gate):
             for name, found in param_grads.items():
                 learned[name] = learned[name] + found if name in learned else found
         grads = {f"cell.{name}": found for name, found in learned.items()}
-        grads |= {f"initial.{i}": to_states[i].sum(axis=0) for i in range(len(self.initial))}
+        grads |= {f"initial.{i}": to_states[int(i)].sum(axis=0) for i in self.initial}
         return (grad_x if x.dtype.kind == "f" else None, *[None] * masks), grads
 
     def _upstream(self, grad: Any, t: int, length: int, is_kept: list[Array] | None) -> Any:
@@ -136,9 +141,10 @@ class Recurrent(Gate):
     def _start(self, x: Any) -> tuple[Any, ...]:
         """The states before the first step."""
         dtype = x.dtype if x.dtype.kind == "f" else next((p.value.dtype for p in self.cell.parameters()), np.float64)
-        if not self.initial:
-            return tuple([np.zeros((len(x), *state), dtype) for state in self._states])
-        return tuple([np.broadcast_to(p.value, (len(x), *p.value.shape)).astype(dtype) for p in self.initial])
+        states = [np.zeros((len(x), *state), dtype) for state in self._states]
+        for i, parameter in self.initial.items():
+            states[int(i)] += parameter.value
+        return tuple(states)
 
     def _check(self, shape: Shape, masks: Sequence[Shape]) -> None:
         if len(shape) < 2 or shape[1] == 0:

@@ -160,6 +160,7 @@ def is_plain(value: Any) -> bool:
 
 Reader = Annotated[Element, ElementKind("reader")]
 Scaler = Annotated[Element, ElementKind("scaler")]
+Averaging = Annotated[Element, ElementKind("averaging")]
 Augmentation = Annotated[Element, ElementKind("augmentation")]
 Initializer = Annotated[Element, ElementKind("initializer")]
 Loss = Annotated[Element, ElementKind("loss")]
@@ -277,6 +278,7 @@ class TrainSection(Section):
         shuffle: Shuffle the samples in every epoch; the order follows from seed and epoch.
         drop_last: Leave out the last batch of an epoch when it is smaller than the others.
         accumulate: Batches that share an update; their gradients are averaged, as if of one batch.
+        average: EMA or SWA: an average of the weights takes their place in validation and at the end.
         freeze: Patterns of the names of parameters that are not trained, such as "0.*".
         clip_norm: Scale the whole gradient down to this norm when it is longer.
         clip_value: Clip every entry of the gradient to +- this value.
@@ -291,6 +293,7 @@ class TrainSection(Section):
     shuffle: bool = True
     drop_last: bool = False
     accumulate: PositiveInt = 1
+    average: Averaging | None = None
     freeze: Sequence[str] = ()
     clip_norm: PositiveFloat | None = None
     clip_value: PositiveFloat | None = None

@@ -208,6 +208,7 @@ class Experiment:
             "batch_size": max(1, min(config.train.batch_size, len(self.parts.train))),
             "early_stopping": config.train.early_stopping and EarlyStopping(**vars(config.train.early_stopping)),
             "init": build(config.init) or {},
+            "average": build(config.train.average),
             "augment": build(config.data.augment),
             "seed": config.seed,
             "dtype": config.dtype,

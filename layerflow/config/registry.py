@@ -31,6 +31,7 @@ from layerflow.gate import Gate
 from layerflow.gates import GATES, LOSSES, REGULARIZERS
 from layerflow.gates.initializers import INITIALIZERS, Initializer
 from layerflow.training.adaptive import OPTIMIZERS
+from layerflow.training.averaging import AVERAGINGS, Averaging
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import SCHEDULES, Schedule
 
@@ -45,6 +46,7 @@ BASES: dict[str, type] = {
     "reader": Reader,
     "scaler": Scaler,
     "augmentation": Augmentation,
+    "averaging": Averaging,
 }
 """What your own types of each kind are subclasses of."""
 
@@ -259,6 +261,7 @@ def _builtin_types() -> dict[str, dict[str, Factory]]:
         "reader": dict(READERS),
         "scaler": dict(SCALERS),
         "augmentation": dict(AUGMENTATIONS),
+        "averaging": dict(AVERAGINGS),
         "initializer": {**INITIALIZERS, **{name.lower(): made for name, made in INITIALIZERS.items()}},
     }
 

@@ -14,7 +14,9 @@ from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.gate import Gate
 from layerflow.gates.initializers import named_initializer
 from layerflow.parameter import Array
-from layerflow.training.metrics import DEFAULT_METRICS, OwnMetric, metric_named, name_of
+from layerflow.training.evaluation import counted_labels
+from layerflow.training.history import Best
+from layerflow.training.metrics import DEFAULT_METRICS, OwnMetric, baseline, metric_named, name_of
 from layerflow.training.state import prefixed
 
 
@@ -33,14 +35,17 @@ def metrics_of(chosen: Any, losses: Mapping[str, Gate], name: str, task: str) ->
     return metrics
 
 
-def is_higher(name: str, metrics: dict[str, list[str | OwnMetric]]) -> bool | None:
-    """Whether higher values of a recorded metric of your own are better; None for one that is built in."""
+def watch(name: str | None, metrics: dict[str, list[str | OwnMetric]], min_delta: float = 0.0) -> Best | None:
+    """Return the best value, so far none, of a recorded metric, if one is named."""
+    if not name:
+        return None
+    is_higher = None
     for output, found in metrics.items():
         for metric in found:
             own = prefixed(output, name_of(metric))
             if not isinstance(metric, str) and name in (f"train_{own}", f"val_{own}"):
-                return bool(getattr(metric, "higher_is_better", True))
-    return None
+                is_higher = bool(getattr(metric, "higher_is_better", True))
+    return Best(name, min_delta, is_higher)
 
 
 def draw_matching(model: Gate, init: Mapping[str, Any], drawn: set[int], rng: "np.random.Generator") -> None:
@@ -139,6 +144,22 @@ def as_weights(sample_weight: Any, dtype: str, samples: int | None = None) -> Ar
         row = int(np.argmin((weights >= 0) & np.isfinite(weights)))
         raise DataError(f"sample_weight is {weights.flat[row]} in row {row}; weights are finite and 0 or more")
     return weights
+
+
+def baselines(
+    losses: Mapping[str, Gate],
+    tasks: Mapping[str, str],
+    metrics: Mapping[str, list[str | OwnMetric]],
+    train: Mapping[str, Array],
+    held: Mapping[str, Array],
+) -> dict[str, float]:
+    """Return the metrics of the constant guess for each output."""
+    guess: dict[str, float] = {}
+    for name, loss in losses.items():
+        known, asked = counted_labels(loss, train[name]), counted_labels(loss, held[name])
+        found = baseline(tasks[name], known, asked, metrics[name])
+        guess |= {prefixed(name, key): value for key, value in found.items()}
+    return guess
 
 
 def batch_size_for(wanted: int, samples: int) -> int:

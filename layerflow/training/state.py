@@ -3,7 +3,8 @@
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from layerflow.engine.numpy import NumpyEngine
 from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
+from layerflow.training.averaging import Averaging
 from layerflow.training.history import Best, History, Record
 from layerflow.training.metrics import OwnMetric, name_of
 from layerflow.training.objective import ONLY, Objective
@@ -73,6 +75,7 @@ class State:
         loss_sums: for each of several outputs, the sum of its losses over the samples.
         norms: of gradient, update and parameters in the last step of the epoch.
         skipped: steps of this epoch that were not taken.
+        average, average_count: with `average`, the mean of so many weights.
         waiting_grads, waiting: with `accumulate`, the sum of the gradients times samples that are still to be used, and
             of how many batches and samples.
         epoch_start: the state to return to, with `on_divergence="halve-lr"`.
@@ -98,6 +101,8 @@ class State:
     best_values: Array | None = None
     best_buffers: dict[str, Array] = field(default_factory=dict)
     epoch_start: Snapshot | None = None
+    average: Array | None = None
+    average_count: int = 0
     waiting_grads: Array | None = None
     waiting: list[int] = field(default_factory=lambda: [0, 0])
 
@@ -135,7 +140,8 @@ class State:
         """The names of the metrics, with those of several outputs in front: `age_rmse`."""
         return [prefixed(output, name_of(metric)) for output, found in self.metrics.items() for metric in found]
 
-    def target(self, y: Any, name: str) -> Array:
+    @staticmethod
+    def target(y: Any, name: str) -> Array:
         """Return the targets of an output."""
         target: Array = y.parts[name] if isinstance(y, Named) else y
         return target
@@ -201,6 +207,32 @@ class State:
         self.waiting_grads, self.waiting = None, [0, 0]
         return True
 
+    def average_step(self, averaging: Averaging) -> None:
+        """Take the weights after a step into their average."""
+        if self.average is None:
+            self.average = np.zeros_like(self.store.values)
+        self.average_count = averaging.after_step(self.average, self.store.values, self.average_count)
+
+    def average_epoch(self, averaging: Averaging) -> None:
+        """Take the weights after an epoch into their average."""
+        if self.average is not None:
+            self.average_count = averaging.after_epoch(
+                self.average, self.store.values, self.average_count, self.epoch + 1, self.trainer.epochs
+            )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the average, if there is one, in the place of the weights for a while."""
+        if self.average is None or not self.average_count:
+            yield
+            return
+        present = self.store.values.copy()
+        self.store.load(self.average)
+        try:
+            yield
+        finally:
+            self.store.load(present)
+
     def seen(self, name: str) -> tuple[Array, Array]:
         """Return the scores of an output in this epoch, and their targets; of many, the last ones."""
         return self.scores[name][: self.samples], self.targets[name][: self.samples]
@@ -211,7 +243,9 @@ class State:
         self.best_buffers = {name: buffer.value.copy() for name, buffer in self.buffers.items()}
 
     def load_best(self) -> None:
-        """Put the best weights and buffers back into the model, if any were remembered."""
+        """Put the best weights and buffers back into the model, or else the average of the weights, if there is any."""
+        if self.best_values is None and self.average is not None and self.average_count:
+            self.store.load(self.average)
         if self.best_values is not None:
             self.store.load(self.best_values)
             for name, buffer in self.buffers.items():
@@ -229,10 +263,13 @@ class State:
             for name in self.scores:
                 scores, targets = self.seen(name)
                 arrays |= {f"scores/{name}": scores.copy(), f"targets/{name}": targets.copy()}
+        if self.average is not None:
+            arrays["average"] = self.average.copy()
         if self.waiting_grads is not None:
             arrays["waiting_grads"] = self.waiting_grads.copy()
         facts: dict[str, Any] = {
             "waiting": self.waiting,
+            "average_count": self.average_count,
             "epoch": self.epoch,
             "step": self.step,
             "epochs": self.trainer.epochs,
@@ -287,6 +324,8 @@ class State:
         self.norms, self.skipped = dict(facts["norms"]), int(facts["skipped"])
         self.waiting_grads = arrays["waiting_grads"].copy() if "waiting_grads" in arrays else None
         self.waiting = list(map(int, facts["waiting"]))
+        self.average = arrays["average"].copy() if "average" in arrays else None
+        self.average_count = int(facts["average_count"])
         self.loss_sums = {name: float(facts["loss_sums"][name]) for name in self.loss_sums}
         self.losses = arrays["losses"].tolist() if self.step else []
         self.samples = int(facts["samples"])

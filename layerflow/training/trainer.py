@@ -15,6 +15,7 @@ from layerflow.errors import ConfigError, DivergedError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
+from layerflow.training.averaging import Averaging
 from layerflow.training.callbacks import Callback
 from layerflow.training.clipping import clip_by_norm, clip_by_value, global_norm
 from layerflow.training.divergence import (
@@ -25,20 +26,21 @@ from layerflow.training.divergence import (
     explain_forward,
     is_finite,
 )
-from layerflow.training.evaluation import counted, counted_labels, evaluate_scores, predict_scores, task_of
-from layerflow.training.history import Best, EarlyStopping, History, Record
-from layerflow.training.metrics import OwnMetric, baseline, evaluate
+from layerflow.training.evaluation import counted, evaluate_scores, predict_scores, task_of
+from layerflow.training.history import EarlyStopping, History, Record
+from layerflow.training.metrics import OwnMetric, evaluate
 from layerflow.training.objective import ONLY, Objective, output_names
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.preparation import (
     as_inputs,
     as_targets,
     as_weights,
+    baselines,
     batch_size_for,
     draw_matching,
     freeze_matching,
-    is_higher,
     metrics_of,
+    watch,
 )
 from layerflow.training.schedules import Constant, Schedule, count, number
 from layerflow.training.state import NORMS, Snapshot, State, prefixed
@@ -85,6 +87,7 @@ class Trainer:
         seed: of the initial weights, dropout and the order of the samples.
         dtype: of parameters and data, "float32" or "float64".
         accumulate: how many batches share an update: their gradients are averaged, as if of one batch.
+        average: `EMA` or `SWA`: an average of the weights takes their place in validation and at the end.
         augment: random changes of the training samples, functions of a batch and a generator.
         init: initializers of new parameters by patterns of their names, such as {"*.weight_hh": "orthogonal"}.
         freeze: patterns of parameter names, such as "encoder.*", whose values stay as they are.
@@ -116,6 +119,7 @@ class Trainer:
     seed: int = 0
     dtype: str = "float32"
     accumulate: int = 1
+    average: Averaging | None = None
     augment: Sequence[Callable[[Any, Any], Any]] = ()
     init: Mapping[str, Any] = field(default_factory=dict)
     freeze: Sequence[str] = ()
@@ -245,14 +249,9 @@ class Trainer:
         freeze_matching(self.model, self.freeze)
         store = ParameterStore(self.model.parameters(), self.dtype)
         best = self.best or (None if held_out is None else "val_loss")
-        stopping = self.early_stopping
-        guess: dict[str, float] = {}
-        for name, loss in self.losses.items():
-            held = targets[name] if held_out is None else held_out[1]
-            held = held.parts[name] if isinstance(held, Named) else held
-            train, held = counted_labels(loss, targets[name]), counted_labels(loss, held)
-            found = baseline(tasks[name], train, held, metrics[name])
-            guess |= {prefixed(name, key): value for key, value in found.items()}
+        stopping = self.early_stopping or EarlyStopping("")
+        held_y = targets if held_out is None else {name: State.target(held_out[1], name) for name in targets}
+        guess = baselines(self.losses, tasks, metrics, targets, held_y)
         state = State(
             trainer=self,
             objective=objective,
@@ -263,10 +262,8 @@ class Trainer:
             validation=held_out,
             tasks=tasks,
             metrics=metrics,
-            history=History(baseline=guess, best=Best(best, 0.0, is_higher(best, metrics)) if best else None),
-            patience=None
-            if stopping is None
-            else Best(stopping.metric, stopping.min_delta, is_higher(stopping.metric, metrics)),
+            history=History(baseline=guess, best=watch(best, metrics)),
+            patience=watch(stopping.metric, metrics, stopping.min_delta),
             threads=self.threads or (1 if store.size * batches.batch_size < ONE_THREAD_WORK else None),
         )
         state.check_watched()
@@ -306,13 +303,16 @@ class Trainer:
             for call in after_step:
                 call(state)
         check_epoch(state)
-        record = self._record(state)
-        state.epoch += 1
-        state.step = 0
-        state.history.records.append(record)
-        state.schedule.observe(record)
-        if state.history.best and state.history.best.update(record, state.epoch):
-            state.keep_best()
+        if self.average:
+            state.average_epoch(self.average)
+        with state.averaged():
+            record = self._record(state)
+            state.epoch += 1
+            state.step = 0
+            state.history.records.append(record)
+            state.schedule.observe(record)
+            if state.history.best and state.history.best.update(record, state.epoch):
+                state.keep_best()
         if state.patience:
             state.patience.update(record, state.epoch)
             self._check_patience(state)
@@ -351,6 +351,8 @@ class Trainer:
         if self.clip_norm is not None:
             clip_by_norm(grads, self.clip_norm)
         state.optimizer.step(state.store)
+        if self.average:
+            state.average_step(self.average)
 
     def _measured_update(self, state: State) -> None:
         """Record the norms of gradient (before clipping), update and parameters in the last step of an epoch."""

@@ -95,7 +95,8 @@ def test_states_of_different_ranks_are_built_twice_without_complaint():
     x, h, memory = cell.inputs("x", "h", "memory")
     rows = lf.Multiply()(lf.Reshape([-1, 1, 4])(x), memory)
     cell.output(lf.Add()(h, x), rows)
-    recurrent = lf.Recurrent(cell, state_shapes=[[4], [3, 4]], learned_states=True)
+    recurrent = lf.Recurrent(cell, state_shapes=[[4], [3, 4]], learned_states=[False, True])
+    assert list(recurrent.named_parameters()) == ["initial.1"]
     for batch in (2, 5):
         assert recurrent.build(np.random.default_rng(0), (batch, 6, 4)) == (batch, 6, 4)
     assert lf.check_gradients(recurrent, X).ok
@@ -123,6 +124,10 @@ class Many(Growing):
 
 
 BAD = [
+    (
+        lambda: lf.Recurrent(Leaky(), learned_states=[True, False]),
+        "learned_states has 2 entries, for a cell of 1 states",
+    ),
     (lambda: lf.Recurrent("GRU"), "the cell is 'GRU', not a gate"),
     (lambda: lf.Recurrent(Stateless()).forward(X), "must take the input and one state or more; it takes no state"),
     (lambda: lf.Recurrent(Growing()).forward(X), "returns states of other shapes than it is given"),
