@@ -50,8 +50,7 @@ from layerflow.training.state import NORMS, Snapshot, State, prefixed
 # (`scripts/bench_step.py --break-even`). Larger steps keep the threads that BLAS is set to: only they gain from more.
 ONE_THREAD_WORK = 1 << 24
 DTYPES = ("float32", "float64")
-SAMPLE_WEIGHT = "sample_weight"
-"""The name of the weights among the arrays of a batch's targets."""
+SAMPLE_WEIGHT = "sample_weight"  # the name of the weights among the arrays of a batch's targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +61,14 @@ class Trainer:
         history = trainer.fit(x, y, validation=(xv, yv))
         scores = trainer.predict(x_new)
 
-    The settings are frozen: `dataclasses.replace(trainer, epochs=50)` makes a trainer with others. What changes while
-    it trains is `trainer.state`.
+    Settings are frozen: `dataclasses.replace(trainer, epochs=50)` makes others. What changes is in `trainer.state`.
 
     Args:
         model: a gate; it is built from the data if it is not built yet.
         loss: a gate that takes (scores, targets); for a model of several outputs a dict of one for each, by the name of
             the graph's node.
         optimizer: computes the updates; its `lr` is the base of the schedule.
-        regularizer: one gate or several; they take the weights and are added to the loss.
+        regularizer: gates that take the weights and are added to the loss.
         schedule: the learning rate over the epochs; constant by default.
         epochs: passes over the data.
         batch_size: samples per step; if there are fewer samples, all of them with a warning.
