@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from layerflow.config import load_config
     from layerflow.gates import *  # noqa: F403
     from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
+    from layerflow.interop.functions import gate_from
     from layerflow.runs.model import load_model, save_model
     from layerflow.training.adaptive import Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam
     from layerflow.training.averaging import EMA, SWA
@@ -95,7 +96,7 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 (by subject)
     "Gate", "Parameter", "Buffer", "ParameterStore", "Sequential", "ComputationalGraph", "Node",
     "Residual", "Parallel", "Recurrent",
-    "check_gradients", "assert_gradients", "jacobian", "numeric_jacobian",
+    "gate_from", "check_gradients", "assert_gradients", "jacobian", "numeric_jacobian",
     "Trainer", "History", "EarlyStopping", "EMA", "SWA", "Callback", "load_config", "load_model", "save_model",
     "Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad",
     "NAdam", "RAdam", "Adamax", "Lion", "Adadelta", "LBFGS",
@@ -110,6 +111,7 @@ _LATER = {
     "layerflow.blocks": ("Parallel", "Recurrent", "Residual"),
     "layerflow.config": ("load_config",),
     "layerflow.runs.model": ("load_model", "save_model"),
+    "layerflow.interop.functions": ("gate_from",),
     "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),
     "layerflow.training.history": ("EarlyStopping", "History"),
     "layerflow.training.averaging": ("EMA", "SWA"),

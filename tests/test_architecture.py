@@ -35,6 +35,7 @@ ALLOWED = {
     "testing": CORE | {"gradcheck"},
     "training": TRAINING,
     "config": TRAINING | {"config", "blocks"},
+    "interop": TRAINING | {"config", "interop"},
     "runs": TRAINING | {"config", "runs"},
     "report": TRAINING | {"config", "runs", "report", "gradcheck"},
     "preflight": TRAINING | {"config", "gradcheck", "preflight"},

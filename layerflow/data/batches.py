@@ -123,6 +123,7 @@ class Batches:
         drop_last: Drop the last batch of an epoch when it is smaller than the others.
         augment: Change the x of each batch at random: functions of it and a generator, which follows from seed, epoch
             and step.
+        before_read: Called before each batch is read, in the thread that reads it; what it raises ends the epoch.
 
     Where there is more to do than to take rows of an array, a thread prepares the next batch meanwhile.
 
@@ -138,6 +139,7 @@ class Batches:
     shuffle: bool = True
     drop_last: bool = False
     augment: Sequence[Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]] = ()
+    before_read: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         samples = len(self.x)
@@ -174,6 +176,8 @@ class Batches:
         order = self.order(epoch)
         for step in range(start, len(self)):
             rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            if self.before_read is not None:
+                self.before_read()
             x: Any = self.x.take(rows, axis=0)
             if self.augment:
                 rng = np.random.default_rng([self.seed, epoch, step, 1])

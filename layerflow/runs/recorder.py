@@ -213,16 +213,25 @@ def load_failed_step(folder: Path) -> tuple[Snapshot, Array, Array, str]:
 
 
 class DataWatch(Callback):
-    """Checks after every step that the memory-mapped data files are unchanged.
+    """Checks before every batch is read, and after every step, that the memory-mapped data files are unchanged.
 
-    Reading beyond the end of a truncated memory map kills the process (SIGBUS), so this is the last callback, directly
-    before the next read.
+    Reading beyond the end of a truncated memory map kills the process (SIGBUS), so the thread that reads checks first.
+    This is the last callback, for the validation part is read next.
     """
 
     def __init__(self, *sources: Any) -> None:
         self.files = {file: found for x in sources if (file := _mapped_file(x)) and (found := _status(file))}
 
+    def training_started(self, state: State) -> None:
+        """Have every read preceded by a check."""
+        if self.files:
+            state.batches.before_read = self.check
+
     def step_ended(self, state: State) -> None:
+        """Check after a step."""
+        self.check()
+
+    def check(self) -> None:
         """Raise `DataError` when a file has changed; of one that was replaced, the map still shows the old content."""
         for file, before in self.files.items():
             now = _status(file)

@@ -1,0 +1,1 @@
+"""Doors to other libraries; each is imported where it is used."""
