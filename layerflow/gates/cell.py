@@ -209,5 +209,7 @@ class LSTMCell(CellGate):
         GateError: hidden_size is not a positive integer; the inputs have other shapes.
     """
 
+    num_outputs = 2
+
     def __init__(self, hidden_size: int) -> None:
         self._prepare(hidden_size, LongShort())

@@ -89,7 +89,8 @@ def from_torch(function: Any) -> Gate:
         GateError: something else.
     """
     if isinstance(function, type) and issubclass(function, torch.autograd.Function):
-        return TorchGate(function.apply, function.__name__)
+        kind: Any = function
+        return TorchGate(kind.apply, kind.__name__)
     if isinstance(function, torch.nn.Module) or callable(function):
         return TorchGate(function, getattr(function, "__name__", type(function).__name__))
     raise GateError(f"from_torch: {function!r} is no module, autograd function or function of tensors")
