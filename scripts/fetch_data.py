@@ -1,12 +1,14 @@
-"""Fetch MNIST or CIFAR-10, which are too large for the repository.
+"""Fetch MNIST, Fashion-MNIST or CIFAR-10, which are too large for the repository.
 
     python scripts/fetch_data.py mnist             # 11 MB into data/downloads/mnist, for the IDX reader
+    python scripts/fetch_data.py fashion           # 31 MB into data/downloads/fashion, for the IDX reader
     python scripts/fetch_data.py cifar10           # 162 MB into data/downloads/cifar10, for the CIFAR10 reader
     python scripts/fetch_data.py mnist --base-url https://mirror.example/mnist/ --out elsewhere
 
 Every file is checked against its published MD5 checksum before it gets its name; what is there already is not fetched
 again. Sources: Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database of handwritten digits, from the mirror that
-torchvision uses; A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009, from its author's page.
+torchvision uses; H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST, 2017, from its authors' page; A. Krizhevsky, Learning
+Multiple Layers of Features from Tiny Images, 2009, from its author's page.
 """
 
 import argparse
@@ -28,6 +30,13 @@ MNIST_MD5 = {
     "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
+FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+FASHION_MD5 = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/"
 CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
@@ -43,7 +52,7 @@ class FetchError(Exception):
 
 
 def fetch_mnist(folder: Path, base_url: str = MNIST_URL, checksums: dict[str, str] = MNIST_MD5) -> None:
-    """Fetch the four files of MNIST into `folder`."""
+    """Fetch the four files of MNIST, or of a set in its format, into `folder`."""
     for name, md5 in checksums.items():
         download(base_url.rstrip("/") + "/" + name, folder / name, md5)
 
@@ -126,7 +135,7 @@ def md5_of(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0, 4 when a set cannot be had, 130 when interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=["mnist", "cifar10"])
+    parser.add_argument("set", choices=["mnist", "fashion", "cifar10"])
     parser.add_argument("--base-url", help="where the files are, if not at their public address")
     parser.add_argument("--out", type=Path, help="the folder (default: data/downloads/SET)")
     options = parser.parse_args(arguments)
@@ -134,6 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.set == "mnist":
             fetch_mnist(folder, options.base_url or MNIST_URL)
+        elif options.set == "fashion":
+            fetch_mnist(folder, options.base_url or FASHION_URL, FASHION_MD5)
         else:
             fetch_cifar10(folder, options.base_url or CIFAR10_URL)
     except (FetchError, OSError) as error:

@@ -55,7 +55,7 @@ def test_the_check_names_what_differs(make_data, tmp_path, capsys):
 
 
 def test_the_sets_can_be_made_again_to_the_byte(make_data, tmp_path):
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", minversion="1.9")  # earlier copies differ in a digit
     assert make_data.main(["--out", str(tmp_path)]) == 0
     made = {file.name for file in tmp_path.iterdir()}
     assert set(SETS) - made <= {"sunspots.csv", "words.txt.gz"}  # whose sources the tests do not install
