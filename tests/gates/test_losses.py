@@ -166,3 +166,10 @@ BAD = [
 def test_wrong_settings_and_inputs_are_named(use, message):
     with pytest.raises(GateError, match=message):
         use()
+
+
+@pytest.mark.parametrize("loss", [lf.SoftmaxCE(), lf.FocalCE()], ids=repr)
+def test_probabilities_of_huge_scores_are_0_and_1(loss):
+    scores = np.array([[1e4, 0.0, -1e4], [-1e4, -2e4, -3e4]])
+    with np.errstate(over="raise", invalid="raise"):
+        np.testing.assert_allclose(loss.probabilities(scores), [[1, 0, 0], [1, 0, 0]], atol=1e-300)

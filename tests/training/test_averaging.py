@@ -70,6 +70,7 @@ def test_a_training_that_was_broken_off_continues_exactly(average):
 
 
 def test_impossible_settings_are_named():
+    assert (lf.EMA().decay, lf.SWA().start) == (0.999, 0.75)
     with pytest.raises(lf.ConfigError, match=r"decay is 1"):
         lf.EMA(1)
     with pytest.raises(lf.ConfigError, match=r"start is 1\.5"):

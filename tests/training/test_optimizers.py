@@ -296,3 +296,16 @@ def test_a_state_is_a_copy():
     optimizer.load_state(state)
     walk(optimizer, store, 1)
     np.testing.assert_array_equal(state["slot.velocity"], kept)
+
+
+def test_the_defaults_are_those_of_torch():
+    defaults = {
+        "Adam": 1e-3, "AdamW": 1e-3, "NAdam": 2e-3, "RAdam": 1e-3, "Adamax": 2e-3, "RMSprop": 1e-2, "Adagrad": 1e-2,
+        "Adadelta": 1.0, "LBFGS": 1.0,
+    }  # fmt: skip
+    assert {name: OPTIMIZERS[name]().lr for name in defaults} == defaults
+    assert (AdamW().weight_decay, NAdam().momentum_decay, RMSprop().alpha, OPTIMIZERS["LBFGS"]().history_size) == (
+        1e-2, 4e-3, 0.99, 100,
+    )  # fmt: skip
+    for kind in (Adam, AdamW, NAdam, RAdam, Adamax):
+        assert (kind().betas, kind().eps) == ((0.9, 0.999), 1e-8)
