@@ -163,3 +163,10 @@ REFUSED = [
 def test_what_does_not_fit_is_named(act, message):
     with pytest.raises(lf.GateError, match=message):
         act()
+
+
+def test_attention_to_no_keys_is_an_error():
+    query, none = np.zeros((2, 3, 4)), np.zeros((2, 0, 4))
+    for gate in (lf.MultiHeadAttention(2), lf.ScaledDotProductAttention()):
+        with pytest.raises(lf.GateError, match=r"\(2, 0, 4\)"):
+            gate.forward(query, none, none)
