@@ -278,7 +278,7 @@ def _graph(graph: Annotated[Any, MODEL]) -> Any:
 
 def _residual(gates: Annotated[Any, MODEL]) -> Any:
     """y = x + f(x), f being the gates in a row."""
-    return Residual(*gates) if all(map(str.isdigit, gates.gates)) else Residual(**gates.gates)
+    return _held(Residual, gates)
 
 
 def _parallel(gates: Annotated[Any, MODEL], join: str = "concatenate", axis: int = -1, shared: bool = True) -> Any:
@@ -290,10 +290,13 @@ def _parallel(gates: Annotated[Any, MODEL], join: str = "concatenate", axis: int
         axis: along which the outputs are concatenated: 1 for the channels of images, the last one for features.
         shared: whether all branches have the same input, or each its own.
     """
-    options: dict[str, Any] = {"join": join, "axis": axis, "shared": shared}
-    if all(map(str.isdigit, gates.gates)):
-        return Parallel(*gates, **options)
-    return Parallel(**gates.gates, **options)
+    return _held(Parallel, gates, join=join, axis=axis, shared=shared)
+
+
+def _held(kind: Any, gates: Sequential, **options: Any) -> Any:
+    """Return a block of the gates in a row, by position where they have no names."""
+    is_named = not all(map(str.isdigit, gates.gates))
+    return kind(**gates.gates, **options) if is_named else kind(*gates, **options)
 
 
 def _repeat(repeat: int, gates: Annotated[Any, MODEL]) -> Any:

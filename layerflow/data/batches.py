@@ -4,7 +4,6 @@ Which samples go where is a pure function of seeds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,6 +187,8 @@ class Batches:
 
 def ahead(items: Iterator[Any]) -> Iterator[Any]:
     """Yield the items, each computed by a thread while the one before it is used; errors are raised here."""
+    from concurrent.futures import ThreadPoolExecutor  # takes longer to import than the rest of this file
+
     end = object()
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, items, end)

@@ -156,6 +156,12 @@ class ClassLoss(Loss):
         factor = counts if class_weight is None else class_weight[labels] * (1.0 if counts is None else counts)
         return self.shares(rows, weights, factor)
 
+    def _labelled(self, scores: Array, targets: Array, weights: Array | None) -> tuple[Array, Array, Array]:
+        """The scores as (labels, classes), the labels, checked, and their shares in the mean."""
+        labels, counts = self.labels(scores, targets)
+        rows, weights = self._in_rows(scores, weights)
+        return rows, labels, self.label_shares(rows, weights, labels, counts)
+
 
 class SoftmaxCE(ClassLoss):
     """L = mean of -ln p[label], p = softmax(s): the negative log likelihood of the labels (cross entropy).
@@ -281,9 +287,7 @@ class FocalCE(ClassLoss):
         self.class_weight = as_class_weight(self, class_weight)
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
-        labels, counts = self.labels(scores, targets)
-        rows, weights = self._in_rows(scores, weights)
-        share = self.label_shares(rows, weights, labels, counts)
+        rows, labels, share = self._labelled(scores, targets, weights)
         each = np.arange(len(labels))
         exps = np.exp(rows - rows.max(axis=1, keepdims=True))
         p = exps / exps.sum(axis=1, keepdims=True)
@@ -333,9 +337,7 @@ class MulticlassSVM(ClassLoss):
         self.class_weight = as_class_weight(self, class_weight)
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
-        labels, counts = self.labels(scores, targets)
-        rows, weights = self._in_rows(scores, weights)
-        share = self.label_shares(rows, weights, labels, counts)
+        rows, labels, share = self._labelled(scores, targets, weights)
         each = np.arange(len(labels))
         excess = np.maximum(rows - rows[each, labels][:, np.newaxis] + self.margin, 0)
         excess[each, labels] = 0

@@ -143,8 +143,3 @@ def rms(array: Any) -> float:
     """Return the root mean square, 0 for an empty array."""
     values = np.asarray(array, np.float64)
     return float(np.sqrt(np.mean(values * values))) if values.size else 0.0
-
-
-def norm(array: Any) -> float:
-    """Return the square root of the sum of squares."""
-    return float(np.linalg.norm(np.asarray(array, np.float64)))

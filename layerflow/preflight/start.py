@@ -22,7 +22,8 @@ from layerflow.gates import (
     Tanh,
 )
 from layerflow.parameter import Array
-from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, norm, rms, swept
+from layerflow.preflight.context import Context, Finding, judge, listed, model_steps, rms, swept
+from layerflow.training.clipping import global_norm
 from layerflow.training.objective import Objective
 
 FACTOR = 10.0  # by which the strength of the regularizer is multiplied
@@ -196,7 +197,7 @@ def gradients_by_depth(context: Context) -> Finding | None:
     Norms are compared, which He initialization preserves. The rms would shrink where a pooling spreads a gradient.
     """
     objective, when = context.swept, "before training"
-    sizes = _sizes(objective, objective.grads, norm)
+    sizes = _sizes(objective, objective.grads, global_norm)
     if len(sizes) < 2:
         return None
     if min(size for _, size in sizes) == 0.0:  # such as below a last layer of zeros, which the first step changes
@@ -204,7 +205,7 @@ def gradients_by_depth(context: Context) -> Finding | None:
         for x, y in islice(trainer.state.batches.epoch(0), WARM_UP):
             trainer.train_step(x, y)
         objective, when = swept(trainer, context.x[:64], context.y[:64]), f"after {WARM_UP} steps"
-        sizes = _sizes(objective, objective.grads, norm)
+        sizes = _sizes(objective, objective.grads, global_norm)
     first, last = sizes[0][1], sizes[-1][1]
     ratio = first / last if last else 0.0
     evidence = f"{when}, the first layer has {ratio:.2g} times the gradient of the last; norms {_shown(sizes)}"

@@ -15,8 +15,8 @@ from layerflow.config.experiment import Experiment
 from layerflow.data import Dataset
 from layerflow.gate import Gate
 from layerflow.parameter import Array
-from layerflow.training.evaluation import counted, counted_labels, evaluate_scores, predict_scores
-from layerflow.training.metrics import baseline, confusion_matrix, predicted_labels
+from layerflow.training.evaluation import counted, evaluate_scores, guessed, predict_scores
+from layerflow.training.metrics import confusion_matrix, predicted_labels
 
 MOST_SAMPLES = 10_000
 SHOWN = 24
@@ -70,8 +70,7 @@ def assess(experiment: Experiment) -> Assessment | None:
     scores = predict_scores(experiment.model, x, trainer.dtype)
     results = evaluate_scores(scores, y, experiment.loss, trainer.state.task, trainer.state.metric_names)
     assert parts.train.y is not None
-    known, held = counted_labels(experiment.loss, parts.train.y), counted_labels(experiment.loss, part.y)
-    guess = baseline(trainer.state.task, known, held, trainer.state.metric_names)
+    guess = guessed(experiment.loss, trainer.state.task, parts.train.y, part.y, trainer.state.metric_names)
     losses = sample_losses(experiment.loss, scores[:MOST_SAMPLES], y[:MOST_SAMPLES])
     classes = parts.preprocessing.classes
     if classes is None:

@@ -18,8 +18,8 @@ from layerflow.gate import Gate
 from layerflow.parameter import Array
 from layerflow.runs.files import CONFIG, MODEL, RUN, DamagedFile, pack, read_archive, write_atomically
 from layerflow.runs.records import require_intact
-from layerflow.training.evaluation import class_probabilities, counted_labels, evaluate_scores, predict_scores
-from layerflow.training.metrics import baseline, find_metric, predicted_labels
+from layerflow.training.evaluation import class_probabilities, counted_labels, evaluate_scores, guessed, predict_scores
+from layerflow.training.metrics import find_metric, predicted_labels
 
 MOST_TARGETS = 1 << 30
 FORMAT = "layerflow model 1"
@@ -259,7 +259,7 @@ class SavedModel:
 
     def baseline(self, y: Array) -> dict[str, float]:
         """Return the metrics of a constant guess made from the training targets."""
-        return baseline(self.task, self.train_targets, counted_labels(self.loss, y), self.metrics)
+        return guessed(self.loss, self.task, self.train_targets, y, self.metrics)
 
 
 def model_file(path: Path) -> Path:

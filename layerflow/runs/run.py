@@ -32,9 +32,8 @@ from layerflow.runs.recorder import DataWatch, FailedSteps, Recorder, changed, e
 from layerflow.runs.records import ABSENT, flat, restore, stored_facts
 from layerflow.training.callbacks import Callback, progress
 from layerflow.training.divergence import ON_DIVERGENCE
-from layerflow.training.evaluation import counted_labels
+from layerflow.training.evaluation import guessed
 from layerflow.training.history import Best, History
-from layerflow.training.metrics import baseline
 from layerflow.training.state import Snapshot
 from layerflow.training.trainer import Trainer
 
@@ -284,8 +283,8 @@ class _Run:
         if parts.test is not None:
             result.test = experiment.evaluate(parts.test)
             assert parts.train.y is not None and parts.test.y is not None
-            known, held = (counted_labels(trainer.loss, y) for y in (parts.train.y, parts.test.y))
-            result.baseline = baseline(trainer.state.task, known, held, trainer.state.metric_names)
+            state = trainer.state
+            result.baseline = guessed(self.experiment.loss, state.task, parts.train.y, parts.test.y, state.metric_names)
         result.seconds = sum(record["seconds"] for record in history.records)
         best = history.best
         facts = self.recorder.facts_now(

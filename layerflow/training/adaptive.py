@@ -34,9 +34,8 @@ class NAdam(Adam, elementwise=True):
         momentum_decay: float = 4e-3,
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay)
         self.momentum_decay = number(self, "momentum_decay", momentum_decay)
-        self.groups = grouped(self, groups)
+        super().__init__(lr, betas, eps, weight_decay, groups=groups)
 
     def _momentum(self, t: int) -> float:
         return self.betas[0] * (1 - 0.5 * math.pow(0.96, t * self.momentum_decay))
@@ -78,8 +77,7 @@ class RAdam(Adam, elementwise=True):
         weight_decay: float = 0.0,
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay)
-        self.groups = grouped(self, groups)
+        super().__init__(lr, betas, eps, weight_decay, groups=groups)
 
     def update(self, values: Array, grads: Array) -> None:
         (beta1, beta2), t = self.betas, self.steps
@@ -116,8 +114,7 @@ class Adamax(Adam, elementwise=True):
         weight_decay: float = 0.0,
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        super().__init__(lr, betas, number(self, "eps", eps, "(0, inf)"), weight_decay)
-        self.groups = grouped(self, groups)
+        super().__init__(lr, betas, number(self, "eps", eps, "(0, inf)"), weight_decay, groups=groups)
 
     def update(self, values: Array, grads: Array) -> None:
         beta1, beta2 = self.betas
@@ -232,8 +229,7 @@ class Lion(AdamW, elementwise=True):
         weight_decay: float = 0.0,
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        super().__init__(lr, betas, weight_decay=weight_decay)
-        self.groups = grouped(self, groups)
+        super().__init__(lr, betas, weight_decay=weight_decay, groups=groups)
 
     def update(self, values: Array, grads: Array) -> None:
         (beta1, beta2), m, change = self.betas, self.slot("first_moment"), self.scratch("change")

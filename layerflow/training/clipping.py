@@ -9,12 +9,13 @@ from layerflow.training.schedules import number
 
 
 def global_norm(grads: Array) -> float:
-    """Return sqrt(sum(g^2)) over all gradients; not finite when one of them is not.
+    """Return sqrt(sum(g^2)) over all gradients, in an array of any shape; not finite when one of them is not.
 
     The squares of float32 numbers overflow from 1.8e19 on and vanish below 1e-23: where the plain sum comes near to
     either end, it is taken of g / max |g| instead (compare Blue, "A portable Fortran program to find the Euclidean norm
     of a vector", 1978).
     """
+    grads = grads.ravel()
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         square = float(grads @ grads)
         limits = np.finfo(grads.dtype)

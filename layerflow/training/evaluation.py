@@ -9,19 +9,19 @@ import numpy as np
 from layerflow.data.batches import parts_of
 from layerflow.gate import Gate
 from layerflow.parameter import Array
-from layerflow.training.metrics import OwnMetric, evaluate
+from layerflow.training.metrics import OwnMetric, baseline, evaluate
 
 EVALUATION_BATCH = 1024
 
 
 @np.errstate(all="ignore")  # NaN and infinity are reported with the result
-def predict_scores(model: Gate, x: Any, dtype: Any = None, batch_size: int = EVALUATION_BATCH) -> Any:
-    """Run the model over x in evaluation mode, part by part, and return its outputs: an array, or a tuple of them."""
+def predict_scores(model: Gate, x: Any, dtype: Any = None) -> Any:
+    """Run the model over x in evaluation mode, 1024 samples at a time; return its output, or a tuple of them."""
     was_training, model.training = model.training, False
     try:
         parts = []
-        for start in range(0, len(x), batch_size):
-            rows = np.arange(start, min(start + batch_size, len(x)))
+        for start in range(0, len(x), EVALUATION_BATCH):
+            rows = np.arange(start, min(start + EVALUATION_BATCH, len(x)))
             parts.append(model.forward(*[np.asarray(part, dtype) for part in parts_of(x.take(rows, axis=0))]))
         if isinstance(parts[0], tuple):
             return tuple([np.concatenate(column) for column in zip(*parts, strict=True)])
@@ -81,6 +81,13 @@ def counted_labels(loss: Any, targets: Array) -> Array:
         return labels
     ignored = getattr(loss, "ignore_index", None)
     return labels.reshape(-1) if ignored is None else labels[labels != ignored]
+
+
+def guessed(
+    loss: Any, task: str, train_targets: Array, targets: Array, metrics: Sequence[str | OwnMetric]
+) -> dict[str, float]:
+    """Return the metrics of the constant guess, as `baseline` does, of targets in the form that the loss takes."""
+    return baseline(task, counted_labels(loss, train_targets), counted_labels(loss, targets), metrics)
 
 
 def task_of(loss: Any, targets: Array) -> str:

@@ -304,8 +304,7 @@ class AdamW(Adam, elementwise=True):
         amsgrad: bool = False,
         groups: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, amsgrad)
-        self.groups = grouped(self, groups)
+        super().__init__(lr, betas, eps, weight_decay, amsgrad, groups)
 
     def decay(self, values: Array, grads: Array, size: int) -> Array:
         """Shrink the values themselves; the gradient stays as it is."""

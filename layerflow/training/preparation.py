@@ -14,9 +14,9 @@ from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.gate import Gate
 from layerflow.gates.initializers import named_initializer
 from layerflow.parameter import Array
-from layerflow.training.evaluation import counted_labels
+from layerflow.training.evaluation import guessed
 from layerflow.training.history import Best
-from layerflow.training.metrics import DEFAULT_METRICS, OwnMetric, baseline, metric_named, name_of
+from layerflow.training.metrics import DEFAULT_METRICS, OwnMetric, metric_named, name_of
 from layerflow.training.state import prefixed
 
 
@@ -156,8 +156,7 @@ def baselines(
     """Return the metrics of the constant guess for each output."""
     guess: dict[str, float] = {}
     for name, loss in losses.items():
-        known, asked = counted_labels(loss, train[name]), counted_labels(loss, held[name])
-        found = baseline(tasks[name], known, asked, metrics[name])
+        found = guessed(loss, tasks[name], train[name], held[name], metrics[name])
         guess |= {prefixed(name, key): value for key, value in found.items()}
     return guess
 

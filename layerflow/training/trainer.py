@@ -205,8 +205,7 @@ class Trainer:
         scores = predict_scores(self.model, as_inputs(self.model, x, self.dtype), self.dtype)
         if not isinstance(scores, tuple):
             return scores
-        names = list(self.losses) if self._state is None else output_names(self.model, self.losses)
-        return dict(zip(names, scores, strict=True))
+        return dict(zip(output_names(self.model, self.losses), scores, strict=True))
 
     def evaluate(self, x: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Return loss and metrics on the given data, computed in evaluation mode."""

@@ -44,6 +44,14 @@ def test_inputs_and_outputs_are_matched_by_name():
     assert set(history.baseline) == {"kind_accuracy", "age_rmse", "age_mae", "age_r2"}
 
 
+def test_another_trainer_of_a_trained_model_names_its_outputs_right():
+    trainer = two_trained(epochs=1)
+    x = {"image": IMAGE, "table": TABLE}
+    trainer.fit(x, {"kind": KIND, "age": AGE})
+    scores = dataclasses.replace(trainer).predict(x)  # the graph's outputs are age and kind, in this order
+    assert scores["kind"].shape == (60, 2) and scores["age"].shape == (60, 1)
+
+
 def test_the_objective_of_several_outputs_has_the_gradients_of_differences():
     trainer = two_trained(dtype="float64", batch_size=7)
     trainer.prepare({"image": IMAGE, "table": TABLE}, {"kind": KIND, "age": AGE}, sample_weight=np.arange(60) % 3 + 0.5)
