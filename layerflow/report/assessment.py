@@ -79,10 +79,12 @@ def assess(experiment: Experiment) -> Assessment | None:
         return Assessment(name, len(part), results, guess, predictions=pairs, worst=worst)
     if y.ndim > 1:  # labels at each time: the worst sequences, as their most probable symbols
         found, held = counted(experiment.loss, scores, y)
-        best = scores.argmax(axis=-1)
-        worst = [
-            _sample(part, i, losses, _symbols(y[i], classes), _symbols(best[i], classes)) for i in _largest(losses)
-        ]
+        is_counted = y != getattr(experiment.loss, "ignore_index", None)
+        worst = []
+        for i in _largest(losses):
+            pair = y[i], scores[i].argmax(axis=-1)
+            target, best = (_symbols(labels[is_counted[i]], classes) for labels in pair)
+            worst.append(_sample(part, i, losses, target, best))
         confusion = confusion_matrix(held, predicted_labels(found), len(classes))
         return Assessment(name, len(part), results, guess, confusion, classes, None, worst, True)
     labels = predicted_labels(scores)

@@ -137,7 +137,10 @@ def _results(held_out: Assessment | None, features: tuple[str, ...] | None) -> d
 
 
 def _correct(held_out: Assessment) -> str:
-    return f"{np.trace(held_out.confusion):,} of {held_out.size:,} {held_out.part} samples correct"  # type: ignore[arg-type]
+    assert held_out.confusion is not None
+    labels = int(held_out.confusion.sum())  # of sequences, more than samples
+    what = f"{held_out.part} samples" if labels == held_out.size else f"labels of the {held_out.part} part"
+    return f"{np.trace(held_out.confusion):,} of {labels:,} {what} correct"
 
 
 def _model(experiment: Experiment) -> str:

@@ -1,5 +1,6 @@
 """`layerflow generate`: text from a trained language model."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,7 @@ def test_eval_predict_and_verify_know_sequences(model: Path, layerflow_command: 
     predicted = layerflow_command("predict", model, folder / "words.txt")
     assert predicted.code == 0 and predicted.out.startswith("line,prediction")
     assert layerflow_command("verify", model).code == 0
+    report = (model / "report.html").read_text()
+    found = re.search(r"([0-9,]+) of ([0-9,]+) labels of the test part correct", report)
+    assert found and int(found[1]) <= int(found[2])
+    assert "pad" not in report.split("Worst predictions")[1].split("</table>")[0]
