@@ -42,6 +42,10 @@ class DivergedError(LayerflowError):
     """Training produced NaN or infinity."""
 
 
+class RecordError(LayerflowError):
+    """Code cannot be recorded as a program: which line, and what to write instead."""
+
+
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return `", did you mean 'lr'?"` for the closest of `known`, or an empty string when nothing is close."""
     from difflib import get_close_matches  # which is slow to import, and needed only after a mistake

@@ -65,6 +65,7 @@ class Gate:
         num_outputs: how many arrays `forward` returns. Needed only in graphs whose inputs have no values yet; elsewhere
             it is seen from what `forward` returns.
         differentiable: False stops the gradient: nothing in front of the gate is run backwards from here.
+        recordable: False says that the gate cannot be recorded, so that only the NumPy engine runs it.
     """
 
     __slots__ = (
@@ -80,6 +81,7 @@ class Gate:
     needs_grad: tuple[bool, ...]
     num_outputs: int = 1
     differentiable: ClassVar[bool] = True
+    recordable: ClassVar[bool] = True
     has_build: ClassVar[bool] = False  # whether its author wrote a build
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -31,7 +31,7 @@ ALLOWED = {
     "blocks": CORE | {"blocks"},
     "engine": CORE | {"engine"},
     "data": {"data", "errors"},
-    "gradcheck": CORE | {"gradcheck"},
+    "gradcheck": CORE | {"engine", "gradcheck"},
     "testing": CORE | {"gradcheck"},
     "training": TRAINING,
     "config": TRAINING | {"config", "blocks"},

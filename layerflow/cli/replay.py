@@ -9,7 +9,7 @@ import numpy as np
 from layerflow.cli import add_command, add_import_option
 from layerflow.cli.output import as_table
 from layerflow.errors import DivergedError
-from layerflow.runs.recorder import load_failed_step
+from layerflow.runs.journal import load_failed_step
 from layerflow.runs.records import stored_config
 from layerflow.runs.run import prepared
 from layerflow.training.divergence import extent, extents

@@ -127,7 +127,8 @@ class ClassLoss(Loss):
                 f"{self!r}: labels are {targets.dtype}, first label {targets.flat[0] if targets.size else 'none'}; "
                 f"expected integers from 0 to {classes - 1}; convert them with labels.astype(int)"
             )
-        if self.ignore_index is not None and (is_ignored := labels == self.ignore_index).any():
+        if self.ignore_index is not None:
+            is_ignored = labels == self.ignore_index
             labels, counts = np.where(is_ignored, 0, labels), 1.0 - is_ignored
             if is_ignored.all():
                 raise GateError(f"{self!r}: all labels of this batch are {self.ignore_index}, the one to ignore")

@@ -69,13 +69,16 @@ class CosineEmbedding(Gate):
         self.margin = as_number(self, "margin", margin, "a number from -1 to 1", lambda value: -1 <= value <= 1)
 
     def build(self, rng: "np.random.Generator", x1: Shape, x2: Shape, targets: Shape) -> Shape:
+        self._check(x1, x2, targets)
+        return ()
+
+    def _check(self, x1: Shape, x2: Shape, targets: Shape) -> None:
         _expect_pairs(self, {"x1": x1, "x2": x2})
         if targets != x1[:1]:
             raise GateError(f"{self!r}: targets of shape {targets}, expected {x1[:1]}, one per pair")
-        return ()
 
     def forward(self, x1: Any, x2: Any, targets: Any) -> Any:
-        self.build(np.random.default_rng(), x1.shape, x2.shape, targets.shape)
+        self._check(x1.shape, x2.shape, targets.shape)
         if not np.isin(targets, (-1, 1)).all():
             row = int(np.argmin(np.isin(targets, (-1, 1))))
             raise GateError(f"{self!r}: target {targets[row]} in row {row}; expected 1 or -1 (for 0 and 1: 2 * y - 1)")

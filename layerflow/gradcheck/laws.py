@@ -11,6 +11,7 @@ from layerflow.errors import GateError, LayerflowError
 from layerflow.gate import Gate, find
 from layerflow.gradcheck.behaviour import guilty_write, observe
 from layerflow.gradcheck.entry import check_gradients
+from layerflow.gradcheck.recorded import same_result_when_recorded
 from layerflow.gradcheck.subject import Subject, copied, is_real, outputs
 from layerflow.parameter import Array
 
@@ -171,6 +172,7 @@ LAWS = (
     Law("backward before forward is an error", backward_before_forward_is_an_error),
     Law("rebuilds from its arguments", rebuilds_from_its_arguments),
     Law("batch equals stacked samples", batch_equals_stacked_samples, treats_samples_apart),
+    Law("same result when recorded", same_result_when_recorded),
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from layerflow.errors import ConfigError, did_you_mean
 from layerflow.parameter import Array
-from layerflow.runs.recorder import read_losses
+from layerflow.runs.journal import read_losses
 from layerflow.runs.records import Run
 from layerflow.training.metrics import higher_is_better
 

@@ -28,8 +28,8 @@ from layerflow.runs.files import (
     stored_config_file,
     write_atomically,
 )
+from layerflow.runs.journal import lines_of, table_of
 from layerflow.runs.manifest import MANIFEST, damaged_files, is_listed_state
-from layerflow.runs.recorder import lines_of, table_of
 from layerflow.training.history import Record
 
 MARKS = (RUN, METRICS)

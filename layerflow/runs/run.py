@@ -26,9 +26,9 @@ from layerflow.runs.files import (
     locked,
     remove_leftovers,
 )
+from layerflow.runs.journal import DataWatch, FailedSteps, Recorder, changed, environment
 from layerflow.runs.manifest import MANIFEST, Manifest, damaged_files
 from layerflow.runs.model import description_of, pack_model
-from layerflow.runs.recorder import DataWatch, FailedSteps, Recorder, changed, environment
 from layerflow.runs.records import ABSENT, flat, restore, stored_facts
 from layerflow.training.callbacks import Callback, progress
 from layerflow.training.divergence import ON_DIVERGENCE

@@ -13,8 +13,8 @@ from layerflow.errors import DataError, DivergedError
 from layerflow.parameter import Array
 from layerflow.runs.checkpoint import find_checkpoint
 from layerflow.runs.files import CONFIG, LOSSES, METRICS, RUN, TABLE, stored_config_file, to_json
+from layerflow.runs.journal import changed, environment, read_losses
 from layerflow.runs.manifest import MANIFEST, read_manifest
-from layerflow.runs.recorder import changed, environment, read_losses
 from layerflow.runs.records import Run, read_run, require_intact, stored_config
 from layerflow.runs.run import prepared
 from layerflow.training.callbacks import Callback

@@ -96,6 +96,16 @@ class DependsOnBatchSize(Cube):
         return self.gamma.value * x**3 / len(x)
 
 
+class Counts(Cube):
+    def __init__(self, factor: float = 2.0) -> None:
+        super().__init__(factor)
+        self.largest = 0.0
+
+    def forward(self, x: Any) -> Any:
+        self.largest = max(self.largest, float(x.max()))
+        return super().forward(x)
+
+
 BREAKS = {
     "gradients match differences": WrongGradient,
     "nothing is mutated": WritesIntoInput,
@@ -106,6 +116,7 @@ BREAKS = {
     "backward before forward is an error": Silent,
     "rebuilds from its arguments": lambda: ForgetsArgument(1.5),
     "batch equals stacked samples": DependsOnBatchSize,
+    "same result when recorded": Counts,
 }
 
 
@@ -144,9 +155,44 @@ def test_a_gate_with_two_modes_is_checked_in_both() -> None:
 
 def test_check_gate_passes_a_right_gate_and_lists_all_broken_laws() -> None:
     check_gate(Cube(), X)
-    with pytest.raises(AssertionError, match="breaks 2 of 9 laws") as caught:
+    with pytest.raises(AssertionError, match="breaks 2 of 10 laws") as caught:
         check_gate(Clips(), 3.0 * X)
     assert "backward is linear" in str(caught.value)
+
+
+class Declared(Counts):
+    recordable = False
+
+
+class DeclaredInVain(Cube):
+    recordable = False
+
+
+class KeepsLastMean(Cube):
+    """State in a plain attribute: the program of a step cannot see it."""
+
+    def __init__(self, factor: float = 2.0) -> None:
+        super().__init__(factor)
+        self.steps = 0
+
+    def forward(self, x: Any) -> Any:
+        self.steps += 1
+        return super().forward(x) + self.steps
+
+
+def test_a_gate_that_says_it_cannot_be_recorded_is_taken_at_its_word() -> None:
+    law = next(law for law in LAWS if law.name == "same result when recorded")
+    law.check(Declared(), (X,))
+    with pytest.raises(AssertionError, match=r"it can be recorded, so `recordable = False` is wrong"):
+        law.check(DeclaredInVain(), (X,))
+    with pytest.raises(AssertionError, match=r"float\(\) of an array; keep it an array"):
+        law.check(Counts(), (X,))
+
+
+def test_state_in_a_plain_attribute_is_seen_by_the_law_of_recording() -> None:
+    law = next(law for law in LAWS if law.name == "same result when recorded")
+    with pytest.raises(AssertionError, match=r"keep it in an lf\.Buffer"):
+        law.check(KeepsLastMean(), (X,))
 
 
 def test_law_tests_makes_one_test_per_gate_and_law() -> None:
