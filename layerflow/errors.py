@@ -46,6 +46,10 @@ class RecordError(LayerflowError):
     """Code cannot be recorded as a program: which line, and what to write instead."""
 
 
+class EngineError(LayerflowError):
+    """An engine gives other numbers than NumPy."""
+
+
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return `", did you mean 'lr'?"` for the closest of `known`, or an empty string when nothing is close."""
     from difflib import get_close_matches  # which is slow to import, and needed only after a mistake

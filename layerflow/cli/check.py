@@ -9,6 +9,9 @@ import numpy as np
 from layerflow.cli import EXIT_CHECK_FAILED, add_command, add_config_options, describe, exit_code, load_configs
 from layerflow.config.experiment import Experiment
 from layerflow.containers import Sequential
+from layerflow.data.batches import parts_of
+from layerflow.engine.choice import ENGINES
+from layerflow.engine.numpy import NumpyEngine
 from layerflow.gate import Gate
 from layerflow.preflight import Finding, preflight
 from layerflow.runs.files import to_json
@@ -35,6 +38,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="check configuration, data and shapes only, without the preflight"
     )
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="check that this engine can run the model (default: train.engine, else numpy)"
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.set_defaults(run=run)
 
@@ -45,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     code = 0
     for config in load_configs(arguments):
         try:
-            experiment = Experiment(config)
+            experiment = Experiment(config, engine=arguments.engine or config.train.engine)
             facts = facts_of(experiment)
             if not arguments.quick:
                 findings = preflight(config, experiment.parts)
@@ -85,6 +91,7 @@ def facts_of(experiment: Experiment) -> dict[str, Any]:
         else dict(zip(classes, np.bincount(y, minlength=len(classes)).tolist(), strict=True)),
         "model": one_line(experiment.model),
         "parameters": trainer.state.store.values.size,
+        **engine_facts(experiment),
         "loss": type(experiment.loss).__name__,
         "loss_at_start": experiment.evaluate(parts.train.take(rows))["loss"],
         "optimizer": config.resolve()["optimizer"],
@@ -92,6 +99,17 @@ def facts_of(experiment: Experiment) -> dict[str, Any]:
         "steps_per_epoch": len(trainer.state.batches),
         "batch_size": trainer.batch_size,
     }
+
+
+def engine_facts(experiment: Experiment) -> dict[str, str]:
+    """Record and compile a step, if another engine than NumPy runs it; return what for."""
+    engine = experiment.trainer.state.engine
+    if type(engine) is NumpyEngine:
+        return {}
+    x, y = next(experiment.trainer.state.batches.epoch(0))
+    with np.errstate(all="ignore"):
+        engine.run(*parts_of(x), *parts_of(y))
+    return {"engine": f"{experiment.trainer.engine}, {engine.machine}"}
 
 
 def one_line(model: Gate) -> str:
@@ -116,6 +134,7 @@ def as_text(facts: dict[str, Any]) -> str:
         more = [f"... ({len(counts)} in all)"] if len(counts) > LONGEST_LIST else []
         lines += [f"  classes   {', '.join(counts[:LONGEST_LIST] + more)}"]
     lines += [f"  model     {facts['model']}", f"            {facts['parameters']:,} parameters"]
+    lines += [f"  engine    {facts['engine']}"] if "engine" in facts else []
     lines += [f"  loss      {facts['loss']}, {facts['loss_at_start']:.4g} before the first step"]
     optimizer = facts["optimizer"]
     written = optimizer if isinstance(optimizer, str) else f"{optimizer['type']}, lr {optimizer.get('lr')}"

@@ -22,6 +22,7 @@ from layerflow.cli import (
 from layerflow.cli.output import as_table
 from layerflow.config import Config, Registry, load_config
 from layerflow.config.experiment import Experiment
+from layerflow.engine.choice import ENGINES
 from layerflow.errors import ConfigError, DivergedError
 from layerflow.runs.files import CONFIG, numbered_runs, parent_of_runs, stored_config_file, to_json
 from layerflow.runs.records import require_intact, source_of
@@ -70,6 +71,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="BLAS threads (default: 1 for small steps, else as BLAS is set)"
     )
+    parser.add_argument("--engine", choices=ENGINES, help="what runs a step (default: train.engine, else numpy)")
     parser.add_argument("--no-preflight", action="store_true", help="do not check for likely mistakes before training")
     parser.add_argument("--no-pictures", action="store_true", help="write no SVG files; report.html shows the same")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no preflight")
@@ -83,7 +85,17 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train each configuration; a failing one does not stop the others."""
     runs = planned_runs(arguments)
-    given = ("out", "name", "quiet", "allow_change", "on_divergence", "threads", "no_preflight", "no_pictures")
+    given = (
+        "out",
+        "name",
+        "quiet",
+        "allow_change",
+        "on_divergence",
+        "threads",
+        "engine",
+        "no_preflight",
+        "no_pictures",
+    )
     options = {name: getattr(arguments, name) for name in (*given, "dry_run", "overfit_batches", "imports", "debug")}
     if arguments.jobs > 1 and len(runs) > 1:
         from layerflow.runs.jobs import Job, train_all
@@ -160,18 +172,20 @@ def train_one(
     no_pictures: bool = False,
     quiet: bool = False,
     threads: int | None = None,
+    engine: str | None = None,
     debug: bool = False,
     **options: Any,
 ) -> Result:
     """Train one configuration; an error is printed and becomes its result."""
     try:
         if dry_run:
-            return try_out(config, threads)
+            return try_out(config, threads, engine)
         if overfit_batches:
-            return overfit(config, overfit_batches, threads, quiet)
+            return overfit(config, overfit_batches, threads, engine, quiet)
         preflight = None if quiet or no_preflight else warn
         report = partial(write_report, pictures=not no_pictures)
-        return train(config, resume=folder, threads=threads, quiet=quiet, preflight=preflight, report=report, **options)
+        options |= {"threads": threads, "engine": engine, "quiet": quiet}
+        return train(config, resume=folder, preflight=preflight, report=report, **options)
     except (Exception, KeyboardInterrupt) as error:
         return failed(error, config.name, folder, debug)
 
@@ -204,9 +218,9 @@ def write_report(experiment: Experiment, folder: Path, pictures: bool) -> None:
     run_page.write_report(experiment, folder, pictures)
 
 
-def try_out(config: Config, threads: int | None) -> Result:
+def try_out(config: Config, threads: int | None, engine: str | None) -> Result:
     """Build everything, run one batch forward and backward, and write nothing."""
-    experiment = Experiment(config, threads=threads)
+    experiment = Experiment(config, threads=threads, engine=engine or config.train.engine)
     experiment.prepare()
     trainer = experiment.trainer
     x, y = next(trainer.state.batches.epoch(0))
@@ -216,12 +230,13 @@ def try_out(config: Config, threads: int | None) -> Result:
     return Result(config.name, "checked")
 
 
-def overfit(config: Config, count: int, threads: int | None, quiet: bool) -> Result:
+def overfit(config: Config, count: int, threads: int | None, engine: str | None, quiet: bool) -> Result:
     """Train on the first `count` batches alone, the same in every epoch, and evaluate on them; write nothing.
 
     A model that cannot overfit a few batches has a mistake in it, or needs more epochs or parameters.
     """
-    experiment = on_first_batches(prepared(config, threads=threads), count)
+    settings = {"threads": threads, "engine": engine or config.train.engine}
+    experiment = on_first_batches(prepared(config, **settings), count)
     experiment.prepare()
     start = experiment.evaluate(experiment.parts.train)["loss"]
     with progress(config.name, quiet) as callbacks:
@@ -254,7 +269,14 @@ def on_first_batches(experiment: Experiment, count: int) -> Experiment:
     parts, trainer = experiment.parts, experiment.trainer
     rows = trainer.state.batches.order(0)[: count * trainer.state.batches.batch_size]
     first = replace(parts, train=parts.train.take(rows), validation=None, test=None)
-    settings = {"early_stopping": None, "best": None, "shuffle": False, "drop_last": False, "threads": trainer.threads}
+    settings = {
+        "early_stopping": None,
+        "best": None,
+        "shuffle": False,
+        "drop_last": False,
+        "threads": trainer.threads,
+        "engine": trainer.engine,
+    }
     return Experiment(experiment.config, first, **settings)
 
 

@@ -37,8 +37,11 @@ class NumpyEngine:
         wanted: the slots whose values `run` returns.
 
     Attributes:
+        machine: what the code was compiled for, in words; empty for NumPy.
         draws: the states of the container's random generators before the last batch, by name.
     """
+
+    machine = ""
 
     def __init__(self, container: Container, store: ParameterStore, wanted: tuple[int, ...]) -> None:
         self.container, self.store, self.wanted = container, store, wanted

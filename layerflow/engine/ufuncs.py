@@ -80,6 +80,8 @@ def _call(ufunc: Any, inputs: tuple[Any, ...], where: Any, out: Any, named: dict
         kinds = [np.dtype(bool) if kind is bool else kind for kind in kinds]
         wanted = {} if dtype is None else {"signature": (*[None] * len(values), np.dtype(dtype))}
         loop = ufunc.resolve_dtypes((*kinds, None), **wanted)
+        if name.startswith("logical_"):
+            loop = [np.dtype(bool)] * len(values)
     result: Any
     if name == "power" and type(values[1]) in (int, float) and values[1] == 2 and not is_live(inputs[1]) and not weak:
         result = np.multiply(inputs[0], inputs[0])  # as NumPy does

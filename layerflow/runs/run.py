@@ -64,6 +64,7 @@ def train(
     allow_change: bool = False,
     on_divergence: str | None = None,
     threads: int | None = None,
+    engine: str | None = None,
     imports: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
     preflight: Callable[[Experiment], None] | None = None,
@@ -84,6 +85,7 @@ def train(
         allow_change: continue even if the training so far would have been different.
         on_divergence: as for `Trainer`; by default as before, if the run is resumed.
         threads: likewise.
+        engine: likewise.
         imports: the files with your own types, for the record.
         callbacks: further callbacks.
         preflight: called before a new training.
@@ -98,7 +100,7 @@ def train(
         StorageError: the folder cannot be written, or another process trains in it.
     """
     if resume is None:
-        experiment = prepared(config, **_settings(on_divergence, threads))
+        experiment = prepared(config, **_settings(on_divergence, threads, engine))
         if preflight:
             preflight(experiment)
         folder = create_run_folder(Path(out), name or config.name)
@@ -108,7 +110,7 @@ def train(
         checkpoint, changes = None, []
         if resume is not None:
             checkpoint = _recovered(folder)
-            experiment = prepared(config, **_settings(on_divergence, threads, folder))
+            experiment = prepared(config, **_settings(on_divergence, threads, engine, folder))
             if checkpoint is None:
                 print(f"{config.name}: {folder} has no checkpoint yet; starting from the beginning", file=sys.stderr)
             else:
@@ -132,13 +134,16 @@ def prepared(config: Config, **settings: Any) -> Experiment:
     return experiment
 
 
-def _settings(on_divergence: str | None, threads: int | None, folder: Path | None = None) -> dict[str, Any]:
+def _settings(
+    on_divergence: str | None, threads: int | None, engine: str | None, folder: Path | None = None
+) -> dict[str, Any]:
     """Return the settings of the trainer that a run keeps when it is resumed, unless others are given."""
     earlier = stored_facts(folder) if folder else {}
     before = earlier.get("on_divergence")
     return {
         "on_divergence": on_divergence or (before if before in ON_DIVERGENCE else "stop"),
         "threads": threads or earlier.get("threads"),
+        **({"engine": chosen} if (chosen := engine or earlier.get("engine")) else {}),
     }
 
 
@@ -222,6 +227,8 @@ class _Run:
             "data": {"name": parts.train.name, "checksum": parts.train.checksum, "samples": sizes},
             "on_divergence": trainer.on_divergence,
             "threads": trainer.state.threads,
+            "engine": trainer.engine,
+            **({"machine": trainer.state.engine.machine} if trainer.state.engine.machine else {}),
             "imports": imported_files(imports),
             **({"resumed": resumed} if resumed else {}),
         }

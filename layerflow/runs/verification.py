@@ -40,7 +40,10 @@ def verify(folder: Path, imports: Sequence[str] = (), steps: int | None = None) 
     if not count:
         raise DataError(f"{folder}: nothing is recorded yet that could be compared")
     experiment = prepared(
-        config, on_divergence=run.facts.get("on_divergence", "stop"), threads=run.facts.get("threads")
+        config,
+        on_divergence=run.facts.get("on_divergence", "stop"),
+        threads=run.facts.get("threads"),
+        engine=run.facts.get("engine", "numpy"),
     )
     _require_complete(run, len(losses), len(experiment.trainer.state.batches))
     _report_changes(run, experiment)

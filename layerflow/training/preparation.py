@@ -19,6 +19,11 @@ from layerflow.training.history import Best
 from layerflow.training.metrics import DEFAULT_METRICS, OwnMetric, metric_named, name_of
 from layerflow.training.state import prefixed
 
+# Parameters times batch size below which one BLAS thread is used. With two threads on two busy cores a step took 1 to
+# 3.4 times as long as with one up to 1.2e6, 2.6 to 10 times from 2.2e6 to 2.7e8, except 4.6e6 with 1.0
+# (`scripts/bench_step.py --break-even`). Larger steps keep the threads that BLAS is set to: only they gain from more.
+ONE_THREAD_WORK = 1 << 24
+
 
 def metrics_of(chosen: Any, losses: Mapping[str, Gate], name: str, task: str) -> list[str | OwnMetric]:
     """Return the metrics of an output, after checking that they suit its task."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerflow.data.batches import Batches, Named
-from layerflow.engine.numpy import NumpyEngine
+from layerflow.engine.choice import engine_named
 from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
@@ -113,7 +113,7 @@ class State:
         wanted = *objective.output_slots, objective.data_loss_slot, *[output.slot for output in outputs]
         if len(outputs) > 1:
             wanted += tuple([output.loss_slot for output in outputs])
-        self.engine = NumpyEngine(objective, self.store, wanted)
+        self.engine = engine_named(self.trainer.engine)(objective, self.store, wanted)
         self.buffers, self.generators = self.objective.named_buffers(), self.objective.named_generators()
         self.scores: dict[str, Array] = {}
         self.targets: dict[str, Array] = {}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from layerflow.data.batches import Batches, Named, parts_of
+from layerflow.engine.choice import ENGINES
 from layerflow.errors import ConfigError, DivergedError
 from layerflow.gate import Gate
 from layerflow.parameter import Array
@@ -32,6 +33,7 @@ from layerflow.training.metrics import OwnMetric, evaluate
 from layerflow.training.objective import ONLY, Objective, output_names
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.preparation import (
+    ONE_THREAD_WORK,
     as_inputs,
     as_targets,
     as_weights,
@@ -45,10 +47,6 @@ from layerflow.training.preparation import (
 from layerflow.training.schedules import Constant, Schedule, count, number
 from layerflow.training.state import NORMS, Snapshot, State, prefixed
 
-# Parameters times batch size below which one BLAS thread is used. With two threads on two busy cores a step took 1 to
-# 3.4 times as long as with one up to 1.2e6, 2.6 to 10 times from 2.2e6 to 2.7e8, except 4.6e6 with 1.0
-# (`scripts/bench_step.py --break-even`). Larger steps keep the threads that BLAS is set to: only they gain from more.
-ONE_THREAD_WORK = 1 << 24
 DTYPES = ("float32", "float64")
 SAMPLE_WEIGHT = "sample_weight"  # the name of the weights among the arrays of a batch's targets
 
@@ -92,6 +90,7 @@ class Trainer:
         loss_weights: the factor of the loss of each of several outputs, 1 by default.
         threads: BLAS threads during `fit`. By default one for small steps, where more threads cost more time than they
             save, and otherwise as many as BLAS is set to.
+        engine: what runs a step: "numpy", or "native", machine code that llvmlite compiles.
         callbacks: called during training; see `Callback`.
 
     Raises:
@@ -123,6 +122,7 @@ class Trainer:
     freeze: Sequence[str] = ()
     loss_weights: Mapping[str, float] | None = None
     threads: int | None = None
+    engine: str = "numpy"
     callbacks: Sequence[Callback] = ()
     _state: State | None = field(default=None, init=False, repr=False)
 
@@ -132,7 +132,7 @@ class Trainer:
         for name in ("clip_norm", "clip_value"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, number(self, name, value, "(0, inf)"))
-        for name, allowed in (("on_divergence", ON_DIVERGENCE), ("dtype", DTYPES)):
+        for name, allowed in (("on_divergence", ON_DIVERGENCE), ("dtype", DTYPES), ("engine", ENGINES)):
             if (value := getattr(self, name)) not in allowed:
                 raise ConfigError(f"{name} is {value!r}, expected {' or '.join(map(repr, allowed))}")
         lists = self.metrics.values() if isinstance(self.metrics, Mapping) else [self.metrics or ()]

@@ -1,0 +1,1 @@
+"""Programs as machine code: lowered to loops over planned memory, printed as LLVM's language, compiled by llvmlite."""

@@ -1,0 +1,493 @@
+"""Machine code gives what the interpreter gives, and trains as NumPy does."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import layerflow as lf
+from layerflow.cli import main as layerflow
+from layerflow.engine.interpreter import interpret
+from layerflow.engine.program import Program
+from layerflow.engine.recorder import record, record_gate
+from layerflow.errors import ConfigError, EngineError, RecordError
+from layerflow.gates.examples import examples
+from layerflow.gradcheck.recorded import drawn
+from layerflow.gradcheck.subject import Subject, is_real
+
+pytest.importorskip("llvmlite")
+from layerflow.engine.native import compilation
+from layerflow.engine.native.compiled import Compiled
+
+ROOT = Path(__file__).parents[2]
+RNG = np.random.default_rng(0)
+CASES = [(name, i) for name, cases in examples(np.random.default_rng(0)).items() for i in range(len(cases))]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory: Any) -> Any:
+    """Compiled code of the tests goes into a folder of their own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAYERFLOW_CACHE", str(folder))
+        yield folder
+
+
+def assert_native_equals_interpreter(program: Program, inputs: dict[str, Any], tolerance: float) -> None:
+    arrays = {name: np.asarray(value) for name, value in inputs.items()}
+    expected = interpret(program, arrays)
+    compiled = Compiled(program)
+    for _ in range(2):  # nothing of the first run is left for the second
+        assert compiled.run(arrays) is None
+        for name, value in expected.items():
+            scale = max(float(np.max(np.abs(value[np.isfinite(value)]), initial=0.0)), 1.0)
+            assert compiled.outputs[name].dtype == value.dtype
+            np.testing.assert_allclose(
+                compiled.outputs[name], value, rtol=tolerance, atol=tolerance * scale, err_msg=name
+            )
+
+
+# Every gate --------------------------------------------------------------------------------------------------------
+
+
+def case_of(name: str, number: int, dtype: Any) -> tuple[Program, dict[str, Any]]:
+    gate, inputs = examples(np.random.default_rng(0))[name][number]
+    subject = Subject(gate, inputs)
+    own = subject.gate
+    own.astype(dtype)
+    given = [x.astype(dtype) if is_real(x) else x for x in subject.inputs]
+    output = subject.forward(*given)
+    subject.restore()
+    upstream = [g.astype(dtype) for g in subject.upstream(output)]
+    program = record_gate(own, given, upstream)
+    state = {f"input.{i}": x for i, x in enumerate(given)} | {f"upstream.{i}": g for i, g in enumerate(upstream)}
+    state |= {f"parameter.{key}": cell.value for key, cell in own.named_parameters().items()}
+    state |= {f"buffer.{key}": cell.value for key, cell in own.named_buffers().items()}
+    return program, state | drawn(program, own)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+def test_a_gate_compiled_equals_numpy(name: str) -> None:
+    """One case in each type; all of them with `-m slow`."""
+    numbers = [number for each, number in CASES if each == name]
+    number = numbers[len(numbers) // 2]
+    program, inputs = case_of(name, number, np.float32)
+    assert_native_equals_interpreter(program, inputs, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("name", "number"), CASES)
+def test_every_case_compiled_equals_numpy(name: str, number: int, dtype: Any) -> None:
+    program, inputs = case_of(name, number, dtype)
+    assert_native_equals_interpreter(program, inputs, 1e-5 if dtype is np.float32 else 1e-12)
+
+
+# Functions of numbers ----------------------------------------------------------------------------------------------
+
+
+def ulps(found: Any, expected: Any) -> Any:
+    """How many numbers lie between two."""
+    kind = np.int32 if expected.dtype == np.float32 else np.int64
+    ordered = [np.where(a.view(kind) < 0, np.iinfo(kind).min - a.view(kind), a.view(kind)) for a in (found, expected)]
+    return np.abs(ordered[0].astype(object) - ordered[1].astype(object))
+
+
+def all_over(dtype: Any, low: float, high: float) -> Any:
+    """Numbers of all sizes between two, and those at which something happens."""
+    limits = np.finfo(dtype)
+    sizes = 2.0 ** RNG.uniform(np.log2(float(limits.smallest_subnormal)) + 1, np.log2(float(limits.max)) - 1, 4000)
+    x = np.concatenate([sizes, -sizes, RNG.uniform(-100, 100, 4000), RNG.uniform(-2, 2, 4000)]).astype(dtype)
+    special = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, limits.tiny, limits.smallest_subnormal, limits.max]
+    x = np.concatenate([x, np.array(special, dtype), np.array([88.7, -87.4, -103.9, 709.7, -745.0, 0.625], dtype)])
+    return x[(np.isnan(x)) | ((x >= low) & (x <= high))]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("function", "low", "most"),
+    [("exp", -np.inf, 2), ("log", -np.inf, 2), ("log1p", -np.inf, 2), ("expm1", -np.inf, 4), ("tanh", -np.inf, 2)],
+)
+def test_functions_are_within_2_ulp_over_their_whole_range(function: str, low: float, most: int, dtype: Any) -> None:
+    x = all_over(dtype, low, np.inf)
+    program = record(lambda active: {"y": getattr(np, function)(active.input("x", x))})
+    compiled = Compiled(program)
+    assert compiled.run({"x": x}) is None
+    with np.errstate(all="ignore"):
+        # float32 is compared with the rounded result of float64
+        expected = getattr(np, function)(x.astype(np.float64)).astype(dtype)
+    found = compiled.outputs["y"]
+    assert np.array_equal(np.isnan(found), np.isnan(expected))
+    known = ~np.isnan(expected)
+    away = ulps(found[known], expected[known])
+    worst = int(np.argmax(away))
+    assert away[worst] <= most, (x[known][worst], found[known][worst], expected[known][worst], away[worst])
+
+
+ONE = (
+    "absolute negative sign sqrt square reciprocal floor ceil trunc rint sin cos tan arcsin arccos arctan sinh cosh "
+    "arcsinh arccosh arctanh exp2 log2 log10 cbrt isfinite isinf isnan logical_not signbit deg2rad rad2deg"
+)
+TWO = (
+    "add subtract multiply divide power arctan2 hypot fmod remainder floor_divide maximum minimum fmax fmin copysign "
+    "heaviside logaddexp greater greater_equal less less_equal equal not_equal logical_and logical_or logical_xor"
+)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_all_elementwise_functions_are_those_of_numpy(dtype: Any) -> None:
+    special = np.array([0.0, -0.0, 1.0, -1.0, 2.5, -2.5, 3.0, np.inf, -np.inf, np.nan, 0.5], dtype)
+    x, y = (a.ravel() for a in np.meshgrid(special, special))
+    x, y = np.append(x, RNG.normal(size=200).astype(dtype)), np.append(y, RNG.normal(size=200).astype(dtype))
+    arguments = dict.fromkeys(ONE.split(), 1) | dict.fromkeys(TWO.split(), 2)
+    inputs = {"x": x, "y": y}
+
+    def run(active: Any) -> dict[str, Any]:
+        a, b = (active.input(name, value) for name, value in inputs.items())
+        return {name: getattr(np, name)(*(a, b)[:count]) for name, count in arguments.items()}
+
+    compiled = Compiled(record(run))
+    assert compiled.run(inputs) is None
+    with np.errstate(all="ignore"):
+        for name, count in arguments.items():
+            expected = getattr(np, name)(*(x, y)[:count])
+            tolerance = 1e-6 if dtype is np.float32 else 1e-14
+            np.testing.assert_allclose(compiled.outputs[name], expected, rtol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+def test_functions_of_integers_are_those_of_numpy(dtype: Any) -> None:
+    low = 0 if dtype is np.uint8 else -9
+    x, y = RNG.integers(low, 9, (2, 50)).astype(dtype)
+    functions = {
+        "sum": lambda a, b: a + b, "product": lambda a, b: a * b, "floor": lambda a, b: a // b,
+        "rest": lambda a, b: a % b, "ratio": lambda a, b: a / b, "larger": lambda a, b: np.maximum(a, b),
+        "smaller": lambda a, b: np.minimum(a, b), "less": lambda a, b: a < b, "bits": lambda a, b: (a & b) | (a ^ b),
+        "real": lambda a, b: a.astype(np.float32), "size": lambda a, b: np.abs(a), "sign": lambda a, b: np.sign(a),
+        "total": lambda a, b: a.sum(), "matrix": lambda a, b: a.reshape(5, 10) @ b.reshape(10, 5),
+        "not": lambda a, b: ~a, "largest": lambda a, b: a.reshape(5, 10).max(axis=1),
+        "count": lambda a, b: (a > 0).sum(),
+    }  # fmt: skip
+
+    def run(active: Any) -> dict[str, Any]:
+        a, b = active.input("x", x), active.input("y", y)
+        return {name: function(a, b) for name, function in functions.items()}
+
+    compiled = Compiled(record(run))
+    assert compiled.run({"x": x, "y": y}) is None
+    with np.errstate(all="ignore"):
+        for name, function in functions.items():
+            assert np.array_equal(compiled.outputs[name], function(x, y), equal_nan=name == "ratio"), name
+
+
+def test_nan_goes_through_folds_as_in_numpy() -> None:
+    x = RNG.normal(size=(6, 5))
+    x[1, 2], x[3, 0], x[4] = np.nan, np.inf, np.nan
+    functions = {
+        "max": lambda a: a.max(axis=1), "min": lambda a: a.min(axis=0), "argmax": lambda a: a.argmax(axis=1),
+        "argmin": lambda a: a.argmin(axis=0), "sum": lambda a: a.sum(axis=1), "all": lambda a: (a > 0).all(axis=1),
+    }  # fmt: skip
+
+    def run(active: Any) -> dict[str, Any]:
+        a = active.input("x", x)
+        return {name: function(a) for name, function in functions.items()}
+
+    compiled = Compiled(record(run))
+    compiled.run({"x": x})
+    for name, function in functions.items():
+        assert np.array_equal(compiled.outputs[name], function(x), equal_nan=True), name
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("rows", "inner", "columns"), [(1, 1, 1), (1, 7, 3), (5, 3, 1), (13, 9, 21), (64, 33, 47), (130, 70, 90), (3, 0, 4)]
+)
+def test_matrix_products_of_all_layouts(rows: int, inner: int, columns: int, dtype: Any) -> None:
+    a, b = RNG.normal(size=(rows, inner)).astype(dtype), RNG.normal(size=(inner, columns)).astype(dtype)
+    given = {"a": a, "at": a.T.copy(), "b": b, "bt": b.T.copy(), "wide": np.repeat(b, 2, axis=1)}
+
+    def run(active: Any) -> dict[str, Any]:
+        x = {name: active.input(name, value) for name, value in given.items()}
+        return {
+            "plain": x["a"] @ x["b"], "left": x["at"].T @ x["b"], "right": x["a"] @ x["bt"].T,
+            "both": x["at"].T @ x["bt"].T, "strided": x["a"] @ x["wide"][:, ::2],
+            "added": x["a"] @ x["b"] + x["at"].T @ x["bt"].T, "many": np.stack([x["a"]] * 3) @ np.stack([x["b"]] * 3),
+        }  # fmt: skip
+
+    compiled = Compiled(record(run))
+    compiled.run(given)
+    for name, factor in {"plain": 1, "left": 1, "right": 1, "both": 1, "strided": 1, "added": 2, "many": 1}.items():
+        expected = factor * (a @ b) if name != "many" else np.stack([a @ b] * 3)
+        tolerance = 1e-5 if dtype is np.float32 else 1e-12
+        np.testing.assert_allclose(compiled.outputs[name], expected, rtol=tolerance, atol=10 * tolerance, err_msg=name)
+
+
+def test_what_is_written_in_place_is_still_read_as_it_was() -> None:
+    x = RNG.normal(size=(4, 6))
+
+    def run(active: Any) -> dict[str, Any]:
+        a = active.input("x", x)
+        out = a * 2
+        kept = out + 1
+        first = out[1:].copy()
+        out[1:] = out[:-1]  # reads what it writes
+        both = np.concatenate([out, kept])
+        both[0] = 0  # the parts stay what they are
+        rows = np.zeros((4, 6))
+        rows[[2, 0, 2]] += out[:3]
+        np.add.at(rows, [1, 1, 3], out[:3])
+        return {"out": out, "kept": kept, "first": first, "both": both, "rows": rows, "again": out - kept}
+
+    program = record(run, [sys.modules[__name__]])
+    assert_native_equals_interpreter(program, {"x": x}, 1e-15)
+
+
+# Training ----------------------------------------------------------------------------------------------------------
+
+
+def trained(engine: str, **settings: Any) -> tuple[Any, Any]:
+    model = lf.Sequential(lf.Linear(16, bias=False), lf.BatchNorm(), lf.ReLU(), lf.Dropout(0.2), lf.Linear(3))
+    given = {"loss": lf.SoftmaxCE(), "optimizer": lf.Adam(0.01), "epochs": 3, "batch_size": 16, "dtype": "float64"}
+    trainer = lf.Trainer(model, engine=engine, **(given | settings))
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(70, 5)), rng.integers(0, 3, 70)
+    return trainer, trainer.fit(x, y, validation=(x[:20], y[:20]))
+
+
+def test_training_is_that_of_numpy() -> None:
+    native, history = trained("native")
+    numpy, expected = trained("numpy")
+    np.testing.assert_allclose(native.state.store.values, numpy.state.store.values, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(history["val_loss"], expected["val_loss"], rtol=1e-9)
+    for name, buffer in native.model.named_buffers().items():
+        np.testing.assert_allclose(buffer.value, numpy.model.named_buffers()[name].value, rtol=1e-9)
+    assert [step.runs for step in native.state.engine.steps.values()] == [2, 2]  # two shapes of batches
+
+
+def test_training_twice_gives_the_same_bits() -> None:
+    first, second = (trained("native", dtype="float32")[0].state.store.values for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_a_label_that_is_out_of_range_is_explained_by_numpy() -> None:
+    model = lf.Sequential(lf.Linear(3))
+    trainer = lf.Trainer(model, lf.SoftmaxCE(), lf.SGD(0.1), engine="native", batch_size=4, shuffle=False)
+    x, y = RNG.normal(size=(20, 5)), np.tile([0, 1, 2, 0], 5)
+    y[17] = 3
+    with pytest.raises(lf.GateError, match=r"label 3 in row 1; the scores have 3 columns"):
+        trainer.fit(x, y)
+
+
+def test_divergence_is_explained_and_the_weights_stay() -> None:
+    trainer = lf.Trainer(
+        lf.Sequential(lf.Linear(1)), lf.SquaredError(), lf.SGD(1e30), engine="native", batch_size=4, epochs=9
+    )
+    with pytest.raises(lf.DivergedError, match="learning rate"):
+        trainer.fit(RNG.normal(size=(16, 2)), RNG.normal(size=(16, 1)))
+
+
+class Counts(lf.Gate):
+    """y = x, a little more each time: state in a plain attribute."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def forward(self, x: Any) -> Any:
+        self.steps += 1
+        self.save()
+        return x + 0.1 * self.steps
+
+    def backward(self, grad: Any) -> Any:
+        return (grad,), {}
+
+
+class Masks(lf.Gate):
+    """y = x - the mean of its positive elements: of a shape that depends on the numbers."""
+
+    def forward(self, x: Any) -> Any:
+        self.save()
+        return x - x[x >= 0].mean()
+
+    def backward(self, grad: Any) -> Any:
+        return (grad,), {}
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [(Counts(), "the same batch from the same state gives other numbers"), (Masks(), r"Masks, .*x\[mask\]")],
+)
+def test_a_model_that_no_program_can_be_is_refused_before_a_step(gate: Any, message: str) -> None:
+    trainer = lf.Trainer(lf.Sequential(lf.Linear(3), gate), lf.SoftmaxCE(), lf.SGD(0.1), engine="native")
+    x, y = RNG.normal(size=(40, 5)), RNG.integers(0, 3, 40)
+    trainer.prepare(x, y)
+    with pytest.raises(RecordError, match=message):
+        trainer.fit(x, y)
+    assert trainer.state.step == 0
+
+
+def test_machine_code_that_disagrees_with_numpy_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "layerflow.engine.native.operations.ARITHMETIC",
+        {"add": "sub", "subtract": "sub", "multiply": "mul", "divide": "div"},
+    )
+    with pytest.raises(EngineError, match=r"gives other numbers than NumPy, off by .*engine numpy"):
+        trained("native")
+
+
+def test_an_unknown_engine_names_those_that_are_there() -> None:
+    with pytest.raises(ConfigError, match=r"engine is 'jax', expected 'numpy' or 'native'"):
+        lf.Trainer(lf.Linear(1), lf.SquaredError(), lf.SGD(0.1), engine="jax")
+
+
+def test_without_llvmlite_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    with pytest.raises(ConfigError, match=r"pip install 'layerflow\[native\]'"):
+        trained("native")
+
+
+# The cache ---------------------------------------------------------------------------------------------------------
+
+
+def small_program(factor: float) -> Program:
+    return record(lambda active: {"y": factor * active.input("x", np.ones(5))})
+
+
+def test_code_is_kept_on_disk_and_damaged_files_are_made_anew(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("LAYERFLOW_CACHE", str(tmp_path))
+    assert not Compiled(small_program(3.0)).code.is_cached
+    assert Compiled(small_program(3.0)).code.is_cached
+    (file,) = (tmp_path / "native").iterdir()
+    content = file.read_bytes()
+    for damaged in (content[:-7], b"", content[:90] + bytes([content[90] ^ 1]) + content[91:], b"\x7fELF garbage"):
+        file.write_bytes(damaged)
+        compiled = Compiled(small_program(3.0))
+        assert not compiled.code.is_cached
+        assert compiled.run({"x": np.arange(5.0)}) is None
+        assert np.array_equal(compiled.outputs["y"], 3 * np.arange(5.0))
+        assert file.read_bytes() == content
+    assert len(list((tmp_path / "native").iterdir())) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("LAYERFLOW_CACHE", str(tmp_path / "file"))
+    compiled = Compiled(small_program(5.0))
+    assert "cannot be kept in" in compiled.code.trouble
+    assert compiled.run({"x": np.ones(5)}) is None
+    assert np.array_equal(compiled.outputs["y"], np.full(5, 5.0))
+
+
+def test_the_cache_lies_in_the_users_folder(monkeypatch: Any) -> None:
+    monkeypatch.delenv("LAYERFLOW_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    monkeypatch.setattr("sys.platform", "linux")
+    assert compilation.cache_folder() == Path("/somewhere/layerflow/native")
+
+
+def test_without_a_blas_products_are_own_loops(monkeypatch: Any) -> None:
+    here = compilation.machine()
+    alone = compilation.Machine(here.cpu, here.features, 4, None)
+    monkeypatch.setattr("layerflow.engine.native.compiled.machine", lambda: alone)
+    assert str(alone).endswith("4 floats in a vector, own matrix products")
+    a, b = RNG.normal(size=(90, 80)), RNG.normal(size=(80, 100))
+    compiled = Compiled(record(lambda active: {"y": active.input("a", a) @ active.input("b", b)}))
+    compiled.run({"a": a, "b": b})
+    np.testing.assert_allclose(compiled.outputs["y"], a @ b, rtol=1e-12, atol=1e-12)
+
+
+def test_an_input_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"x is float64 with 4 elements; the program was recorded for float64 with 5"):
+        Compiled(small_program(2.0)).run({"x": np.ones(4)})
+
+
+# The command line --------------------------------------------------------------------------------------------------
+
+CONFIG = """\
+seed: 1
+data: {source: {type: CSV, path: %s, target: label}, validation: 0.2}
+model: [{type: Linear, out_features: 8}, ReLU, {type: Dropout, rate: 0.1}, {type: Linear, out_features: 3}]
+loss: SoftmaxCE
+optimizer: {type: Adam, lr: 0.01}
+train: {epochs: 4, batch_size: 16%s}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(100, 4)), rng.integers(0, 3, 100)
+    rows = "\n".join(",".join([*(f"{v:.4f}" for v in row), "abc"[label]]) for row, label in zip(x, y, strict=True))
+    (tmp_path / "table.csv").write_text(f"p,q,r,s,label\n{rows}\n")
+    file = tmp_path / "c.yaml"
+    file.write_text(CONFIG % ("table.csv", ", engine: native"))
+    return file
+
+
+def facts(folder: Path) -> Any:
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_run_is_native_resumed_and_verified(config: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "runs"
+    assert layerflow(["train", str(config), "-o", str(out), "-q"]) == 0
+    whole = out / "c" / "001"
+    assert facts(whole)["engine"] == "native"
+    assert "LLVM for" in facts(whole)["machine"]
+    assert layerflow(["train", str(config), "-o", str(out), "-q", "train.epochs=2"]) == 0
+    part = out / "c" / "002"
+    assert layerflow(["train", str(config), "-o", str(out), "-q", "--resume", str(part)]) == 0
+    assert (part / "metrics.jsonl").read_text().count("\n") == 4
+    losses = [(folder / "step_losses.f64").read_bytes() for folder in (whole, part)]
+    assert losses[0] == losses[1]
+    assert layerflow(["verify", str(whole)]) == 0
+    assert "the same" in capsys.readouterr().out
+
+
+def test_the_engine_of_the_command_line_counts(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    assert layerflow(["train", str(config), "-o", str(out), "-q", "--engine", "numpy"]) == 0
+    assert facts(out / "c" / "001")["engine"] == "numpy"
+    assert layerflow(["train", str(config), "--engine", "native", "--dry-run"]) == 0
+
+
+def test_check_tells_whether_the_engine_can_run_the_model(config: Path, capsys: Any) -> None:
+    config.write_text(CONFIG % ("table.csv", ""))
+    assert layerflow(["check", str(config), "--engine", "native", "--quick"]) == 0
+    assert "engine    native, LLVM for" in capsys.readouterr().out
+
+
+def test_check_refuses_a_gate_that_cannot_be_recorded(config: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "own.py").write_text(
+        "import layerflow as lf\n\n\nclass Odd(lf.Gate):\n    def forward(self, x):\n        self.save()\n"
+        "        return x - x[x >= 0].mean()\n\n    def backward(self, grad):\n        return (grad,), {}\n"
+    )
+    config.write_text((CONFIG % ("table.csv", "")).replace("ReLU", "Odd"))
+    command = ["check", str(config), "--engine", "native", "--quick", "--import", str(tmp_path / "own.py")]
+    assert layerflow(command) != 0
+    assert "own.py:7: x[mask], whose size depends on the numbers" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_configuration_trains_as_with_numpy(file: Path, tmp_path: Path) -> None:
+    """Five epochs in float64: losses equal but for rounding."""
+    found = []
+    for engine in ("numpy", "native"):
+        out = tmp_path / engine
+        words = ["train", str(file), "-o", str(out), "-q", "--engine", engine, "dtype=float64", "train.epochs=5"]
+        finished = subprocess.run(
+            [sys.executable, "-m", "layerflow", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert finished.returncode == 0, finished.stderr
+        lines = (next(out.rglob("metrics.jsonl"))).read_text().splitlines()
+        found.append([json.loads(line) for line in lines])
+    for numpy, native in zip(*found, strict=True):
+        for name, value in numpy.items():
+            if "loss" in name or "objective" in name:
+                assert math.isclose(value, native[name], rel_tol=1e-6), (name, value, native[name])
