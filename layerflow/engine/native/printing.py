@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from layerflow.engine.native.expressions import Expression, Index, added
+from layerflow.engine.native.instructions import combined, computed
 from layerflow.engine.native.kernels import Buffer, Kernel, Matrix
-from layerflow.engine.native.operations import combined, computed
 from layerflow.engine.native.products import blas_call, small_product
 
 INT64 = np.dtype(np.int64)

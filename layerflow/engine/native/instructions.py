@@ -2,7 +2,7 @@
 
 exp, log, tanh and their relatives are written out, so that loops over them run on whole vectors: the argument is
 brought near 0, and a polynomial does the rest (J.-M. Muller, Elementary Functions, 2016). The coefficients of tanh are
-those of S. Moshier's Cephes library; log1p and expm1 mend the rounding of log and exp after W. Kahan (N. Higham,
+those of S. Moshier's Cephes library; log1p and expm1 correct the rounding of log and exp after W. Kahan (N. Higham,
 Accuracy and Stability of Numerical Algorithms, 2002, section 1.14). All others call C's library.
 """
 
