@@ -11,7 +11,6 @@ from layerflow.config.experiment import Experiment
 from layerflow.containers import Sequential
 from layerflow.data.batches import parts_of
 from layerflow.engine.choice import ENGINES
-from layerflow.engine.numpy import NumpyEngine
 from layerflow.gate import Gate
 from layerflow.preflight import Finding, preflight
 from layerflow.runs.files import to_json
@@ -104,11 +103,11 @@ def facts_of(experiment: Experiment) -> dict[str, Any]:
 def engine_facts(experiment: Experiment) -> dict[str, str]:
     """Record and compile a step, if another engine than NumPy runs it; return what for."""
     engine = experiment.trainer.state.engine
-    if type(engine) is NumpyEngine:
+    if not engine.machine:
         return {}
     x, y = next(experiment.trainer.state.batches.epoch(0))
     with np.errstate(all="ignore"):
-        engine.run(*parts_of(x), *parts_of(y))
+        engine.prepare(*parts_of(x), *parts_of(y))
     return {"engine": f"{experiment.trainer.engine}, {engine.machine}"}
 
 

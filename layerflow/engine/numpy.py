@@ -16,13 +16,41 @@ Gates in `RULES` are written out, into arrays of their own where nothing outside
 A rule computes the same bits as its gate.
 """
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from layerflow.containers.container import Container
 from layerflow.engine.rules import Sweeps, Unrolled
 from layerflow.gate import CURRENT
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
+
+Slot = Callable[[str, float], Any]
+
+
+class Update(Protocol):
+    """What follows the gradients in a step, as the trainer gives it to an engine.
+
+    Attributes:
+        steps: how many steps have been taken.
+        parts: objects whose modules hold the code.
+    """
+
+    steps: int
+    parts: Sequence[Any]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+
+    def __call__(self, values: Any, grads: Any, lr: Any, step: Any, slot: Slot) -> None:
+        """Change `values` in place, given the gradients; `slot` returns the optimizer's own vectors by name."""
+
+    def vector(self, name: str, start: float) -> Array:
+        """The vector of a slot, as long as all values; it is `start` throughout at first."""
+
+    def by_numpy(self) -> Callable[[Array, Array], Array]:
+        """The next update in NumPy, a function of values and gradients that leaves everything as it is."""
 
 
 class NumpyEngine:
@@ -35,6 +63,7 @@ class NumpyEngine:
         container: the container, built, whose outputs are scalars.
         store: holds all its parameters.
         wanted: the slots whose values `run` returns.
+        update: what follows the gradients; of use to engines that take whole steps.
 
     Attributes:
         machine: what the code was compiled for, in words; empty for NumPy.
@@ -43,8 +72,11 @@ class NumpyEngine:
 
     machine = ""
 
-    def __init__(self, container: Container, store: ParameterStore, wanted: tuple[int, ...]) -> None:
+    def __init__(
+        self, container: Container, store: ParameterStore, wanted: tuple[int, ...], update: Update | None = None
+    ) -> None:
         self.container, self.store, self.wanted = container, store, wanted
+        self.update: Update | None = None
         self.generators, self.buffers = container.named_generators(), container.named_buffers()
         self.draws: dict[str, Any] = {}
         self.kept: dict[str, Array] = {}  # the buffers before the last batch
@@ -66,6 +98,13 @@ class NumpyEngine:
         except Exception:
             self.compiled[key] = None
         return self.repeat(*inputs)
+
+    def prepare(self, *inputs: Array) -> None:
+        """Make sure that the engine can run such batches."""
+
+    def take_steps(self, data: Sequence[Array], rows: Array) -> tuple[int, list[Array]]:
+        """Take whole steps, update included, on batches of samples: none, with NumPy."""
+        return 0, []
 
     def repeat(self, *inputs: Array) -> tuple[Any, ...]:
         """Run the last batch again through the ordinary sweeps, which leave every value and gradient in the container.

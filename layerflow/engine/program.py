@@ -105,6 +105,7 @@ class Program:
     outputs: dict[str, Node] = field(default_factory=dict)
     guards: list[Guard] = field(default_factory=list)
     draws: list[Draw] = field(default_factory=list)
+    starts: dict[str, float] = field(default_factory=dict)  # what the optimizer's vectors are at first
 
     def live(self) -> list[Node]:
         """The nodes that outputs and guards need, in order."""

@@ -171,7 +171,7 @@ def record(run: Callable[[Recorder], Mapping[str, Any]], modules: Sequence[Any] 
     outcomes = [each.expected for each in program.guards if not each.is_implied]
     asked = [each for each in program.guards if not each.is_implied]
     for number, each in enumerate(asked):
-        if _depends_on_settings_alone(program, each.node):
+        if depends_on_settings_alone(each.node):
             continue
         try:
             _recorded(run, modules, (*outcomes[:number], not each.expected))
@@ -185,7 +185,7 @@ def record(run: Callable[[Recorder], Mapping[str, Any]], modules: Sequence[Any] 
     return program
 
 
-def _depends_on_settings_alone(program: Program, node: Node) -> bool:
+def depends_on_settings_alone(node: Node) -> bool:
     """Whether only Python numbers, such as the step's, decide a condition: then the guard is enough."""
     return all(each.settings["name"].startswith("setting.") for each in behind([node]) if each.kind == "input")
 
@@ -230,44 +230,60 @@ def record_gate(
     """
 
     def run(active: Recorder) -> dict[str, Any]:
-        own = _copied(gate)
-        cells = own.named_parameters() | own.named_buffers()
-        _wrap(own, active)
-        for kind, found in (("parameter", own.named_parameters()), ("buffer", own.named_buffers())):
-            for name, cell in found.items():
-                if isinstance(cell.value, np.ndarray):
-                    stand_in: Any = active.input(f"{kind}.{name}", cell.value)
-                    stand_in.owner = f"parameter {name!r}" if kind == "parameter" else ""
-                    cell._value = stand_in
-        given = [active.input(f"input.{i}", value) for i, value in enumerate(inputs)]
-        buffers: dict[str, Any] = {name: buffer.value for name, buffer in own.named_buffers().items()}
-        started = {name: held.node for name, held in buffers.items() if isinstance(held, Traced)}
-        for each in gates_in(own):
-            each.training = gate.training
-        own.needs_grad = tuple([value.dtype.kind == "f" for value in inputs])
-        results: dict[str, Any] = {}
-        with CURRENT:
-            output = own.bare_forward(*given)
-            outputs = output if isinstance(output, tuple) else (output,)
-            results |= {f"output.{i}": value for i, value in enumerate(outputs)}
-            if upstream is not None:
-                grads = [active.input(f"upstream.{i}", value) for i, value in enumerate(upstream)]
-                input_grads, param_grads = own.bare_backward(*grads)
-                results |= {f"input_grad.{i}": found for i, found in enumerate(input_grads) if found is not None}
-                results |= {f"grad.{name}": found for name, found in param_grads.items()}
-        if wanted:
-            assert isinstance(own, Container)
-            results |= {f"slot.{i}": own.values[slot] for i, slot in enumerate(wanted)}
-        for name, buffer in own.named_buffers().items():
-            held = buffer.value
-            if not isinstance(held, Traced) or held.node is not started.get(name):
-                results[f"buffer.{name}"] = held
-        for name, cell in cells.items():
-            if own.named_parameters().get(name, cell) is not cell:
-                raise RecordError(f"{gate!r}: backward or forward puts another object in the place of {name!r}")
-        return results
+        return recorded_sweeps(active, gate, inputs, upstream, wanted)
 
     return record(run, modules_of(gate))
+
+
+def recorded_sweeps(
+    active: Recorder,
+    gate: Gate,
+    inputs: Sequence[Array],
+    upstream: Sequence[Array] | None,
+    wanted: Sequence[int],
+    parameters: Mapping[str, Traced] | None = None,
+) -> dict[str, Any]:
+    """Run forward and backward on a copy of a gate, with stand-ins; see `record_gate`.
+
+    `parameters` are stand-ins for the parameters by name, where these are no inputs by themselves.
+    """
+    own = _copied(gate)
+    cells = own.named_parameters()
+    _wrap(own, active)
+    for name, parameter in own.named_parameters().items():
+        given = active.input(f"parameter.{name}", parameter.value) if parameters is None else parameters[name]
+        stand_in: Any = given
+        stand_in.owner = f"parameter {name!r}"
+        parameter._value = stand_in
+    for name, buffer in own.named_buffers().items():
+        stand_in = active.input(f"buffer.{name}", buffer.value)
+        buffer._value = stand_in
+    x = [active.input(f"input.{i}", value) for i, value in enumerate(inputs)]
+    started: dict[str, Any] = {name: buffer.value for name, buffer in own.named_buffers().items()}
+    started = {name: held.node for name, held in started.items()}
+    for each in gates_in(own):
+        each.training = gate.training
+    own.needs_grad = tuple([value.dtype.kind == "f" for value in inputs])
+    with CURRENT:
+        output = own.bare_forward(*x)
+        outputs = output if isinstance(output, tuple) else (output,)
+        results: dict[str, Any] = {f"output.{i}": value for i, value in enumerate(outputs)}
+        if upstream is not None:
+            grads = [active.input(f"upstream.{i}", value) for i, value in enumerate(upstream)]
+            input_grads, param_grads = own.bare_backward(*grads)
+            results |= {f"input_grad.{i}": found for i, found in enumerate(input_grads) if found is not None}
+            results |= {f"grad.{name}": found for name, found in param_grads.items()}
+    if wanted:
+        assert isinstance(own, Container)
+        results |= {f"slot.{i}": own.values[slot] for i, slot in enumerate(wanted)}
+    for name, buffer in own.named_buffers().items():
+        held: Any = buffer.value
+        if not isinstance(held, Traced) or held.node is not started.get(name):
+            results[f"buffer.{name}"] = held
+    for name, cell in cells.items():
+        if own.named_parameters().get(name) is not cell:
+            raise RecordError(f"{gate!r}: backward or forward puts another object in the place of {name!r}")
+    return results
 
 
 def _copied(gate: Gate) -> Gate:

@@ -188,6 +188,7 @@ class Checkpointer(Callback):
         self.folder = folder / CHECKPOINTS
         self.run = dict(run or {})
         self.every, self.unit = parse_interval(every)
+        self.every_step = self.unit == "step"
         self.keep = keep
         self.signals = signals or Signals()
         self.manifest = manifest or Manifest(folder)

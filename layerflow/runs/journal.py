@@ -219,6 +219,8 @@ class DataWatch(Callback):
     This is the last callback, for the validation part is read next.
     """
 
+    every_step = False
+
     def __init__(self, *sources: Any) -> None:
         self.files = {file: found for x in sources if (file := _mapped_file(x)) and (found := _status(file))}
 

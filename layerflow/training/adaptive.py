@@ -90,7 +90,7 @@ class RAdam(Adam, elementwise=True):
             change += self.eps
             np.divide(m, change, out=change)
             square = (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
-            change *= rate * math.sqrt(square * (1 - beta2**t))
+            change *= rate * np.sqrt(square * (1 - beta2**t))
         else:
             np.multiply(m, rate, out=change)
         values -= change

@@ -35,6 +35,8 @@ class Callback:
     reaches the caller of `fit`.
     """
 
+    every_step = True  # False: `step_ended` may come once for several steps, every twentieth of a second at least
+
     def training_started(self, state: State) -> None:
         """Everything is built; no step has been taken yet."""
 
@@ -73,6 +75,8 @@ def parse_interval(text: str | int) -> tuple[int, str]:
 class ProgressBar(Callback):
     """A tqdm progress bar over all steps, with the losses of the last epoch."""
 
+    every_step = False
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.bar: Any = None
@@ -88,7 +92,7 @@ class ProgressBar(Callback):
 
     def step_ended(self, state: State) -> None:
         """Advance the bar."""
-        self.bar.update()
+        self.bar.update(state.epoch * len(state.batches) + state.step - self.bar.n)
 
     def epoch_ended(self, state: State, record: Record) -> None:
         """Show the losses."""
@@ -111,6 +115,8 @@ class ProgressLines(Callback):
 
 class ProgressMessages(Callback):
     """JSON lines on stderr, a few per second, for a parent process that shows the progress of several runs."""
+
+    every_step = False
 
     def __init__(self) -> None:
         self.sent = 0.0

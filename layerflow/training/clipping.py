@@ -52,3 +52,11 @@ def clip_by_value(grads: Array, max_value: float) -> float:
     norm = global_norm(grads)
     np.clip(grads, -max_value, max_value, out=grads)
     return norm
+
+
+def clip(grads: Array, max_value: float | None, max_norm: float | None) -> None:
+    """Cut elements, then scale, in place, where a limit is given."""
+    if max_value is not None:
+        clip_by_value(grads, max_value)
+    if max_norm is not None:
+        clip_by_norm(grads, max_norm)

@@ -139,11 +139,17 @@ class Optimizer(ABC):
     def _slots(self) -> dict[str, Array]:
         return {}
 
+    def vector(self, store: ParameterStore, name: str, start: float) -> Array:
+        """Return the optimizer's own vector `name`, as long as all values of a store."""
+        if self._bound is None or self._bound[0] is not store.values:
+            self._bind(store)
+        return self._vector(name, start)
+
     def _bind(self, store: ParameterStore) -> None:
         """Cut the vectors of a store into blocks, which share their scratch vectors."""
         length = BLOCK if self._elementwise else max(store.trained_size, 1)
         blocks: list[_Block] = []
-        for begin, end, settings in self._parts(store):
+        for begin, end, settings in self.parts(store):
             blocks += [_Block(store, start, min(start + length, end), settings) for start in range(begin, end, length)]
         self._blocks = tuple(blocks)
         whole = [block for block in blocks if block.values.size == length]
@@ -151,8 +157,8 @@ class Optimizer(ABC):
             block.scratch = whole[0].scratch
         self._bound = store.values, store.grads
 
-    def _parts(self, store: ParameterStore) -> list[tuple[int, int, Mapping[str, float]]]:
-        """Cut the trained part of a store where the group changes."""
+    def parts(self, store: ParameterStore) -> list[tuple[int, int, Mapping[str, float]]]:
+        """Return the trained part of a store, cut where the group changes: (start, stop, settings)."""
         parts: list[tuple[int, int, Mapping[str, float]]] = []
         offset, matched = 0, set()
         for parameter in store.parameters if self.groups else ():

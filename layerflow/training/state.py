@@ -16,11 +16,13 @@ from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.averaging import Averaging
+from layerflow.training.clipping import global_norm
 from layerflow.training.history import Best, History, Record
 from layerflow.training.metrics import OwnMetric, name_of
 from layerflow.training.objective import ONLY, Objective
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import Schedule
+from layerflow.training.updating import WholeUpdate
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
@@ -113,7 +115,10 @@ class State:
         wanted = *objective.output_slots, objective.data_loss_slot, *[output.slot for output in outputs]
         if len(outputs) > 1:
             wanted += tuple([output.loss_slot for output in outputs])
-        self.engine = engine_named(self.trainer.engine)(objective, self.store, wanted)
+        trainer = self.trainer
+        is_plain = trainer.accumulate == 1 and trainer.average is None
+        update = WholeUpdate(self.optimizer, self.store, trainer.clip_value, trainer.clip_norm) if is_plain else None
+        self.engine = engine_named(trainer.engine)(objective, self.store, wanted, update)
         self.buffers, self.generators = self.objective.named_buffers(), self.objective.named_generators()
         self.scores: dict[str, Array] = {}
         self.targets: dict[str, Array] = {}
@@ -184,12 +189,23 @@ class State:
         self.loss_sum += loss * rows
         for name, part in zip(self.loss_sums, found[len(self.scores) :], strict=True):
             self.loss_sums[name] += float(part) * rows
+        self.gather_scores(found, y)
+
+    def gather_scores(self, found: Sequence[Array], y: Any) -> None:
+        """Keep the scores of some samples, at most as many as there is room for, and their targets."""
+        rows = len(y)
         for (name, kept), scores in zip(self.scores.items(), found, strict=False):
             start = self.samples % len(kept)
             first = min(rows, len(kept) - start)  # beyond the end, the oldest ones are overwritten
             for array, values in (kept, scores), (self.targets[name], self.target(y, name)):
                 array[start : start + first], array[: rows - first] = values[:first], values[first:]
         self.samples += rows
+
+    def measure(self, gradient_norm: float, before: Array | None) -> None:
+        """Note the norms of gradient, update and parameters of a step, where the parameters before it are given."""
+        if before is not None:
+            norms = gradient_norm, global_norm(self.store.values - before), global_norm(before)
+            self.norms = dict(zip(NORMS, norms, strict=True))
 
     def accumulated(self, wanted: int, rows: int) -> bool:
         """Add the gradient of a batch to those before it; at the last of them put their mean into the store.

@@ -18,7 +18,7 @@ from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.averaging import Averaging
 from layerflow.training.callbacks import Callback
-from layerflow.training.clipping import clip_by_norm, clip_by_value, global_norm
+from layerflow.training.clipping import clip, global_norm
 from layerflow.training.divergence import (
     ON_DIVERGENCE,
     SMALLEST_FACTOR,
@@ -29,6 +29,7 @@ from layerflow.training.divergence import (
 )
 from layerflow.training.evaluation import counted, evaluate_scores, predict_scores, task_of
 from layerflow.training.history import EarlyStopping, History, Record
+from layerflow.training.many_steps import single_batches, takes_many
 from layerflow.training.metrics import OwnMetric, evaluate
 from layerflow.training.objective import ONLY, Objective, output_names
 from layerflow.training.optimizers import Optimizer
@@ -45,7 +46,7 @@ from layerflow.training.preparation import (
     watch,
 )
 from layerflow.training.schedules import Constant, Schedule, count, number
-from layerflow.training.state import NORMS, Snapshot, State, prefixed
+from layerflow.training.state import Snapshot, State, prefixed
 
 DTYPES = ("float32", "float64")
 SAMPLE_WEIGHT = "sample_weight"  # the name of the weights among the arrays of a batch's targets
@@ -288,7 +289,8 @@ class Trainer:
             state.begin_epoch()
             state.epoch_start = state.capture() if self.on_divergence == "halve-lr" else None
         after_step = [c.step_ended for c in callbacks if type(c).step_ended is not Callback.step_ended]
-        for x, y in state.batches.epoch(state.epoch, state.step):
+        is_many = takes_many(state, callbacks)
+        for x, y in single_batches(state, after_step) if is_many else state.batches.epoch(state.epoch, state.step):
             try:
                 state.gather(*self.train_step(x, y), y)
             except DivergedError as error:
@@ -327,6 +329,12 @@ class Trainer:
         """
         state = self.state
         arrays = *parts_of(x), *parts_of(y)
+        before = state.store.values.copy() if state.step + 1 == len(state.batches) else None
+        done, taken = state.engine.take_steps(arrays, np.arange(len(x))[np.newaxis])
+        if done:
+            value, loss, *scores = [values[0] for values in taken]
+            state.measure(global_norm(state.store.grads[: state.store.trained_size]), before)
+            return float(value), float(loss), scores
         value, loss, *scores = state.engine.run(*arrays)
         value = float(value)
         if not math.isfinite(value) or not is_finite(state.store.grads):
@@ -335,29 +343,17 @@ class Trainer:
             raise DivergedError(explain(state, x, value))
         if self.accumulate > 1 and not state.accumulated(self.accumulate, len(x)):
             return value, float(loss), scores
-        if state.step + 1 == len(state.batches):
-            self._measured_update(state)
-        else:
-            self._update(state)
+        self._update(state, before)
         return value, float(loss), scores
 
-    def _update(self, state: State) -> None:
+    def _update(self, state: State, before: Array | None) -> None:
         grads = state.store.grads[: state.store.trained_size]
-        if self.clip_value is not None:
-            clip_by_value(grads, self.clip_value)
-        if self.clip_norm is not None:
-            clip_by_norm(grads, self.clip_norm)
+        gradient_norm = 0.0 if before is None else global_norm(grads)
+        clip(grads, self.clip_value, self.clip_norm)
         state.optimizer.step(state.store)
         if self.average:
             state.average_step(self.average)
-
-    def _measured_update(self, state: State) -> None:
-        """Record the norms of gradient (before clipping), update and parameters in the last step of an epoch."""
-        before = state.store.values.copy()
-        gradient_norm = global_norm(state.store.grads[: state.store.trained_size])
-        self._update(state)
-        norms = gradient_norm, global_norm(state.store.values - before), global_norm(before)
-        state.norms = dict(zip(NORMS, norms, strict=True))
+        state.measure(gradient_norm, before)
 
     def _starts_again(self, state: State, error: DivergedError) -> bool:
         """Handle a step that was not taken as `on_divergence` says; return whether the epoch starts again."""

@@ -266,12 +266,174 @@ def test_training_is_that_of_numpy() -> None:
     np.testing.assert_allclose(history["val_loss"], expected["val_loss"], rtol=1e-9)
     for name, buffer in native.model.named_buffers().items():
         np.testing.assert_allclose(buffer.value, numpy.model.named_buffers()[name].value, rtol=1e-9)
-    assert [step.runs for step in native.state.engine.steps.values()] == [2, 2]  # two shapes of batches
+    assert len(native.state.engine.steps) == 2  # two shapes of batches
+    assert not native.state.engine.sweeps
 
 
 def test_training_twice_gives_the_same_bits() -> None:
     first, second = (trained("native", dtype="float32")[0].state.store.values for _ in range(2))
     assert np.array_equal(first, second)
+
+
+OPTIMIZERS = {
+    "sgd": lf.SGD(0.05),
+    "momentum": lf.SGD(0.05, momentum=0.9, weight_decay=1e-2),
+    "nesterov": lf.SGD(0.05, momentum=0.9, nesterov=True),
+    "dampening": lf.SGD(0.05, momentum=0.9, dampening=0.1),
+    "adam": lf.Adam(0.01),
+    "amsgrad": lf.Adam(0.01, amsgrad=True, weight_decay=1e-2),
+    "adamw": lf.AdamW(0.01),
+    "rmsprop": lf.RMSprop(0.01, momentum=0.5, centered=True),
+    "adagrad": lf.Adagrad(0.1),
+    "adadelta": lf.Adadelta(1.0),
+    "adamax": lf.Adamax(0.01),
+    "lion": lf.Lion(1e-3),
+    "radam": lf.RAdam(0.01),
+    "nadam": lf.NAdam(0.01),
+    "groups": lf.Adam(0.01, groups=[{"match": "0.*", "lr": 1e-3}]),
+}
+NOT_RECORDED = {"nadam"}
+
+
+def small_training(engine: str, **settings: Any) -> Any:
+    model = lf.Sequential(lf.Linear(8), lf.Tanh(), lf.Linear(3))
+    given = {"loss": lf.SoftmaxCE(), "optimizer": lf.SGD(0.1), "epochs": 3, "batch_size": 8, "dtype": "float64"}
+    trainer = lf.Trainer(model, engine=engine, metrics=["accuracy"], **(given | settings))
+    rng = np.random.default_rng(1)
+    trainer.fit(rng.normal(size=(50, 5)), rng.integers(0, 3, 50))
+    return trainer
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_updates_as_with_numpy(name: str) -> None:
+    native, numpy = (small_training(engine, optimizer=OPTIMIZERS[name]) for engine in ("native", "numpy"))
+    np.testing.assert_allclose(native.state.store.values, numpy.state.store.values, rtol=1e-9, atol=1e-11)
+    for key, vector in numpy.state.optimizer.state().items():
+        if key.startswith("slot") or key == "steps":
+            np.testing.assert_allclose(native.state.optimizer.state()[key], vector, rtol=1e-8, atol=1e-12, err_msg=key)
+    assert (native.state.engine.update is None) == (name in NOT_RECORDED)
+    assert bool(native.state.engine.sweeps) == (name in NOT_RECORDED)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"clip_norm": 0.05}, {"clip_value": 0.01}, {"clip_norm": 0.2, "clip_value": 0.05, "optimizer": lf.Adam(0.01)},
+        {"accumulate": 2}, {"average": lf.EMA(0.9)}, {"freeze": ["0.*"]}, {"schedule": lf.Cosine()},
+        {"regularizer": lf.L2Regularizer(1e-2)}, {"drop_last": True}, {"shuffle": False}, {"batch_size": 50},
+    ],
+    ids=lambda settings: "_".join(settings),
+)  # fmt: skip
+def test_every_setting_trains_as_with_numpy(settings: dict[str, Any]) -> None:
+    native, numpy = (small_training(engine, **settings) for engine in ("native", "numpy"))
+    np.testing.assert_allclose(native.state.store.values, numpy.state.store.values, rtol=1e-9, atol=1e-11)
+    for ours, theirs in zip(native.history.records, numpy.history.records, strict=True):
+        for name, value in theirs.items():
+            if name != "seconds":
+                assert math.isclose(ours[name], value, rel_tol=1e-8, abs_tol=1e-10), name
+
+
+class Steps(lf.Callback):
+    """Counts each step, so that they are taken one by one; may stop before the end."""
+
+    def __init__(self, stop: int = -1) -> None:
+        self.count, self.stop = 0, stop
+
+    def step_ended(self, state: Any) -> None:
+        self.count += 1
+        if self.count == self.stop:
+            self.snapshot = state.capture()
+            raise KeyboardInterrupt
+
+
+def trained_in(strides: Any, monkeypatch: Any, **settings: Any) -> Any:
+    monkeypatch.setattr("layerflow.training.many_steps.LONGEST", strides)
+    return trained("native", dtype="float32", **settings)[0]
+
+
+def test_steps_one_by_one_and_many_at_once_give_the_same_bits(monkeypatch: Any) -> None:
+    steps = Steps()
+    one_by_one = trained("native", dtype="float32", callbacks=[steps])[0]
+    assert steps.count == 3 * 5
+    records = [{k: v for k, v in record.items() if k != "seconds"} for record in one_by_one.history.records]
+    for longest in (1e-9, 0.05, 100.0):
+        many = trained_in(longest, monkeypatch)
+        assert np.array_equal(many.state.store.values, one_by_one.state.store.values)
+        assert records == [{k: v for k, v in record.items() if k != "seconds"} for record in many.history.records]
+        assert many.state.losses == one_by_one.state.losses
+        generators = many.model.named_generators()
+        for name, generator in one_by_one.model.named_generators().items():
+            assert generator.bit_generator.state == generators[name].bit_generator.state
+
+
+def test_many_steps_really_are_one_call(monkeypatch: Any) -> None:
+    calls: list[int] = []
+    take = stepping.NativeEngine.take_steps
+
+    def counted(self: Any, data: Any, rows: Any) -> Any:
+        done, found = take(self, data, rows)
+        calls.append(done)
+        return done, found
+
+    monkeypatch.setattr(stepping.NativeEngine, "take_steps", counted)
+    monkeypatch.setattr("layerflow.training.many_steps.LONGEST", 100.0)
+    small_training("native", epochs=4, batch_size=2)
+    assert max(calls) > 10
+    assert sum(calls) == 4 * 25
+
+
+def test_a_training_that_was_stopped_in_an_epoch_continues_bit_by_bit() -> None:
+    whole = trained("native", dtype="float32")[0]
+    steps = Steps(stop=8)
+    with pytest.raises(KeyboardInterrupt):
+        trained("native", dtype="float32", callbacks=[steps])
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(70, 5)), rng.integers(0, 3, 70)
+    again = trained("native", dtype="float32", epochs=3)[0]
+    again.fit(x, y, validation=(x[:20], y[:20]), resume=steps.snapshot)
+    assert np.array_equal(whole.state.store.values, again.state.store.values)
+    assert whole.history["val_loss"][1:] == again.history["val_loss"]
+
+
+def test_a_bad_label_in_the_middle_of_many_steps_leaves_all_before_it(monkeypatch: Any) -> None:
+    monkeypatch.setattr("layerflow.training.many_steps.LONGEST", 100.0)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(80, 5)), rng.integers(0, 3, 80)
+    y[61] = 7
+    found = []
+    for engine in ("native", "numpy"):
+        model = lf.Sequential(lf.Linear(8), lf.Dropout(0.3, seed=1), lf.Linear(3))
+        trainer = lf.Trainer(
+            model, lf.SoftmaxCE(), lf.SGD(0.1), engine=engine, batch_size=4, shuffle=False, dtype="float64"
+        )
+        with pytest.raises(lf.GateError, match="label 7 in row 1"):
+            trainer.fit(x, y)
+        assert trainer.state.step == 15
+        found.append(trainer)
+    np.testing.assert_allclose(found[0].state.store.values, found[1].state.store.values, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("on_divergence", ["skip", "halve-lr"])
+def test_a_step_that_diverges_is_treated_as_with_numpy(on_divergence: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("layerflow.training.many_steps.LONGEST", 100.0)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(80, 5)), rng.normal(size=(80, 1))
+    x[41] = 1e200
+    found = []
+    for engine in ("native", "numpy"):
+        model = lf.Sequential(lf.Linear(4), lf.Dropout(0.3, seed=1), lf.Linear(1))
+        trainer = lf.Trainer(
+            model, lf.SquaredError(), lf.SGD(0.01), engine=engine, batch_size=4, shuffle=False, dtype="float64",
+            on_divergence=on_divergence, epochs=2,
+        )  # fmt: skip
+        try:
+            trainer.fit(x, y)
+        except lf.DivergedError as error:
+            found.append((str(error), trainer.state.store.values))
+        else:
+            found.append(([r["train_loss"] for r in trainer.history.records], trainer.state.store.values))
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-9, atol=1e-11)
+    assert type(found[0][0]) is type(found[1][0])
 
 
 def test_a_label_that_is_out_of_range_is_explained_by_numpy() -> None:

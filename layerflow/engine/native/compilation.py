@@ -119,7 +119,7 @@ class Code:
         self._engine.finalize_object()
         address = self._engine.get_function_address("run")
         pointers = [ctypes.c_void_p] * 4
-        self.run = ctypes.CFUNCTYPE(ctypes.c_int64, *pointers)(address)
+        self.run = ctypes.CFUNCTYPE(ctypes.c_int64, *pointers, ctypes.c_int64, ctypes.c_void_p)(address)
 
 
 def _compiled(binding: Any, target: Any, text: str) -> bytes:

@@ -9,6 +9,8 @@ import numpy as np
 from layerflow.engine.native.expressions import Expression, Index, loads, picked
 from layerflow.parameter import Array
 
+STEP = -1  # the variable that counts the runs of a program in one call
+
 
 @dataclass(eq=False)
 class Buffer:

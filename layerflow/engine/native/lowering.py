@@ -15,8 +15,9 @@ from layerflow.engine.native.expressions import (
     loop,
     scaled,
 )
-from layerflow.engine.native.kernels import Buffer, Kernel, Matrix, Product, Store
-from layerflow.engine.native.placement import Placement, root
+from layerflow.engine.native.kernels import STEP, Buffer, Kernel, Matrix, Product, Store
+from layerflow.engine.native.memory import Layout, Memory
+from layerflow.engine.native.placement import root
 from layerflow.engine.native.simplify import only_splits, reshape_groups, simplified
 from layerflow.engine.program import VIEWS, Node, Program
 from layerflow.errors import RecordError
@@ -28,43 +29,45 @@ NEUTRAL: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Lowering:
+class Lowering(Memory):
     """The kernels of a program.
 
     Args:
         program: as it was recorded.
+        layout: how it is run many times.
         small: products of up to so many multiplications are loops of our own; larger ones are given to BLAS.
         has_blas: whether there is one.
 
     Attributes:
         kernels: in the order in which they run.
-        buffers: all memory; inputs are "given" by their names, outputs as "output:NAME".
     """
 
-    def __init__(self, program: Program, small: int, has_blas: bool = True) -> None:
-        self.program, self.small, self.has_blas = simplified(program), small, has_blas
+    def __init__(self, program: Program, small: int, has_blas: bool = True, layout: Layout = Layout()) -> None:  # noqa: B008
+        super().__init__(simplified(program), layout)
+        self.small, self.has_blas = small, has_blas
         self.expressions = Expressions()
         self.kernels: list[Kernel] = []
-        self.buffers: list[Buffer] = []
-        self.homes: dict[int, tuple[int, int]] = {}  # the buffer of a node, and where in it the node starts
-        self.placement = Placement(self.program)
-        self.position = {node.number: i for i, node in enumerate(self.program.nodes)}
         self.variables = 0
         self._known: dict[Any, Expression] = {}
-        self._readonly: set[int] = set()
-        self._pinned = {root(node).number for node in self.program.outputs.values()}
         self._lower()
 
     def _lower(self) -> None:
         program = self.program
         for name, node in program.inputs.items():
-            self._settle(node, self.buffer(node.dtype, node.size, "given", name), is_readonly=True)
+            size = node.size if name not in self.layout.rows | self.layout.series else 0
+            buffer = self.buffer(node.dtype, size, "given", name)
+            if name in self.layout.series:
+                self.series[buffer.number] = node.size
+            if name in self.layout.rows:
+                self._batch(node, buffer)
+            else:
+                self.settle(node, buffer, is_readonly=True)
         for node in program.nodes:
             if node.kind == "constant" and node.number in self.placement.in_memory:
                 buffer = self.buffer(node.dtype, node.size, "constant", value=node.settings["value"])
-                self._settle(node, buffer, is_readonly=True)
-        finals = self._settled_outputs()
-        self._settle_pieces()
+                self.settle(node, buffer, is_readonly=True)
+        finals = self.settled_outputs()
+        self.settle_pieces()
         guards: dict[int, list[int]] = {}
         for i, guard in enumerate(program.guards):
             guards.setdefault(root(guard.node).number, []).append(i)
@@ -77,71 +80,18 @@ class Lowering:
             if self.homes.get(node.number) != (number, 0):
                 self._fill(node, number, 0)
 
-    def _settle(self, node: Node, buffer: Buffer, is_readonly: bool = False) -> None:
-        self.homes[node.number] = buffer.number, 0
-        if is_readonly:
-            self._readonly.add(buffer.number)
-
-    def _settled_outputs(self) -> list[tuple[Node, int]]:
-        """Give outputs memory of their own, where they are computed if possible."""
-        finals = []
-        for name, node in self.program.outputs.items():
-            buffer = self.buffer(node.dtype, node.size, "given", f"output:{name}")
-            finals.append((node, buffer.number))
-            if node.kind not in (*VIEWS, "input", "constant") and node.number not in self.homes:
-                self.homes[node.number] = buffer.number, 0
-            else:
-                inner = node
-                while inner.kind == "reshape":
-                    inner = inner.inputs[0]
-                if inner.kind not in (*VIEWS, "input", "constant") and inner.number not in self.homes:
-                    self.homes[inner.number] = buffer.number, 0
-                    if inner is not node:
-                        self.homes[node.number] = buffer.number, 0
-        return finals
-
-    def _settle_pieces(self) -> None:
-        """Let the parts of a concatenation along the first axis be computed at their places."""
-        for node in self.program.nodes:
-            if node.kind != "concatenate" or node.settings["axis"] or node.number in self.homes:
-                continue
-            buffer, start = self.buffer(node.dtype, node.size, "temporary").number, 0
-            self.homes[node.number] = buffer, 0
-            for part in node.inputs:
-                inner = part
-                while inner.kind == "reshape":
-                    inner = inner.inputs[0]
-                is_free = inner.number not in self.homes and inner.number in self.placement.in_memory
-                if is_free and inner.kind in ("elementwise", "reduce", "dot"):
-                    self.homes[inner.number] = buffer, start
-                    self._pinned |= {inner.number, node.number}
-                start += part.size
-
-    # Memory --------------------------------------------------------------------------------------------------------
-
-    def buffer(self, dtype: Any, size: int, kind: str, name: str = "", value: Any = None) -> Buffer:
-        made = Buffer(len(self.buffers), np.dtype(dtype), int(size), kind, name, value)
-        self.buffers.append(made)
-        return made
-
-    def _home(self, node: Node) -> tuple[int, int]:
-        """Where a node is computed: at its place, or in new memory."""
-        if node.number not in self.homes:
-            self.homes[node.number] = self.buffer(node.dtype, node.size, "temporary").number, 0
-        return self.homes[node.number]
-
-    def _last_read(self, node: Node) -> int:
-        """The position of the last node that reads the memory of a node."""
-        last, waiting, seen = -1, list(self.placement.uses.get(node.number, ())), set()
-        while waiting:
-            user = waiting.pop()
-            if user.number in seen:
-                continue
-            seen.add(user.number)
-            last = max(last, self.position[user.number])
-            if user.number not in self.placement.in_memory:
-                waiting += self.placement.uses.get(user.number, ())
-        return last
+    def _batch(self, node: Node, data: Buffer) -> None:
+        """Gather the samples of a batch."""
+        rows = next((buffer for buffer in self.buffers if buffer.name == "rows"), None)
+        rows = rows or self.buffer(INT64, 0, "given", "rows")
+        copied = self.buffer(node.dtype, node.size, "temporary")
+        self.settle(node, copied, is_readonly=True)
+        loops, indices = self.loops(node.shape)
+        sample = self.expressions.load(rows.number, added(indices[0], scaled(loop(STEP), node.shape[0])), INT64)
+        inner = int(np.prod(node.shape[1:], dtype=np.int64))
+        place = added(Index(0, (), ((inner, sample),)), flat([ZERO, *indices[1:]], node.shape))
+        value = self.expressions.load(data.number, place, node.dtype)
+        self._add(loops, [Store(copied.number, flat(indices, node.shape), value)])
 
     def _over(self, node: Node, base: Node) -> tuple[int, int]:
         """Let a node that changes parts of `base` take its memory, if nothing reads that any more; else copy it."""
@@ -150,28 +100,22 @@ class Lowering:
             inner = inner.inputs[0]
         home = self.homes.get(inner.number)
         if (
-            home is not None and home[0] not in self._readonly and inner.kind not in VIEWS
-            and inner.number not in self._pinned and node.number not in self.homes
-            and self._last_read(inner) <= self.position[node.number]
-            and not any(self._reads(each, inner) for each in node.inputs[1:])
+            home is not None and home[0] not in self.readonly and inner.kind not in VIEWS
+            and inner.number not in self.pinned and node.number not in self.homes
+            and self.last_read(inner) <= self.position[node.number]
+            and not any(self.reads(each, inner) for each in node.inputs[1:])
         ):  # fmt: skip
             self.homes[node.number] = home
             return home
-        home = self._home(node)
+        home = self.home(node)
         self._fill(base, *home)
         return home
-
-    def _reads(self, node: Node, memory: Node) -> bool:
-        """Whether computing a node reads the memory of another one."""
-        if node.number in self.homes:
-            return self.homes[node.number] == self.homes.get(memory.number)
-        return any(self._reads(each, memory) for each in node.inputs)
 
     def _set_apart(self, value: Node, base: Node) -> None:
         """Compute a value before the memory is changed that it reads."""
         while base.kind == "reshape":
             base = base.inputs[0]
-        if self._reads(value, base):
+        if self.reads(value, base):
             buffer = self.buffer(value.dtype, value.size, "temporary").number
             self._fill(value, buffer, 0)
             self.homes[value.number] = buffer, 0
@@ -198,7 +142,7 @@ class Lowering:
             return make.constant(node.settings["value"].flat[0].item(), node.dtype)
         if node.number in self.homes and not is_computed:
             buffer, start = self.homes[node.number]
-            return make.load(buffer, flat(indices, node.shape, start), node.dtype)
+            return make.load(buffer, self._place(indices, node.shape, buffer, start), node.dtype)
         if node.kind == "elementwise":
             operands = [self.value(each, _aligned(indices, node.shape, each.shape)) for each in node.inputs]
             function = node.settings["function"]
@@ -212,7 +156,7 @@ class Lowering:
         base = node.inputs[0]
         if node.kind == "reshape" and base.number in self.homes and not only_splits(base.shape, node.shape):
             buffer, start = self.homes[base.number]
-            return make.load(buffer, flat(indices, node.shape, start), node.dtype)
+            return make.load(buffer, self._place(indices, node.shape, buffer, start), node.dtype)
         return self.value(base, self._behind(node, base, indices))
 
     def _picked(self, places: Sequence[Node], indices: Sequence[Index]) -> list[Index]:
@@ -259,12 +203,17 @@ class Lowering:
             function = ""
         self.kernels.append(Kernel(loops, stores, folds or [], function))
 
+    def _place(self, indices: Sequence[Index], shape: Sequence[int], buffer: int, start: int = 0) -> Index:
+        """The place of an element in a buffer, in the part of the present run if each has one."""
+        place = flat(indices, shape, start)
+        return added(place, scaled(loop(STEP), self.series[buffer])) if buffer in self.series else place
+
     def _fill(self, node: Node, buffer: int, start: int) -> None:
         """Write a value into memory."""
         loops, indices = self.loops(node.shape)
         is_computed = node.number in self.homes and self.homes[node.number] == (buffer, start)
         value = self.value(node, indices, is_computed and node.kind in ("elementwise", "gather"))
-        self._add(loops, [Store(buffer, flat(indices, node.shape, start), value)])
+        self._add(loops, [Store(buffer, self._place(indices, node.shape, buffer, start), value)])
 
     def _guard(self, number: int) -> None:
         guard = self.program.guards[number]
@@ -280,7 +229,7 @@ class Lowering:
                 f"{node.origin}: arrays of {node.dtype}; the native engine has float32, float64, integers"
             )
         if node.kind in ("elementwise", "gather"):
-            self._fill(node, *self._home(node))
+            self._fill(node, *self.home(node))
         elif node.kind in ("reduce", "arg", "cumulate"):
             self._fold(node)
         elif node.kind == "dot":
@@ -305,7 +254,7 @@ class Lowering:
 
     def _fold(self, node: Node) -> None:
         x, settings = node.inputs[0], node.settings
-        buffer, start = self._home(node)
+        buffer, start = self.home(node)
         loops, indices = self.loops(x.shape)
         function = settings["function"]
         axes = settings["axes"] if node.kind == "reduce" else (settings["axis"],)
@@ -318,7 +267,7 @@ class Lowering:
         self._add([loops[i] for i in kept], [store], [loops[i] for i in axes], function)
 
     def _concatenation(self, node: Node) -> None:
-        buffer, start = self._home(node)
+        buffer, start = self.home(node)
         axis, before = node.settings["axis"], 0
         for part in node.inputs:
             inner = part
@@ -338,7 +287,7 @@ class Lowering:
         a, b = node.inputs[:2]
         (rows, inner), columns = a.shape[-2:], b.shape[-1]
         adds = len(node.inputs) == 3
-        buffer, start = self._over(node, node.inputs[2]) if adds else self._home(node)
+        buffer, start = self._over(node, node.inputs[2]) if adds else self.home(node)
         loops, lead = self.loops(node.shape[:-2])
         is_tiny = columns == 1 and not adds
         if node.dtype.kind != "f" or not rows * columns * inner or is_tiny or 0 in node.shape:

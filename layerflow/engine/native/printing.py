@@ -7,7 +7,7 @@ import numpy as np
 
 from layerflow.engine.native.expressions import Expression, Index, added
 from layerflow.engine.native.instructions import combined, computed
-from layerflow.engine.native.kernels import Buffer, Kernel, Matrix
+from layerflow.engine.native.kernels import STEP, Buffer, Kernel, Matrix
 from layerflow.engine.native.products import blas_call, small_product
 
 INT64 = np.dtype(np.int64)
@@ -37,7 +37,7 @@ class Printer:
         self.lines: list[str] = ["entry:"]
         self.count = 0
         self.open: list[tuple[str, str, int]] = []  # loops: label, variable, size
-        self.names: dict[int, str] = {}  # of the loops' variables
+        self.names: dict[int, str] = {STEP: "%step"}  # of the loops' variables
         self.known: list[dict[Any, str]] = [{}]  # values by expression, for each open loop
         self.pointers: dict[int, str] = {}
         self.starts: dict[int, int] = {}  # of each buffer, the first element that the kernel touches

@@ -1,5 +1,6 @@
-"""The native engine: both sweeps of a container as machine code, held to what NumPy gives."""
+"""The native engine: training steps as machine code, held to what NumPy gives."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,11 @@ import numpy as np
 from layerflow.containers.container import Container
 from layerflow.engine.native.compilation import machine
 from layerflow.engine.native.compiled import Compiled
-from layerflow.engine.numpy import NumpyEngine
-from layerflow.engine.program import Program
-from layerflow.engine.recorder import record_gate
+from layerflow.engine.native.memory import Layout
+from layerflow.engine.numpy import NumpyEngine, Update
+from layerflow.engine.program import Draw, Guard, Program
+from layerflow.engine.recorder import depends_on_settings_alone, record_gate
+from layerflow.engine.whole_step import record_step
 from layerflow.errors import EngineError, RecordError
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
@@ -20,46 +23,113 @@ NOISE = 100.0  # times what one rounding of every parameter does
 
 
 class NativeEngine(NumpyEngine):
-    """Runs the two sweeps of a container as machine code; see `NumpyEngine` for what it takes and does.
+    """Runs training steps as machine code; see `NumpyEngine` for what it takes and does.
 
-    Both sweeps are recorded and compiled for each shape of batch. NumPy runs the first batch twice, which must give
-    equal bits, and the first two batches beside the machine code, whose results must be equal but for rounding. Where
-    a guard of the program does not hold, NumPy runs the batch, and explains what is wrong with it.
+    Both sweeps, or whole steps with the optimizer's update, are recorded and compiled for each shape of batch. NumPy
+    runs the first batch twice, which must give equal bits, and the first two batches beside the machine code, whose
+    results must be equal but for rounding. Where a guard of the program does not hold, NumPy runs the batch, and
+    explains what is wrong with it.
 
     Raises:
         RecordError: a gate cannot be recorded. EngineError: machine code and NumPy disagree. ConfigError: llvmlite is
             missing.
     """
 
-    def __init__(self, container: Container, store: ParameterStore, wanted: tuple[int, ...]) -> None:
+    def __init__(
+        self, container: Container, store: ParameterStore, wanted: tuple[int, ...], update: Update | None = None
+    ) -> None:
         super().__init__(container, store, wanted)
+        self.update = update
         self.machine = str(machine())
-        self.steps: dict[tuple[Any, ...], _Sweeps] = {}
+        self.sweeps: dict[tuple[Any, ...], _Sweeps] = {}
+        self.steps: dict[tuple[Any, ...], _Steps] = {}
+
+    def prepare(self, *inputs: Array) -> None:
+        """Record and compile what runs such batches."""
+        self.draws, self.kept = self._state()
+        self._expected(0, inputs)
+        if self._recorded(inputs) is None:
+            _Sweeps(record_gate(self.container, inputs, (), self.wanted), self)
 
     def run(self, *inputs: Array) -> tuple[Any, ...]:
-        """Run forward and backward; return the values of the wanted slots, which the next run overwrites."""
+        """Run forward and backward; return the values of the wanted slots, which the next run overwrites.
+
+        Where whole steps are compiled, this is asked for a batch whose guards do not hold: NumPy runs it.
+        """
+        if self.update is not None:
+            return super().run(*inputs)
         self.draws, self.kept = self._state()
-        key = tuple([(value.shape, value.dtype) for value in inputs])
-        step = self.steps.get(key)
-        if step is None:
-            step = self.steps[key] = self.prepare(*inputs)
-        if step.runs < CHECKED_RUNS:
-            return self._checked(step, inputs)
-        if not step.run(inputs):
+        key = _key(inputs)
+        sweeps = self.sweeps.get(key)
+        expected = self._expected(0 if sweeps is None else sweeps.runs, inputs)
+        if sweeps is None:
+            program = record_gate(self.container, inputs, (), self.wanted)
+            sweeps = self.sweeps[key] = _Sweeps(program, self)
+        sweeps.runs += 1
+        if not sweeps.run(inputs):
             return self.repeat(*inputs)
-        return step.results
+        _compare_all(expected, sweeps.compiled.outputs)
+        return sweeps.results
 
-    def prepare(self, *inputs: Array) -> "_Sweeps":
-        """Record and compile the sweeps for inputs of these shapes."""
+    def take_steps(self, data: Sequence[Array], rows: Array) -> tuple[int, list[Array]]:
+        """Take training steps on batches of samples; return how many, and each step's values of the wanted slots.
+
+        It ends before a step whose guards do not hold, and takes none if the update cannot be recorded.
+
+        Args:
+            data: arrays of samples.
+            rows: which samples are in which batch, (steps, batch).
+        """
+        if self.update is None:
+            return 0, []
+        key = (rows.shape[1], *[(part.shape[1:], part.dtype) for part in data])
+        steps = self.steps.get(key)
+        runs = 0 if steps is None else steps.runs
+        if runs < CHECKED_RUNS:
+            rows = rows[:1]
+        self.draws, self.kept = self._state()
+        inputs = tuple([part[rows[0]] for part in data])
+        expected = self._expected(runs, inputs)
+        if steps is None:
+            steps = self._recorded(inputs)
+            if steps is None:
+                return 0, []
+            self.steps[key] = steps
+        before = self.store.values.copy() if expected else None
+        changed = self.update.by_numpy() if expected else None
+        steps.runs += 1
+        done, failed = steps.run(data, rows)
+        if failed is not None and depends_on_settings_alone(failed.node):
+            del self.steps[key]  # such as the step's number: it is recorded anew with the present one
+        found = steps.compiled.outputs
+        if done and before is not None and changed is not None:
+            results = {f"slot.{i}": found[f"wanted.{i}"][0] for i in range(len(self.wanted))}
+            names = {id(parameter): name for name, parameter in self.container.named_parameters().items()}
+            grads = {f"grad.{names[id(parameter)]}": parameter.grad for parameter in self.store.parameters}
+            buffers = {f"buffer.{name}": buffer.value for name, buffer in self.buffers.items()}
+            _compare_all(expected, results | grads | buffers)
+            _compare_values(before, changed(before, self.store.grads), self.store.values)
+        return done, [found[f"wanted.{i}"][:done] for i in range(len(self.wanted))]
+
+    def _recorded(self, inputs: Sequence[Array]) -> "_Steps | None":
+        """The machine code for steps on such batches; `None` if the update cannot be recorded."""
+        if self.update is None:
+            return None
+        try:
+            program = record_step(self.container, inputs, self.wanted, self.store, self.update)
+        except RecordError:
+            record_gate(self.container, inputs, (), self.wanted)  # is it the model that cannot be recorded?
+            self.update = None
+            return None
+        return _Steps(program, self)
+
+    def _expected(self, runs: int, inputs: tuple[Array, ...]) -> dict[str, tuple[Array, float]]:
+        """What NumPy gives for a batch, and how far rounding moves it; nothing after the first runs."""
         self.container.training = True
-        program = record_gate(self.container, inputs, (), self.wanted)
-        return _Sweeps(program, self)
-
-    def _checked(self, step: "_Sweeps", inputs: tuple[Array, ...]) -> tuple[Any, ...]:
-        """Run a batch with NumPy too, and compare."""
+        if runs >= CHECKED_RUNS:
+            return {}
         expected = self._by_numpy(inputs)
-        noise = self._noise(expected, inputs)
-        if step.runs == 0:
+        if runs == 0:
             again = self._by_numpy(inputs)
             for name, value in expected.items():
                 if not np.array_equal(value, again[name], equal_nan=True):
@@ -68,17 +138,9 @@ class NativeEngine(NumpyEngine):
                         "would be wrong; a gate keeps what changes from step to step in an lf.Buffer, and randomness "
                         "in a np.random.Generator that is an attribute"
                     )
-        step.runs += 1
-        if not step.run(inputs):
-            return self.repeat(*inputs)
-        for name, value in expected.items():
-            if not np.isfinite(value).all():
-                break  # what follows such a number is nobody's result
-            _compare(name, value, step.compiled.outputs[name], noise[name])
-        return step.results
-
-    def _noise(self, expected: dict[str, Array], inputs: tuple[Array, ...]) -> dict[str, float]:
-        """How far results move when parameters move by a rounding: a bias before a norm has no other gradient."""
+        if not all(np.isfinite(value).all() for value in expected.values() if value.dtype.kind == "f"):
+            return {}  # what follows such a number is nobody's result
+        # A rounding of every parameter: a bias before a norm has no other gradient.
         values = self.store.values.copy()
         ways = np.random.default_rng(0).choice([-np.inf, np.inf], values.size).astype(values.dtype)
         try:
@@ -86,26 +148,29 @@ class NativeEngine(NumpyEngine):
             moved = self._by_numpy(inputs)
         finally:
             self.store.values[...] = values
-        return {name: _distance(value, moved[name]) for name, value in expected.items() if name in moved}
+        return {name: (value, _distance(value, moved[name])) for name, value in expected.items() if name in moved}
 
     def _by_numpy(self, inputs: tuple[Array, ...]) -> dict[str, Array]:
-        """The results of a batch by the names that the program gives them; state stays as it was."""
+        """The results of a batch by the names that a program gives them; state stays as it was."""
         results = self._ordinary(inputs)
         named = {f"slot.{i}": np.array(value) for i, value in enumerate(results)}
-        named |= {f"buffer.{name}": buffer.value.copy() for name, buffer in self.buffers.items()}
+        named |= {
+            f"buffer.{name}": buffer.value.copy()
+            for name, buffer in self.buffers.items()
+            if not np.array_equal(self.kept[name], buffer.value)
+        }
         parameters = self.container.named_parameters().items()
         named |= {f"grad.{name}": parameter.grad.copy() for name, parameter in parameters if parameter.grad is not None}
         self._put_back(self.draws, self.kept)
-        changed = {name for name, value in self.kept.items() if not np.array_equal(value, named[f"buffer.{name}"])}
-        return {
-            name: value
-            for name, value in named.items()
-            if not name.startswith("buffer.") or name.removeprefix("buffer.") in changed
-        }
+        return named
+
+    def draw(self, draw: Draw) -> Array:
+        """Repeat the call of a generator."""
+        return np.asarray(getattr(self.generators[draw.generator], draw.method)(*draw.arguments, **draw.named))
 
 
 class _Sweeps:
-    """The machine code for batches of one shape."""
+    """Machine code for both sweeps, for batches of one shape."""
 
     def __init__(self, program: Program, engine: NativeEngine) -> None:
         parameters = engine.container.named_parameters()
@@ -120,11 +185,8 @@ class _Sweeps:
     def run(self, inputs: tuple[Array, ...]) -> bool:
         """Run on a batch; return whether all guards hold, else nothing but gradients has changed."""
         engine, given = self.engine, {f"input.{i}": value for i, value in enumerate(inputs)}
-        for draw in self.program.draws:
-            drawn = getattr(engine.generators[draw.generator], draw.method)(*draw.arguments, **draw.named)
-            given[draw.name] = np.asarray(drawn)
-        for name in self.read:
-            given[f"buffer.{name}"] = engine.buffers[name].value
+        given |= {draw.name: engine.draw(draw) for draw in self.program.draws}
+        given |= {f"buffer.{name}": engine.buffers[name].value for name in self.read}
         if self.compiled.run(given) is not None:
             return False
         for name in self.written:
@@ -132,17 +194,79 @@ class _Sweeps:
         return True
 
 
+class _Steps:
+    """Machine code for whole steps, many in one call, on batches of one shape."""
+
+    def __init__(self, program: Program, engine: NativeEngine) -> None:
+        assert engine.update is not None
+        self.program, self.engine, self.update, self.runs = program, engine, engine.update, 0
+        inputs = [name for name in program.inputs if name.startswith("input.")]
+        series = [draw.name for draw in program.draws] + [f"wanted.{i}" for i in range(len(engine.wanted))]
+        states = {name: name for name in program.outputs if name in program.inputs}
+        layout = Layout(frozenset(inputs), frozenset(series), states)
+        self.compiled = Compiled(program, {"grads": engine.store.grads}, layout)
+        self.settings = {f"setting.{name}": np.zeros(()) for name in ("lr", "step")}
+        self.kept = {name: np.array(engine.buffers[name].value) for name in engine.buffers}
+        vectors = {f"slot.{name}": self.update.vector(name, start) for name, start in program.starts.items()}
+        self.compiled.bind({"values": engine.store.values, **vectors, **self.settings})
+        self.compiled.bind({f"buffer.{name}": array for name, array in self.kept.items()})
+        self.written = [name for name in engine.buffers if f"buffer.{name}" in program.outputs]
+
+    def run(self, data: Sequence[Array], rows: Array) -> tuple[int, Guard | None]:
+        """Take a step for each row of `rows`; return how many, and the guard before which they end."""
+        engine, count = self.engine, len(rows)
+        self.settings["setting.lr"][...], self.settings["setting.step"][...] = self.update.lr, self.update.steps + 1
+        for name, array in self.kept.items():
+            array[...] = engine.buffers[name].value
+        drawn = self._drawn(count)
+        given = {f"input.{i}": part for i, part in enumerate(data)} | drawn | {"rows": rows}
+        done, failed = self.compiled.run_many(given, count)
+        self.update.steps += done
+        if done < count and drawn:  # the generators are where they are after the steps that were taken
+            engine._put_back(engine.draws, {})
+            self._drawn(done)
+        if done:
+            for name in self.written:
+                engine.buffers[name].value = self.kept[name].copy()
+        return done, failed
+
+    def _drawn(self, count: int) -> dict[str, Array]:
+        """The draws of so many steps, in the order in which the steps make them."""
+        found: dict[str, list[Array]] = {draw.name: [] for draw in self.program.draws}
+        for _ in range(count if found else 0):
+            for draw in self.program.draws:
+                found[draw.name].append(self.engine.draw(draw))
+        return {name: np.stack(arrays) for name, arrays in found.items() if arrays}
+
+
+def _key(inputs: Sequence[Array]) -> tuple[Any, ...]:
+    return tuple([(value.shape, value.dtype) for value in inputs])
+
+
 def _distance(one: Array, other: Array) -> float:
     """The norm of the difference."""
     return float(np.linalg.norm((one.astype(np.float64) - other.astype(np.float64)).ravel()))
 
 
-def _compare(name: str, expected: Array, found: Array, noise: float) -> None:
-    """Raise unless two arrays are equal but for rounding, which moves the results by `noise`."""
-    tolerance = TOLERANCE[expected.dtype.itemsize] if expected.dtype.kind == "f" else 0.0
-    size, away = float(np.linalg.norm(expected.astype(np.float64).ravel())), _distance(expected, found)
-    if not away <= tolerance * size + NOISE * noise:
-        raise EngineError(
-            f"{name}: the machine code gives other numbers than NumPy, off by {away:.3g} where the norm is {size:.3g}. "
-            "This is an error in the native engine; train with engine numpy, and please report it"
-        )
+def _compare_all(expected: dict[str, tuple[Array, float]], found: dict[str, Any]) -> None:
+    """Raise unless results are equal but for rounding, which moves them by so much."""
+    for name, (value, noise) in expected.items():
+        tolerance = TOLERANCE[value.dtype.itemsize] if value.dtype.kind == "f" else 0.0
+        size, away = float(np.linalg.norm(value.astype(np.float64).ravel())), _distance(value, found[name])
+        if not away <= tolerance * size + NOISE * noise:
+            raise _disagreement(name, away, size)
+
+
+def _compare_values(before: Array, expected: Array, found: Array) -> None:
+    """Raise unless an update is that of NumPy but for rounding."""
+    change, size = _distance(before, expected), float(np.linalg.norm(expected.astype(np.float64)))
+    away = _distance(expected, found)
+    if not away <= TOLERANCE[found.dtype.itemsize] * change + 4 * float(np.finfo(found.dtype).eps) * size:
+        raise _disagreement("the optimizer's update", away, change)
+
+
+def _disagreement(name: str, away: float, size: float) -> EngineError:
+    return EngineError(
+        f"{name}: the machine code gives other numbers than NumPy, off by {away:.3g} where the norm is {size:.3g}. "
+        "This is an error in the native engine; train with engine numpy, and please report it"
+    )

@@ -1,0 +1,88 @@
+"""Clipping and the optimizer's update as one function of vectors, which an engine can record."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from layerflow.parameter import Array
+from layerflow.store import ParameterStore
+from layerflow.training.clipping import clip
+from layerflow.training.optimizers import Optimizer
+
+
+class WholeUpdate:
+    """What a trainer does with the gradients of a step; see `layerflow.engine.numpy.Update`.
+
+    Args:
+        optimizer: whose `lr` and `steps` are read and written.
+        store: the values that it updates.
+        clip_value, clip_norm: as for `Trainer`.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, store: ParameterStore, clip_value: float | None, clip_norm: float | None
+    ) -> None:
+        self.optimizer, self.store, self.clip_value, self.clip_norm = optimizer, store, clip_value, clip_norm
+        self.parts: Sequence[Any] = (optimizer, self)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return self.optimizer.lr
+
+    @property
+    def steps(self) -> int:
+        """How many steps have been taken."""
+        return self.optimizer.steps
+
+    @steps.setter
+    def steps(self, count: int) -> None:
+        self.optimizer.steps = count
+
+    def vector(self, name: str, start: float) -> Array:
+        """The optimizer's own vector of this name."""
+        return self.optimizer.vector(self.store, name, start)
+
+    def by_numpy(self) -> Callable[[Array, Array], Array]:
+        """The next update in NumPy, a function of values and gradients that leaves everything as it is."""
+        optimizer, twin = copy.deepcopy(self.optimizer), copy.copy(self.store)
+
+        def updated(values: Array, grads: Array) -> Array:
+            twin.values, twin.grads = values.copy(), grads.copy()
+            clip(twin.grads[: twin.trained_size], self.clip_value, self.clip_norm)
+            optimizer.step(twin)
+            return twin.values
+
+        return updated
+
+    def __call__(self, values: Any, grads: Any, lr: Any, step: Any, slot: Any) -> None:
+        """Update `values` in place, part by part."""
+        trained = self.store.trained_size
+        clipped = self._clipped(grads[:trained])
+        for start, stop, settings in self.optimizer.parts(self.store):
+            own = copy.copy(self.optimizer)
+            vars(own).update(settings)
+            own.lr, own.steps = lr * settings.get("lr", 1.0), step
+            part, size = slice(start, stop), min(max(self.store.decay_size - start, 0), stop - start)
+
+            def own_slot(name: str, start: float = 0.0, part: slice = part) -> Any:
+                return slot(name, start)[part]
+
+            def scratch(name: str, part: slice = part) -> Any:
+                return np.zeros(part.stop - part.start, self.store.values.dtype)
+
+            own.slot, own.scratch = own_slot, scratch  # type: ignore[method-assign]
+            w, g = values[part], clipped[part]
+            own.update(w, own.decay(w, g, size) if own.weight_decay else g)
+
+    def _clipped(self, grads: Any) -> Any:
+        """The gradients as `clip_by_value` and `clip_by_norm` leave them."""
+        if self.clip_value is not None:
+            grads = np.clip(grads, -self.clip_value, self.clip_value)
+        if self.clip_norm is not None:
+            norm = np.sqrt(np.sum(grads * grads))
+            root = np.sqrt(np.where(norm > self.clip_norm, self.clip_norm / norm, norm.dtype.type(1)))
+            grads = grads * root * root
+        return grads
