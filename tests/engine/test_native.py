@@ -21,7 +21,7 @@ from layerflow.gradcheck.recorded import drawn
 from layerflow.gradcheck.subject import Subject, is_real
 
 pytest.importorskip("llvmlite")
-from layerflow.engine.native import compilation
+from layerflow.engine.native import compilation, stepping
 from layerflow.engine.native.compiled import Compiled
 
 ROOT = Path(__file__).parents[2]
