@@ -108,7 +108,7 @@ def engine_facts(experiment: Experiment) -> dict[str, str]:
     x, y = next(experiment.trainer.state.batches.epoch(0))
     with np.errstate(all="ignore"):
         engine.prepare(*parts_of(x), *parts_of(y))
-    return {"engine": f"{experiment.trainer.engine}, {engine.machine}"}
+    return {"engine": f"{engine.name}, {engine.machine}"}
 
 
 def one_line(model: Gate) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from layerflow.cli import add_command, add_import_option, positive, split_words
 from layerflow.cli.output import as_table
+from layerflow.engine.choice import ENGINES
 from layerflow.errors import ConfigError, GateError, did_you_mean
 from layerflow.gate import Gate
 from layerflow.gates import GATES
@@ -25,6 +26,7 @@ from layerflow.gates.examples import examples
 from layerflow.gradcheck import Report, check_gradients
 from layerflow.gradcheck.blame import guilty_line
 from layerflow.gradcheck.entry import SAMPLES
+from layerflow.gradcheck.recorded import same_result_when_recorded
 
 EXAMPLES = """\
   layerflow gradcheck                                   all built-in gates
@@ -91,6 +93,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="give up on a gate after this time (default: never)",
     )
+    parser.add_argument("--engine", choices=ENGINES[:2], help="native: the gate as machine code must give the same")
     add_import_option(parser)
     parser.add_argument("--json", action="store_true", help="print the reports as JSON")
     parser.set_defaults(run=run)
@@ -261,7 +264,12 @@ def _checked(name: str, cases: Callable[[], Any], arguments: argparse.Namespace)
     options = {"seed": arguments.seed, "samples": arguments.samples, "against": arguments.against}
     try:
         with _time_limit(arguments.timeout):
-            row.reports += [check_gradients(gate, *inputs, **options) for gate, inputs in cases()]
+            for gate, inputs in cases():
+                row.reports.append(check_gradients(gate, *inputs, **options))
+                if arguments.engine == "native":
+                    same_result_when_recorded(gate, inputs, is_native=True)
+    except AssertionError as error:
+        row.broken = f"{name}, engine native: {error}"
     except TimeoutError:
         row.broken = f"{name}: stopped after {arguments.timeout} s (--timeout)"
         row.is_checked = False

@@ -66,10 +66,12 @@ class NumpyEngine:
         update: what follows the gradients; of use to engines that take whole steps.
 
     Attributes:
+        name: of the engine.
         machine: what the code was compiled for, in words; empty for NumPy.
         draws: the states of the container's random generators before the last batch, by name.
     """
 
+    name = "numpy"
     machine = ""
 
     def __init__(

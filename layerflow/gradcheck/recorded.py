@@ -1,11 +1,12 @@
 """The law that a gate is the same when it is recorded as a program."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from layerflow.engine.interpreter import GuardError, interpret
+from layerflow.engine.program import Program
 from layerflow.engine.recorder import record_gate
 from layerflow.errors import LayerflowError, RecordError
 from layerflow.gate import Gate
@@ -15,11 +16,12 @@ from layerflow.parameter import Array
 TOLERANCE: dict[np.dtype[Any], float] = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}
 
 
-def same_result_when_recorded(gate: Gate, inputs: Sequence[Any]) -> None:
+def same_result_when_recorded(gate: Gate, inputs: Sequence[Any], is_native: bool = False) -> None:
     """Forward and backward of the recorded program equal NumPy's, on the given inputs and on others near them.
 
-    A gate whose author has written `recordable = False` must be refused.
+    A gate whose author has written `recordable = False` must be refused. `is_native` runs it as machine code.
     """
+    run = _run_natively if is_native else interpret
     for dtype in TOLERANCE:
         subject = Subject(gate, inputs)
         subject.gate.astype(dtype)
@@ -41,10 +43,19 @@ def same_result_when_recorded(gate: Gate, inputs: Sequence[Any]) -> None:
                 assert values is near, "the gate refuses its own example"  # what is near need not be valid
                 continue
             try:
-                found = interpret(program, state | draws)
+                found = run(program, state | draws)
             except GuardError as error:
                 raise AssertionError(f"{subject.written}: NumPy runs, but the program is not valid: {error}") from error
             _compare(subject.written, expected, found, TOLERANCE[dtype])
+
+
+def _run_natively(program: Program, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    from layerflow.engine.native.compiled import Compiled
+
+    compiled = Compiled(program)
+    if (guard := compiled.run({name: np.asarray(value) for name, value in inputs.items()})) is not None:
+        raise GuardError(guard)
+    return compiled.outputs
 
 
 def drawn(program: Any, gate: Gate) -> dict[str, Any]:

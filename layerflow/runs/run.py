@@ -227,7 +227,7 @@ class _Run:
             "data": {"name": parts.train.name, "checksum": parts.train.checksum, "samples": sizes},
             "on_divergence": trainer.on_divergence,
             "threads": trainer.state.threads,
-            "engine": trainer.engine,
+            "engine": trainer.state.engine.name,
             **({"machine": trainer.state.engine.machine} if trainer.state.engine.machine else {}),
             "imports": imported_files(imports),
             **({"resumed": resumed} if resumed else {}),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layerflow.data.batches import Batches, Named
-from layerflow.engine.choice import engine_named
 from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
@@ -22,7 +21,7 @@ from layerflow.training.metrics import OwnMetric, name_of
 from layerflow.training.objective import ONLY, Objective
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import Schedule
-from layerflow.training.updating import WholeUpdate
+from layerflow.training.updating import engine_of
 
 if TYPE_CHECKING:
     from layerflow.training.trainer import Trainer
@@ -115,10 +114,7 @@ class State:
         wanted = *objective.output_slots, objective.data_loss_slot, *[output.slot for output in outputs]
         if len(outputs) > 1:
             wanted += tuple([output.loss_slot for output in outputs])
-        trainer = self.trainer
-        is_plain = trainer.accumulate == 1 and trainer.average is None
-        update = WholeUpdate(self.optimizer, self.store, trainer.clip_value, trainer.clip_norm) if is_plain else None
-        self.engine = engine_named(trainer.engine)(objective, self.store, wanted, update)
+        self.engine = engine_of(self.trainer, objective, self.store, self.optimizer, self.batches, wanted)
         self.buffers, self.generators = self.objective.named_buffers(), self.objective.named_generators()
         self.scores: dict[str, Array] = {}
         self.targets: dict[str, Array] = {}

@@ -1,4 +1,4 @@
-"""Clipping and the optimizer's update as one function of vectors, which an engine can record."""
+"""Clipping and the optimizer's update as one function of vectors, which an engine can record; and that engine."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from layerflow.containers.container import Container
+from layerflow.data.batches import Batches, parts_of
+from layerflow.engine.choice import engine_for
+from layerflow.engine.numpy import NumpyEngine
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.clipping import clip
@@ -86,3 +90,23 @@ class WholeUpdate:
             root = np.sqrt(np.where(norm > self.clip_norm, self.clip_norm / norm, norm.dtype.type(1)))
             grads = grads * root * root
         return grads
+
+
+def engine_of(
+    trainer: Any,
+    objective: Container,
+    store: ParameterStore,
+    optimizer: Optimizer,
+    batches: Batches,
+    wanted: tuple[int, ...],
+) -> NumpyEngine:
+    """Return the engine that a trainer asks for; it takes whole steps where each batch is followed by an update."""
+    is_plain = trainer.accumulate == 1 and trainer.average is None
+    update = WholeUpdate(optimizer, store, trainer.clip_value, trainer.clip_norm) if is_plain else None
+
+    def first() -> tuple[Array, ...]:
+        x, y = next(batches.epoch(0))
+        return (*parts_of(x), *parts_of(y))
+
+    steps = trainer.epochs * len(batches)
+    return engine_for(trainer.engine, objective, store, wanted, update, steps, first)

@@ -502,7 +502,7 @@ def test_machine_code_that_disagrees_with_numpy_is_an_error(monkeypatch: pytest.
 
 
 def test_an_unknown_engine_names_those_that_are_there() -> None:
-    with pytest.raises(ConfigError, match=r"engine is 'jax', expected 'numpy' or 'native'"):
+    with pytest.raises(ConfigError, match=r"engine is 'jax', expected 'numpy' or 'native' or 'auto'"):
         lf.Trainer(lf.Linear(1), lf.SquaredError(), lf.SGD(0.1), engine="jax")
 
 
@@ -653,3 +653,34 @@ def test_every_configuration_trains_as_with_numpy(file: Path, tmp_path: Path) ->
         for name, value in numpy.items():
             if "loss" in name or "objective" in name:
                 assert math.isclose(value, native[name], rel_tol=1e-6), (name, value, native[name])
+
+
+def test_auto_compiles_what_takes_long_enough(monkeypatch: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 5)), rng.integers(0, 3, 64)
+
+    def engine_of(gate: Any, epochs: int) -> str:
+        trainer = lf.Trainer(
+            lf.Sequential(lf.Linear(4), gate, lf.Linear(3)), lf.SoftmaxCE(), lf.SGD(0.1), epochs=epochs, engine="auto"
+        )
+        trainer.prepare(x, y)
+        return trainer.state.engine.name
+
+    assert engine_of(lf.ReLU(), 10) == "numpy"
+    assert engine_of(lf.ReLU(), 1_000_000) == "native"
+    assert engine_of(Masks(), 1_000_000) == "numpy"  # cannot be recorded
+    monkeypatch.setattr("layerflow.engine.choice.find_spec", lambda name: None)
+    assert engine_of(lf.ReLU(), 1_000_000) == "numpy"
+
+
+def test_gradcheck_runs_gates_as_machine_code(tmp_path: Path, capsys: Any) -> None:
+    assert layerflow(["gradcheck", "Linear", "--engine", "native"]) == 0
+    (tmp_path / "own.py").write_text(
+        "import numpy as np\nimport layerflow as lf\n\n\nclass Odd(lf.Gate):\n    def forward(self, x):\n"
+        "        self.save()\n        return x * float(np.max(x) > 1e9) + x\n\n"
+        "    def backward(self, grad):\n        return (grad,), {}\n"
+    )
+    capsys.readouterr()
+    assert layerflow(["gradcheck", str(tmp_path / "own.py"), "--shape", "3,4", "--engine", "native"]) == 3
+    assert "own.py:8: float() of an array; keep it an array" in capsys.readouterr().out
+    assert layerflow(["gradcheck", str(tmp_path / "own.py"), "--shape", "3,4"]) == 0

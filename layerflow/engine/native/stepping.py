@@ -35,6 +35,8 @@ class NativeEngine(NumpyEngine):
             missing.
     """
 
+    name = "native"
+
     def __init__(
         self, container: Container, store: ParameterStore, wanted: tuple[int, ...], update: Update | None = None
     ) -> None:
