@@ -78,8 +78,11 @@ def layerflow_model(network: str) -> Any:
 
 
 def layerflow_run(network: str, engine: str, threads: int) -> Run:
+    from threadpoolctl import threadpool_limits
+
     import layerflow as lf
 
+    threadpool_limits(threads)
     x, y = data(network)
     loss = lf.SquaredError() if y.dtype == np.float32 else lf.SoftmaxCE()
     settings: dict[str, Any] = {"batch_size": NETWORKS[network], "threads": threads}
@@ -90,7 +93,7 @@ def layerflow_run(network: str, engine: str, threads: int) -> Run:
         xs, rows = trainer.state.batches.x, np.arange(len(x)).reshape(-1, NETWORKS[network])
 
         def steps(count: int) -> None:
-            with np.errstate(all="ignore"), trainer.limited_threads():
+            with np.errstate(all="ignore"):
                 while count > 0:
                     count -= trainer.state.engine.take_steps((xs, trainer.state.batches.y), rows[:count])[0]
 
@@ -99,7 +102,7 @@ def layerflow_run(network: str, engine: str, threads: int) -> Run:
     state, epochs = trainer.state, [0]
 
     def epoch(count: int) -> None:
-        with np.errstate(all="ignore"), trainer.limited_threads():
+        with np.errstate(all="ignore"):
             for _ in range(max(count // len(state.batches), 1)):
                 trainer._run_epoch(state, [])
                 epochs[0] += 1

@@ -24,15 +24,15 @@ def takes_many(state: State, callbacks: Sequence[Callback]) -> bool:
 
 def single_batches(state: State, after_step: Sequence[Callable[[State], None]]) -> Iterator[tuple[Any, Any]]:
     """Take steps many at a time; yield the batches that are taken one by one, such as the last of an epoch."""
-    batches, stride = state.batches, 1
+    batches = state.batches
     order = batches.order(state.epoch)
     full = min(len(order) // batches.batch_size, len(batches) - 1)
     room = min(len(kept) for kept in state.scores.values()) // batches.batch_size
     while state.step < len(batches):
-        started, count = time.perf_counter(), min(stride, full - state.step, room)
+        started, count = time.perf_counter(), min(state.stride, full - state.step, room)
         done = _taken(state, order, count) if count > 0 else 0
         if done:
-            stride = max(1, int(LONGEST * done / max(time.perf_counter() - started, 1e-9)))
+            state.stride = max(1, int(LONGEST * done / max(time.perf_counter() - started, 1e-9)))
             for call in after_step:
                 call(state)
         else:

@@ -115,6 +115,7 @@ class State:
         if len(outputs) > 1:
             wanted += tuple([output.loss_slot for output in outputs])
         self.engine = engine_of(self.trainer, objective, self.store, self.optimizer, self.batches, wanted)
+        self.stride = 1  # how many steps may be taken at once
         self.buffers, self.generators = self.objective.named_buffers(), self.objective.named_generators()
         self.scores: dict[str, Array] = {}
         self.targets: dict[str, Array] = {}
