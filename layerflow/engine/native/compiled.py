@@ -106,7 +106,7 @@ ARGUMENTS = "ptr %gemm_single, ptr %gemm_double, i64 %step"
 
 
 def printed(kernels: list[Kernel], buffers: list[Buffer], here: Any) -> str:
-    """All kernels in LLVM's language, and the function `run` that calls them, as often as it is told to."""
+    """All kernels in LLVM's language, and the function `run`, which calls them `count` times."""
     declared: dict[str, str] = {}
     functions: dict[str, str] = {}  # their text -> their name
     slots = {buffer.number: i for i, buffer in enumerate(each for each in buffers if each.kind != "temporary")}
