@@ -247,7 +247,7 @@ def recorded_sweeps(
 
     `parameters` are stand-ins for the parameters by name, where these are no inputs by themselves.
     """
-    own = _copied(gate)
+    own = detached(gate)
     cells = own.named_parameters()
     _wrap(own, active)
     for name, parameter in own.named_parameters().items():
@@ -286,7 +286,7 @@ def recorded_sweeps(
     return results
 
 
-def _copied(gate: Gate) -> Gate:
+def detached(gate: Gate) -> Gate:
     """A copy of a gate, without what its last sweeps have left and without copying its arrays."""
     memo: dict[int, Any] = {}
     for _, each in find(gate, Gate):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import layerflow as lf
 from layerflow.engine.interpreter import interpret
 from layerflow.engine.program import Program
 from layerflow.engine.recorder import record
@@ -210,3 +211,60 @@ def test_random_programs_compiled_equal_the_interpreter(choices: list[int], seed
 @given(choices=CHOICES, seed=st.integers(0, 10_000), steps=st.integers(1, 16))
 def test_many_random_programs_compiled_equal_the_interpreter(choices: list[int], seed: int, steps: int) -> None:
     check(choices, seed, np.float64, steps)
+
+
+ROWS = {
+    "linear": lambda n: lf.Linear(1 + n % 9), "relu": lambda n: lf.ReLU(), "tanh": lambda n: lf.Tanh(),
+    "gelu": lambda n: lf.GELU(), "norm": lambda n: lf.LayerNorm(), "batch norm": lambda n: lf.BatchNorm(),
+    "dropout": lambda n: lf.Dropout(0.3, seed=n), "softmax": lambda n: lf.Softmax(), "silu": lambda n: lf.SiLU(),
+    "residual": lambda n: lf.Sequential(lf.Linear(6), lf.Residual(lf.LayerNorm(), lf.Linear(6), lf.Tanh())),
+    "parallel": lambda n: lf.Sequential(lf.Parallel(lf.Linear(2), lf.Linear(4)), lf.Mish()),
+    "rms": lambda n: lf.RMSNorm(), "glu": lambda n: lf.Sequential(lf.Linear(12), lf.GLU()),
+    "prelu": lambda n: lf.PReLU(), "noise": lambda n: lf.GaussianNoise(0.1, seed=n),
+}  # fmt: skip
+SEQUENCES = {
+    "gru": lambda n: lf.GRU(6), "lstm": lambda n: lf.LSTM(3, bidirectional=True), "rnn": lambda n: lf.RNN(6),
+    "attention": lambda n: lf.MultiHeadAttention(2, causal=n % 2 == 0),
+    "recurrent": lambda n: lf.Recurrent(lf.GRUCell(6)),
+}  # fmt: skip
+IMAGES = {
+    "conv": lambda n: lf.Conv2d(6, 3, padding=1), "depthwise": lambda n: lf.Conv2d(6, 3, padding=1, groups=6),
+    "average": lambda n: lf.AvgPool2d(3, stride=1, padding=1), "max": lambda n: lf.MaxPool2d(3, stride=1, padding=1),
+    "group norm": lambda n: lf.GroupNorm(2), "relu": lambda n: lf.ReLU(), "drop": lambda n: lf.Dropout2d(0.2, seed=n),
+    "batch norm": lambda n: lf.BatchNorm(),
+}  # fmt: skip
+KIND = {"rows": (ROWS, (6,)), "sequences": (SEQUENCES | ROWS, (4, 6)), "images": (IMAGES, (6, 5, 4))}
+
+
+def check_model(kind: str, choices: list[int], optimizer: Any) -> None:
+    """Train with both engines; the native one compares itself with NumPy, step by step, and so do we at the end."""
+    family, shape = KIND[kind]
+    names = list(family)
+    rng = np.random.default_rng(sum(choices))
+    x, y = rng.normal(size=(20, *shape)), rng.integers(0, 3, 20)
+    found = []
+    for engine in ("native", "numpy"):
+        gates = [family[names[choice % len(names)]](choice) for choice in choices]
+        model = lf.Sequential(*gates, lf.Flatten(), lf.Linear(3))
+        settings: dict[str, Any] = {"batch_size": 5, "epochs": 2, "dtype": "float64", "metrics": []}
+        trainer = lf.Trainer(model, lf.SoftmaxCE(), optimizer, engine=engine, **settings)
+        trainer.fit(x, y)
+        found.append(trainer.history["train_loss"])
+    assert np.allclose(*found, rtol=1e-6), (kind, choices)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(kind=st.sampled_from(list(KIND)), choices=st.lists(st.integers(0, 999), min_size=1, max_size=4))
+def test_random_models_train_as_with_numpy(kind: str, choices: list[int]) -> None:
+    check_model(kind, choices, lf.SGD(0.05, momentum=0.9))
+
+
+@pytest.mark.slow
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    kind=st.sampled_from(list(KIND)),
+    choices=st.lists(st.integers(0, 999), min_size=1, max_size=6),
+    optimizer=st.sampled_from([lf.SGD(0.05), lf.SGD(0.05, momentum=0.9, weight_decay=0.01), lf.AdamW(1e-3)]),
+)
+def test_many_random_models_train_as_with_numpy(kind: str, choices: list[int], optimizer: Any) -> None:
+    check_model(kind, choices, optimizer)

@@ -413,6 +413,39 @@ def test_a_bad_label_in_the_middle_of_many_steps_leaves_all_before_it(monkeypatc
     np.testing.assert_allclose(found[0].state.store.values, found[1].state.store.values, rtol=1e-10, atol=1e-12)
 
 
+class Changes(lf.Callback):
+    """Changes a setting after the first epoch."""
+
+    every_step = False
+
+    def __init__(self, change: Any) -> None:
+        self.change = change
+
+    def epoch_ended(self, state: Any, record: Any) -> None:
+        if state.epoch == 1:
+            self.change(state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: setattr(state.trainer.model[3], "rate", 0.6),
+        lambda state: setattr(state.optimizer, "betas", (0.5, 0.9)),
+        lambda state: setattr(state.optimizer, "eps", 1e-2),
+    ],
+    ids=["dropout", "betas", "eps"],
+)
+def test_a_setting_that_is_changed_during_the_training_counts(change: Any) -> None:
+    native, numpy = (trained(engine, callbacks=[Changes(change)])[0] for engine in ("native", "numpy"))
+    np.testing.assert_allclose(native.state.store.values, numpy.state.store.values, rtol=1e-9, atol=1e-11)
+    assert not np.allclose(native.state.store.values, trained("native")[0].state.store.values, rtol=1e-3)
+
+
+def test_a_result_is_never_written_into_a_copy() -> None:
+    with pytest.raises(ValueError, match="output:y has gaps"):
+        Compiled(small_program(2.0), {"y": np.zeros(10)[::2]})
+
+
 @pytest.mark.parametrize("on_divergence", ["skip", "halve-lr"])
 def test_a_step_that_diverges_is_treated_as_with_numpy(on_divergence: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("layerflow.training.many_steps.LONGEST", 100.0)
@@ -423,8 +456,8 @@ def test_a_step_that_diverges_is_treated_as_with_numpy(on_divergence: str, monke
     for engine in ("native", "numpy"):
         model = lf.Sequential(lf.Linear(4), lf.Dropout(0.3, seed=1), lf.Linear(1))
         trainer = lf.Trainer(
-            model, lf.SquaredError(), lf.SGD(0.01), engine=engine, batch_size=4, shuffle=False, dtype="float64",
-            on_divergence=on_divergence, epochs=2,
+            model, lf.SquaredError(), lf.SGD(0.01, momentum=0.9), engine=engine, batch_size=4, shuffle=False,
+            on_divergence=on_divergence, epochs=2, dtype="float64",
         )  # fmt: skip
         try:
             trainer.fit(x, y)

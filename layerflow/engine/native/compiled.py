@@ -97,6 +97,8 @@ class Compiled:
                 f"{buffer.dtype} with {buffer.size}"
             )
         if not array.flags.c_contiguous:
+            if buffer.name.startswith("output:") or buffer.name in self.layout.states.values():
+                raise ValueError(f"{buffer.name} has gaps; results are written into arrays without")
             array = np.ascontiguousarray(array)
         self._held[slot] = array
         self._pointers[slot] = array.__array_interface__["data"][0]

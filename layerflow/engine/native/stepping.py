@@ -11,15 +11,18 @@ from layerflow.engine.native.compiled import Compiled
 from layerflow.engine.native.memory import Layout
 from layerflow.engine.numpy import NumpyEngine, Update
 from layerflow.engine.program import Draw, Guard, Program
-from layerflow.engine.recorder import depends_on_settings_alone, record_gate
+from layerflow.engine.recorder import depends_on_settings_alone, detached, record_gate
 from layerflow.engine.whole_step import record_step
 from layerflow.errors import EngineError, RecordError
+from layerflow.gate import gates_in
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 
 CHECKED_RUNS = 2  # of each program are done by NumPy as well, and compared
+EPSILON = {4: float(np.finfo(np.float32).eps), 8: float(np.finfo(np.float64).eps)}
 TOLERANCE = {4: 1e-3, 8: 1e-9}  # of the norm of an array, by bytes of a number
-NOISE = 100.0  # times what one rounding of every parameter does
+PLAIN = (bool, float, int, str, type(None))
+ROUNDINGS = 100.0  # how many times as far as rounding moves a result it may be off
 
 
 class NativeEngine(NumpyEngine):
@@ -45,6 +48,8 @@ class NativeEngine(NumpyEngine):
         self.machine = str(machine())
         self.sweeps: dict[tuple[Any, ...], _Sweeps] = {}
         self.steps: dict[tuple[Any, ...], _Steps] = {}
+        self.watched: list[tuple[dict[str, Any], str]] = []  # settings that programs hold as constants
+        self.settings: list[Any] = []
 
     def prepare(self, *inputs: Array) -> None:
         """Record and compile what runs such batches."""
@@ -60,6 +65,7 @@ class NativeEngine(NumpyEngine):
         """
         if self.update is not None:
             return super().run(*inputs)
+        self._look_at_settings()
         self.draws, self.kept = self._state()
         key = _key(inputs)
         sweeps = self.sweeps.get(key)
@@ -84,6 +90,7 @@ class NativeEngine(NumpyEngine):
         """
         if self.update is None:
             return 0, []
+        self._look_at_settings()
         key = (rows.shape[1], *[(part.shape[1:], part.dtype) for part in data])
         steps = self.steps.get(key)
         runs = 0 if steps is None else steps.runs
@@ -112,6 +119,22 @@ class NativeEngine(NumpyEngine):
             _compare_all(expected, results | grads | buffers)
             _compare_values(before, changed(before, self.store.grads), self.store.values)
         return done, [found[f"wanted.{i}"][:done] for i in range(len(self.wanted))]
+
+    def _look_at_settings(self) -> None:
+        """Forget all programs if a number in a gate or in the optimizer, such as `dropout.rate`, is another one now."""
+        if [held.get(name) for held, name in self.watched] == self.settings and self.watched:
+            return
+        self.sweeps.clear()
+        self.steps.clear()
+        holders = [vars(gate) for gate in gates_in(self.container) if not isinstance(gate, Container)]
+        holders += [vars(part) for part in (self.update.parts if self.update else ())]
+        self.watched = [
+            (held, name)
+            for held in holders
+            for name, value in held.items()
+            if _is_plain(value) and name not in ("lr", "steps")
+        ]
+        self.settings = [held[name] for held, name in self.watched]
 
     def _recorded(self, inputs: Sequence[Array]) -> "_Steps | None":
         """The machine code for steps on such batches; `None` if the update cannot be recorded."""
@@ -142,15 +165,32 @@ class NativeEngine(NumpyEngine):
                     )
         if not all(np.isfinite(value).all() for value in expected.values() if value.dtype.kind == "f"):
             return {}  # what follows such a number is nobody's result
-        # A rounding of every parameter: a bias before a norm has no other gradient.
-        values = self.store.values.copy()
-        ways = np.random.default_rng(0).choice([-np.inf, np.inf], values.size).astype(values.dtype)
-        try:
-            self.store.values[...] = np.nextafter(values, ways)
-            moved = self._by_numpy(inputs)
-        finally:
-            self.store.values[...] = values
-        return {name: (value, _distance(value, moved[name])) for name, value in expected.items() if name in moved}
+        rounding = self._rounding(expected, inputs)
+        return {name: (value, rounding.get(name, 0.0)) for name, value in expected.items()}
+
+    def _rounding(self, expected: dict[str, Array], inputs: tuple[Array, ...]) -> dict[str, float]:
+        """How far rounding moves each result, by what the other precision gives.
+
+        A bias before a batch norm, for example, has no gradient but that: it is measured by those that arrive.
+        """
+        own = self.store.values.dtype
+        other = np.dtype(np.float32 if own == np.float64 else np.float64)
+        twin = detached(self.container)
+        assert isinstance(twin, Container)
+        twin.astype(other)
+        twin.training = True
+        twin.forward(*[part.astype(other) if part.dtype.kind == "f" else part for part in inputs])
+        grads = twin.backward()[1]
+        found = {f"slot.{i}": twin.values[slot] for i, slot in enumerate(self.wanted)}
+        found |= {f"grad.{name}": grad for name, grad in grads.items()}
+        found |= {f"buffer.{name}": buffer.value for name, buffer in twin.named_buffers().items()}
+        epsilon = EPSILON[own.itemsize]
+        scale = min(epsilon / EPSILON[other.itemsize], 1.0)
+        moved = {name: scale * _distance(value, np.asarray(found[name])) for name, value in expected.items()}
+        arrived = [float(np.abs(grad).max(initial=0.0)) for grad in twin.grads if grad is not None]
+        for name in moved:  # where the terms of a sum cancel exactly
+            moved[name] += 10 * epsilon * max(arrived) if name.startswith("grad.") else 0.0
+        return moved
 
     def _by_numpy(self, inputs: tuple[Array, ...]) -> dict[str, Array]:
         """The results of a batch by the names that a program gives them; state stays as it was."""
@@ -209,8 +249,7 @@ class _Steps:
         self.compiled = Compiled(program, {"grads": engine.store.grads}, layout)
         self.settings = {f"setting.{name}": np.zeros(()) for name in ("lr", "step")}
         self.kept = {name: np.array(engine.buffers[name].value) for name in engine.buffers}
-        vectors = {f"slot.{name}": self.update.vector(name, start) for name, start in program.starts.items()}
-        self.compiled.bind({"values": engine.store.values, **vectors, **self.settings})
+        self.compiled.bind({"values": engine.store.values, **self.settings})
         self.compiled.bind({f"buffer.{name}": array for name, array in self.kept.items()})
         self.written = [name for name in engine.buffers if f"buffer.{name}" in program.outputs]
 
@@ -221,6 +260,8 @@ class _Steps:
         for name, array in self.kept.items():
             array[...] = engine.buffers[name].value
         drawn = self._drawn(count)
+        for name, start in self.program.starts.items():  # which are others after a restored state
+            self.compiled.bind({f"slot.{name}": self.update.vector(name, start)})
         given = {f"input.{i}": part for i, part in enumerate(data)} | drawn | {"rows": rows}
         done, failed = self.compiled.run_many(given, count)
         self.update.steps += done
@@ -241,6 +282,10 @@ class _Steps:
         return {name: np.stack(arrays) for name, arrays in found.items() if arrays}
 
 
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_plain, value)) if type(value) is tuple else type(value) in PLAIN
+
+
 def _key(inputs: Sequence[Array]) -> tuple[Any, ...]:
     return tuple([(value.shape, value.dtype) for value in inputs])
 
@@ -252,10 +297,10 @@ def _distance(one: Array, other: Array) -> float:
 
 def _compare_all(expected: dict[str, tuple[Array, float]], found: dict[str, Any]) -> None:
     """Raise unless results are equal but for rounding, which moves them by so much."""
-    for name, (value, noise) in expected.items():
+    for name, (value, rounding) in expected.items():
         tolerance = TOLERANCE[value.dtype.itemsize] if value.dtype.kind == "f" else 0.0
         size, away = float(np.linalg.norm(value.astype(np.float64).ravel())), _distance(value, found[name])
-        if not away <= tolerance * size + NOISE * noise:
+        if not away <= tolerance * size + ROUNDINGS * rounding:
             raise _disagreement(name, away, size)
 
 
@@ -263,7 +308,7 @@ def _compare_values(before: Array, expected: Array, found: Array) -> None:
     """Raise unless an update is that of NumPy but for rounding."""
     change, size = _distance(before, expected), float(np.linalg.norm(expected.astype(np.float64)))
     away = _distance(expected, found)
-    if not away <= TOLERANCE[found.dtype.itemsize] * change + 4 * float(np.finfo(found.dtype).eps) * size:
+    if not away <= TOLERANCE[found.dtype.itemsize] * change + 4 * EPSILON[found.dtype.itemsize] * size:
         raise _disagreement("the optimizer's update", away, change)
 
 
