@@ -333,6 +333,31 @@ def test_every_setting_trains_as_with_numpy(settings: dict[str, Any]) -> None:
                 assert math.isclose(ours[name], value, rel_tol=1e-8, abs_tol=1e-10), name
 
 
+def two_outputs(engine: str, weights: Any) -> Any:
+    graph = lf.ComputationalGraph()
+    a, b = graph.inputs("a", "b")
+    left, right = graph.add("left", lf.Linear(8), [a]), graph.add("right", lf.Linear(8), [b])
+    hidden = graph.add("hidden", lf.Tanh(), [left + right])
+    graph.output(graph.add("kind", lf.Linear(3), [hidden]), graph.add("size", lf.Linear(1), [hidden]))
+    rng = np.random.default_rng(0)
+    x = {"a": rng.normal(size=(60, 4)), "b": rng.normal(size=(60, 3))}
+    y = {"kind": rng.integers(0, 3, 60), "size": rng.normal(size=(60, 1))}
+    losses = {"kind": lf.SoftmaxCE(), "size": lf.SquaredError()}
+    settings: dict[str, Any] = {"batch_size": 8, "epochs": 4, "dtype": "float64", "loss_weights": {"size": 0.3}}
+    trainer = lf.Trainer(graph, losses, lf.Adam(0.01), engine=engine, **settings)
+    trainer.fit(x, y, sample_weight=weights, validation=(x, y))
+    return trainer
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2, 60)], ids=["alike", "weighted"])
+def test_several_inputs_and_outputs_train_as_with_numpy(weights: Any) -> None:
+    native, numpy = (two_outputs(engine, weights) for engine in ("native", "numpy"))
+    assert native.state.engine.update is not None
+    for ours, theirs in zip(native.history.records, numpy.history.records, strict=True):
+        for name, value in theirs.items():
+            assert name == "seconds" or math.isclose(ours[name], value, rel_tol=1e-9, abs_tol=1e-12), name
+
+
 class Steps(lf.Callback):
     """Counts each step, so that they are taken one by one; may stop before the end."""
 
