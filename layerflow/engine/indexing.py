@@ -29,7 +29,9 @@ def store(x: Traced, key: Any, new: Any) -> None:
         return
     parts = _parts(x, key)
     if not any(isinstance(part, Traced) for part in parts):
-        _view(x, parts).write(new)
+        part = _view(x, parts)
+        if not (isinstance(new, Traced) and new.node is part.node):  # x[1:] += y has already written
+            part.write(new)
         return
     scatter(x, parts, new, "set")
 

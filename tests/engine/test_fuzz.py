@@ -168,7 +168,7 @@ class Writer:
         if x.ndim < 2:
             return None
         out = x.reshape(-1, x.shape[-1]) @ np.eye(x.shape[-1])
-        out[1:] += np.sin(out[:-1])
+        out[1:] += out[:-1]
         return out
 
     def concatenate(self, pool: list[Any]) -> Any:
