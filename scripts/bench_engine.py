@@ -6,7 +6,8 @@
 
 Wall microseconds per step, the median and the minimum over all rounds; the contestants take turns. `numpy` and `native`
 are whole epochs of `Trainer.fit`, shuffling, metrics and records included; `native-step` is the engine alone. `c` is
-written by hand for this one network, with the BLAS that NumPy ships; it needs gcc. Then, in a process that has imported
+written by hand for this one network, with the BLAS that NumPy ships; it needs gcc. With one thread each process has one
+core. Then, in a process that has imported
 its packages: the seconds to step 20 without and with compiled code on disk, and the peak of memory.
 Peers that are not installed are left out and named.
 """
@@ -381,7 +382,9 @@ def made(contestant: str, network: str, threads: int) -> Run:
 
 
 def child(contestant: str, network: str, threads: int, seconds: float) -> None:
-    """Measure in this process; print the result as JSON."""
+    """Measure in this process; print the result as JSON. With one thread it has one core, whatever a peer would take."""
+    if threads == 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     __import__({"t": "torch", "j": "jax"}.get(contestant[0], "layerflow"))
     started = time.perf_counter()
     try:
@@ -406,9 +409,8 @@ def child(contestant: str, network: str, threads: int, seconds: float) -> None:
 
 def measured(contestant: str, network: str, threads: int, seconds: float, cache: str) -> dict[str, Any]:
     """Run a child process."""
-    xla = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1" if threads == 1 else ""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    environment = os.environ | dict.fromkeys(names, str(threads)) | {"LAYERFLOW_CACHE": cache, "XLA_FLAGS": xla}
+    environment = os.environ | dict.fromkeys(names, str(threads)) | {"LAYERFLOW_CACHE": cache}
     words = [sys.executable, __file__, "--child", contestant, network, str(threads), str(seconds)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
