@@ -35,7 +35,7 @@ MLPS = {
 OTHERS = {"cnn-8": 64, "cnn-28": 64, "gru-16": 32, "gru-64": 32, "lstm-16": 32, "lstm-64": 32, "transformer": 32}
 NETWORKS = MLPS | OTHERS
 CONTESTANTS = "hand", "numpy", "native", "native-step", "c", "torch", "torch-compile", "jax", "jax-scan"
-LR, MOMENTUM, HIDDEN = 0.01, 0.9, 128
+LR, MOMENTUM, HIDDEN = 1e-4, 0.9, 128
 Run = Callable[[int], None]
 
 
@@ -96,7 +96,10 @@ def layerflow_run(network: str, engine: str, threads: int) -> Run:
         def steps(count: int) -> None:
             with np.errstate(all="ignore"):
                 while count > 0:
-                    count -= trainer.state.engine.take_steps((xs, trainer.state.batches.y), rows[:count])[0]
+                    done = trainer.state.engine.take_steps((xs, trainer.state.batches.y), rows[:count])[0]
+                    if not done:
+                        raise ValueError("a step was not taken")
+                    count -= done
 
         return steps
     trainer.prepare(x, y)
@@ -177,7 +180,7 @@ def in_c(network: str, threads: int) -> Run:
         f"{batch};for(int k=0;k<count;k++,x=k%40?x+B*{widths[0]}:x-39*B*{widths[0]},y=k%40?y+B:y-39*B){{"
         f"const float*a0=x;{''.join(f'float*a{i}=s{i};' for i in range(1, len(widths)))}"
         f"{''.join(body)}{softmax}{''.join(back)}"
-        f"for(int i=0;i<{offset};i++){{V[i]=0.9f*V[i]+G[i];W[i]-=0.01f*V[i];}}}}}}"
+        f"for(int i=0;i<{offset};i++){{V[i]=0.9f*V[i]+G[i];W[i]-=1e-4f*V[i];}}}}}}"
     )
     folder = Path(tempfile.mkdtemp())
     (folder / "step.c").write_text(source)
@@ -382,7 +385,7 @@ def made(contestant: str, network: str, threads: int) -> Run:
 
 
 def child(contestant: str, network: str, threads: int, seconds: float) -> None:
-    """Measure in this process; print the result as JSON. With one thread it has one core, whatever a peer would take."""
+    """Measure in this process; print the result as JSON. With one thread it has one core, whatever a peer takes."""
     if threads == 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     __import__({"t": "torch", "j": "jax"}.get(contestant[0], "layerflow"))
