@@ -52,6 +52,11 @@ class ParameterStore:
             parameter.grad = self.grads[offset:stop].reshape(shape)
             offset = stop
 
+    @property
+    def trained_grads(self) -> Array:
+        """The gradients of the parameters that are not frozen, a view."""
+        return self.grads[: self.trained_size]
+
     def load(self, values: Array) -> None:
         """Replace all values by a vector that was saved from a store of the same parameters."""
         if values.shape != self.values.shape:

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     config, *others = load_configs(arguments)
     if others:
         raise ConfigError(f"graph draws one configuration at a time; {len(others) + 1} were given")
-    experiment = Experiment(config)
+    experiment = Experiment(config, engine="numpy")
     experiment.prepare()
     state = experiment.trainer.state
     objective = state.objective

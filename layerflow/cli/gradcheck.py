@@ -237,7 +237,7 @@ def _model(file: str, overrides: list[str], arguments: argparse.Namespace) -> Ro
     from layerflow.config import Registry, load_config
     from layerflow.config.experiment import Experiment
 
-    experiment = Experiment(load_config(file, overrides, Registry.builtin(arguments.imports)))
+    experiment = Experiment(load_config(file, overrides, Registry.builtin(arguments.imports)), engine="numpy")
     experiment.prepare()
     trainer = experiment.trainer
     for x, y in _batches(trainer.state.batches, arguments.after):

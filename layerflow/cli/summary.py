@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table of each model."""
     tables, facts = [], []
     for config in load_configs(arguments):
-        experiment = Experiment(config)
+        experiment = Experiment(config, engine="numpy")
         experiment.prepare()
         assert isinstance(experiment.model, Container)
         tables.append(f"{config.source}\n{experiment.model.summary()}")

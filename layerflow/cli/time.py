@@ -231,7 +231,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure each configuration."""
     texts, facts = [], []
     for config in load_configs(arguments):
-        experiment = Experiment(config)
+        experiment = Experiment(config, engine="numpy")
         timing = measure(experiment)
         texts.append(as_text(config.source, timing, type(experiment.trainer.optimizer).__name__))
         estimates = {"rest": timing.rest, "epoch_seconds": timing.epoch_seconds, "run_seconds": timing.run_seconds}

@@ -38,14 +38,17 @@ def engine_for(
 
     Raises:
         ConfigError: the engine needs a package that is not installed.
+        RecordError: the model cannot be recorded, which "native" needs.
     """
     if name == "numpy" or (name == "auto" and find_spec("llvmlite") is None):
         return NumpyEngine(container, store, wanted)
     from layerflow.engine.native.stepping import NativeEngine
 
-    if name == "native":
-        return NativeEngine(container, store, wanted, update)
     inputs = batch()
+    if name == "native":
+        engine = NativeEngine(container, store, wanted, update)
+        engine.prepare(*inputs)
+        return engine
     # A call of a gate takes about 10 us, and a core does about 10^10 multiplications per second; forward, and backward
     # for inputs and weights, are three passes.
     seconds = 20e-6 * len(container.steps) + 3 * store.size * len(inputs[0]) / 1e10

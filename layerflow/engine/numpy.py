@@ -67,7 +67,7 @@ class NumpyEngine:
 
     Attributes:
         name: of the engine.
-        machine: what the code was compiled for, in words; empty for NumPy.
+        machine: what the code was compiled for and what else there is to know about it, in words; empty for NumPy.
         draws: the states of the container's random generators before the last batch, by name.
     """
 
@@ -100,9 +100,6 @@ class NumpyEngine:
         except Exception:
             self.compiled[key] = None
         return self.repeat(*inputs)
-
-    def prepare(self, *inputs: Array) -> None:
-        """Make sure that the engine can run such batches."""
 
     def take_steps(self, data: Sequence[Array], rows: Array) -> tuple[int, list[Array]]:
         """Take whole steps, update included, on batches of samples: none, with NumPy."""
@@ -141,7 +138,7 @@ class NumpyEngine:
         for name, value in kept.items():
             self.buffers[name].value = value
 
-    def _ordinary(self, inputs: tuple[Array, ...]) -> tuple[Any, ...]:
+    def _ordinary(self, inputs: Sequence[Array]) -> tuple[Any, ...]:
         self.container.forward(*inputs)
         self.container.backward()
         return tuple([self.container.values[slot] for slot in self.wanted])

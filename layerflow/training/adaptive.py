@@ -1,6 +1,5 @@
 """Relatives of Adam: optimizers that scale every parameter's step by the size of its own gradients."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,8 +22,6 @@ class NAdam(Adam, elementwise=True):
     Dozat, "Incorporating Nesterov momentum into Adam", 2016.
     """
 
-    _product: tuple[int, float] = 0, 1.0  # mu_1 ... mu_t for this t
-
     def __init__(
         self,
         lr: float = 2e-3,
@@ -38,24 +35,25 @@ class NAdam(Adam, elementwise=True):
         super().__init__(lr, betas, eps, weight_decay, groups=groups)
 
     def _momentum(self, t: int) -> float:
-        return self.betas[0] * (1 - 0.5 * math.pow(0.96, t * self.momentum_decay))
+        momentum: float = self.betas[0] * (1 - 0.5 * 0.96 ** (t * self.momentum_decay))
+        return momentum
 
     def update(self, values: Array, grads: Array) -> None:
         (_, beta2), t = self.betas, self.steps
-        if self._product[0] != t:
-            known = self._product if self._product[0] == t - 1 else (0, 1.0)
-            self._product = t, known[1] * math.prod(map(self._momentum, range(known[0] + 1, t + 1)))
-        product, following = self._product[1], self._momentum(t + 1)
+        present, following = self._momentum(t), self._momentum(t + 1)
+        product, rest = self.slot("product", 1.0), self.scratch("rest")
+        product *= present
         m, v, change, size = *self.moments(grads), self.scratch("size")
         np.divide(v, 1 - beta2**t, out=size)
         np.sqrt(size, out=size)
         size += self.eps
-        np.multiply(m, self.lr * following / (1 - product * following), out=change)
-        change /= size
-        values -= change
-        np.multiply(grads, self.lr * (1 - self._momentum(t)) / (1 - product), out=change)
-        change /= size
-        values -= change
+        for gradient, momentum, further in ((m, following, following), (grads, 1 - present, 1.0)):
+            np.multiply(product, -further, out=rest)
+            rest += 1
+            rest *= size
+            np.multiply(gradient, self.lr * momentum, out=change)
+            change /= rest
+            values -= change
 
 
 class RAdam(Adam, elementwise=True):

@@ -47,14 +47,8 @@ def _taken(state: State, order: Any, count: int) -> int:
     done, found = state.engine.take_steps((*parts_of(batches.x), *parts_of(batches.y)), rows)
     if done:
         values, losses, *others = found
-        for value, loss in zip(values.tolist(), losses.tolist(), strict=True):
-            state.losses.append(value)
-            state.objective_sum += value * size
-            state.loss_sum += loss * size
-        for name, part in zip(state.loss_sums, others[len(state.scores) :], strict=True):
-            for loss in part.tolist():
-                state.loss_sums[name] += loss * size
         scores = [part.reshape(-1, *part.shape[2:]) for part in others[: len(state.scores)]]
-        state.gather_scores(scores, batches.y.take(rows[:done].ravel(), axis=0))
+        y = batches.y.take(rows[:done].ravel(), axis=0)
+        state.gather(values.tolist(), losses.tolist(), [*scores, *others[len(state.scores) :]], y)
         state.step += done
     return done

@@ -175,34 +175,35 @@ class State:
         self.norms = dict.fromkeys(NORMS, math.nan)
         self.started = time.perf_counter()
 
-    def gather(self, value: float, loss: float, found: Sequence[Array], y: Any) -> None:
-        """Add the results of a step to what the record of the epoch is made from.
+    def gather(self, values: Sequence[float], losses: Sequence[float], found: Sequence[Array], y: Any) -> None:
+        """Add the results of steps on batches of one size to what the record of the epoch is made from.
 
-        `found` are the scores of each output, and for several outputs their losses.
+        `found` are the scores of each output, all samples one after the other, and for several outputs their losses.
+        Of the scores, as many are kept as there is room for.
         """
+        rows, of_each = len(y) // len(values), [np.ravel(part).tolist() for part in found[len(self.scores) :]]
+        for value, loss, *others in zip(values, losses, *of_each, strict=True):
+            self.losses.append(value)
+            self.objective_sum += value * rows
+            self.loss_sum += loss * rows
+            for name, other in zip(self.loss_sums, others, strict=True):
+                self.loss_sums[name] += other * rows
         rows = len(y)
-        self.losses.append(value)
-        self.objective_sum += value * rows
-        self.loss_sum += loss * rows
-        for name, part in zip(self.loss_sums, found[len(self.scores) :], strict=True):
-            self.loss_sums[name] += float(part) * rows
-        self.gather_scores(found, y)
-
-    def gather_scores(self, found: Sequence[Array], y: Any) -> None:
-        """Keep the scores of some samples, at most as many as there is room for, and their targets."""
-        rows = len(y)
-        for (name, kept), scores in zip(self.scores.items(), found, strict=False):
+        for (name, kept), of_output in zip(self.scores.items(), found, strict=False):
             start = self.samples % len(kept)
             first = min(rows, len(kept) - start)  # beyond the end, the oldest ones are overwritten
-            for array, values in (kept, scores), (self.targets[name], self.target(y, name)):
-                array[start : start + first], array[: rows - first] = values[:first], values[first:]
+            for array, new in (kept, of_output), (self.targets[name], self.target(y, name)):
+                array[start : start + first], array[: rows - first] = new[:first], new[first:]
         self.samples += rows
 
-    def measure(self, gradient_norm: float, before: Array | None) -> None:
-        """Note the norms of gradient, update and parameters of a step, where the parameters before it are given."""
-        if before is not None:
-            norms = gradient_norm, global_norm(self.store.values - before), global_norm(before)
-            self.norms = dict(zip(NORMS, norms, strict=True))
+    def gradient_norm(self) -> float:
+        """Return the norm of the gradient."""
+        return global_norm(self.store.trained_grads)
+
+    def measure(self, gradient_norm: float, before: Array) -> None:
+        """Note the norms of gradient, update and parameters of a step, given the parameters before it."""
+        norms = gradient_norm, global_norm(self.store.values - before), global_norm(before)
+        self.norms = dict(zip(NORMS, norms, strict=True))
 
     def accumulated(self, wanted: int, rows: int) -> bool:
         """Add the gradient of a batch to those before it; at the last of them put their mean into the store.

@@ -18,7 +18,7 @@ from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 from layerflow.training.averaging import Averaging
 from layerflow.training.callbacks import Callback
-from layerflow.training.clipping import clip, global_norm
+from layerflow.training.clipping import clip
 from layerflow.training.divergence import (
     ON_DIVERGENCE,
     SMALLEST_FACTOR,
@@ -292,7 +292,8 @@ class Trainer:
         is_many = takes_many(state, callbacks)
         for x, y in single_batches(state, after_step) if is_many else state.batches.epoch(state.epoch, state.step):
             try:
-                state.gather(*self.train_step(x, y), y)
+                value, loss, found = self.train_step(x, y)
+                state.gather([value], [loss], found, y)
             except DivergedError as error:
                 for callback in callbacks:
                     callback.step_failed(state, x, y, error)
@@ -330,11 +331,13 @@ class Trainer:
         state = self.state
         arrays = *parts_of(x), *parts_of(y)
         before = state.store.values.copy() if state.step + 1 == len(state.batches) else None
-        done, taken = state.engine.take_steps(arrays, np.arange(len(x))[np.newaxis])
-        if done:
-            value, loss, *scores = [values[0] for values in taken]
-            state.measure(global_norm(state.store.grads[: state.store.trained_size]), before)
-            return float(value), float(loss), scores
+        if state.engine.update is not None:
+            done, taken = state.engine.take_steps(arrays, np.arange(len(x))[np.newaxis])
+            if done:
+                value, loss, *scores = [values[0] for values in taken]
+                if before is not None:
+                    state.measure(state.gradient_norm(), before)
+                return float(value), float(loss), scores
         value, loss, *scores = state.engine.run(*arrays)
         value = float(value)
         if not math.isfinite(value) or not is_finite(state.store.grads):
@@ -347,13 +350,13 @@ class Trainer:
         return value, float(loss), scores
 
     def _update(self, state: State, before: Array | None) -> None:
-        grads = state.store.grads[: state.store.trained_size]
-        gradient_norm = 0.0 if before is None else global_norm(grads)
-        clip(grads, self.clip_value, self.clip_norm)
+        gradient_norm = state.gradient_norm() if before is not None else 0.0
+        clip(state.store.trained_grads, self.clip_value, self.clip_norm)
         state.optimizer.step(state.store)
         if self.average:
             state.average_step(self.average)
-        state.measure(gradient_norm, before)
+        if before is not None:
+            state.measure(gradient_norm, before)
 
     def _starts_again(self, state: State, error: DivergedError) -> bool:
         """Handle a step that was not taken as `on_divergence` says; return whether the epoch starts again."""

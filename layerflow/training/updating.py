@@ -55,7 +55,7 @@ class WholeUpdate:
 
         def updated(values: Array, grads: Array) -> Array:
             twin.values, twin.grads = values.copy(), grads.copy()
-            clip(twin.grads[: twin.trained_size], self.clip_value, self.clip_norm)
+            clip(twin.trained_grads, self.clip_value, self.clip_norm)
             optimizer.step(twin)
             return twin.values
 
@@ -106,7 +106,7 @@ def engine_of(
 
     def first() -> tuple[Array, ...]:
         x, y = next(batches.epoch(0))
-        return (*parts_of(x), *parts_of(y))
+        return *parts_of(x), *parts_of(y)
 
     steps = trainer.epochs * len(batches)
     return engine_for(trainer.engine, objective, store, wanted, update, steps, first)

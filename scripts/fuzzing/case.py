@@ -20,6 +20,7 @@ from layerflow.config import load_config
 from layerflow.errors import LayerflowError
 
 SECONDS = 5
+"""Of processor time, that a case may take on a machine that does nothing else."""
 CODES = frozenset({0, 2, 3, 4, 5, 6, 130, 143})
 LONGEST_LINE = 600
 _LEAKS = re.compile(r"Traceback|Warning\b|object at 0x|--debug for the traceback|<class '")
@@ -65,13 +66,13 @@ class TooSlow(BaseException):
     """The time is over; no `except Exception` stops it."""
 
 
-def run(case: Case, folder: Path) -> Outcome:
-    """Run a case in this process, in `folder`, and judge it."""
+def run(case: Case, folder: Path, seconds: float = SECONDS) -> Outcome:
+    """Run a case in this process, in `folder`, for so many seconds at most, and judge it."""
     if folder.exists():
         shutil.rmtree(folder)
     write(case, folder)
     before = contents(folder)
-    outcome = _outcome(case, folder)
+    outcome = _outcome(case, folder, seconds)
     if contents(folder) != before:
         outcome.broken.append(
             f"files were written or changed: {sorted(set(contents(folder)) ^ set(before)) or 'contents'}"
@@ -185,7 +186,7 @@ def _equal(said: str, value: object) -> bool:
     return said == value or str(value).endswith(os.path.basename(os.path.normpath(said)))
 
 
-def _outcome(case: Case, folder: Path) -> Outcome:
+def _outcome(case: Case, folder: Path, seconds: float) -> Outcome:
     """Run the command, and keep all that it prints and warns of.
 
     The limit is one of processor time, since other processes may be busy.
@@ -198,7 +199,7 @@ def _outcome(case: Case, folder: Path) -> Outcome:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     before = signal.signal(signal.SIGPROF, too_slow)
     os.chdir(folder)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         with (
             warnings.catch_warnings(record=True) as caught,
@@ -210,11 +211,11 @@ def _outcome(case: Case, folder: Path) -> Outcome:
     except SystemExit as left:  # how argparse leaves
         outcome.code = int(left.code or 0)
     except TooSlow:
-        outcome.broken.append(f"took more than {SECONDS} s of processor time")
+        outcome.broken.append(f"took more than {seconds} s of processor time")
     except BaseException as error:
         outcome.broken.append(f"{type(error).__name__} escaped: {error}")
     finally:
-        outcome.seconds = SECONDS - signal.getitimer(signal.ITIMER_PROF)[0]
+        outcome.seconds = seconds - signal.getitimer(signal.ITIMER_PROF)[0]
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
         os.chdir(here)

@@ -55,7 +55,7 @@ def process_command(tmp_path: Path, environment: dict[str, str]) -> Callable[...
     def run(*words: object) -> Outcome:
         done = subprocess.run(
             [sys.executable, "-m", "layerflow", *map(str, words)],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False,
         )  # fmt: skip
         return Outcome(done.returncode, done.stdout, done.stderr)
 

@@ -41,7 +41,7 @@ def trainings_of(folder: Path) -> list[str]:
     ]
 
 
-def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(happened: Callable[[], bool], seconds: float = 180.0) -> None:
     """Wait for something; fail when it does not come."""
     end = time.monotonic() + seconds
     while not happened():
@@ -128,7 +128,7 @@ def test_a_signal_ends_all_saves_all_and_starts_no_more(
 ) -> None:
     process = long_training()
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == code
     assert [(result["name"], result["outcome"]) for result in json.loads(out)] == [
         ("iris", "interrupted"),
@@ -230,4 +230,4 @@ def on_terminal(words: list[str], environment: dict[str, str]) -> tuple[str, int
             break
         written += piece
     os.close(own)
-    return written.decode(), process.wait(timeout=30)
+    return written.decode(), process.wait(timeout=180)

@@ -79,7 +79,7 @@ class Place:
 
     def end(self, process: subprocess.Popen[str]) -> Outcome:
         """Wait for a process."""
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=180)
         return Outcome(process.returncode, out, err)
 
     def config(self, name: str = "run.yaml", *changes: tuple[str, str]) -> str:
@@ -103,7 +103,7 @@ class Place:
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Wait for something that the process started last is about to do."""
-        process, deadline = self.processes[-1], time.monotonic() + 60
+        process, deadline = self.processes[-1], time.monotonic() + 180
         while not condition():
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
             time.sleep(0.005)

@@ -9,6 +9,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "fuzz.py"
 BLOCK = 50
+ENDLESS = 120.0  # seconds of processor time that no case takes, even under coverage on a busy machine
 
 CASES = [("configs", start) for start in range(0, 150, BLOCK)] + [("data", start) for start in range(0, 200, BLOCK)] + [
     ("models", start) for start in range(0, 200, BLOCK)
@@ -23,7 +24,7 @@ def test_mutations_break_no_law(
     broken = {}
     for seed in range(start, start + BLOCK):
         case = fuzzing.make[kind](seed)
-        outcome = fuzzing.run(case, tmp_path / "case")
+        outcome = fuzzing.run(case, tmp_path / "case", ENDLESS)
         if outcome.broken:
             broken[seed] = (case.what, case.words, outcome.broken, outcome.err[:500])
     assert not broken

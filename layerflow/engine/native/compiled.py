@@ -12,7 +12,7 @@ from layerflow.engine.native.kernels import Buffer, Kernel
 from layerflow.engine.native.lowering import Lowering
 from layerflow.engine.native.memory import Layout
 from layerflow.engine.native.printing import Printer
-from layerflow.engine.native.products import small_limit
+from layerflow.engine.native.products import SMALL_BY_LANES
 from layerflow.engine.program import Guard, Program
 from layerflow.parameter import Array
 
@@ -38,7 +38,7 @@ class Compiled:
         layout: Layout = Layout(),  # noqa: B008
     ) -> None:
         here = machine()
-        lowered = Lowering(program, small_limit(here.lanes), here.blas is not None, layout)
+        lowered = Lowering(program, SMALL_BY_LANES[here.lanes], here.blas is not None, layout)
         self.program, self.layout, self.guards = program, layout, lowered.program.guards
         self.kernels = fused(lowered.kernels, lowered.expressions)
         size = plan(self.kernels, lowered.buffers)

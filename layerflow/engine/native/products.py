@@ -143,9 +143,4 @@ class _Tiles:
 
 
 SMALL_BY_LANES = {8: 300_000, 4: 60_000}
-"""Up to how many multiplications own loops were as fast as OpenBLAS, by floats in a vector; measured with 8."""
-
-
-def small_limit(lanes: int) -> int:
-    """Up to how many multiplications a product is a loop of our own."""
-    return SMALL_BY_LANES.get(lanes, max(SMALL_BY_LANES.values()) if lanes > 8 else 20_000)
+"""Up to how many multiplications a product is a loop of our own, by floats in a vector; measured with 8."""

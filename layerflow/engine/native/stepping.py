@@ -45,18 +45,24 @@ class NativeEngine(NumpyEngine):
     ) -> None:
         super().__init__(container, store, wanted)
         self.update = update
-        self.machine = str(machine())
+        self.notes = [str(machine())]
         self.sweeps: dict[tuple[Any, ...], _Sweeps] = {}
         self.steps: dict[tuple[Any, ...], _Steps] = {}
         self.watched: list[tuple[dict[str, Any], str]] = []  # settings that programs hold as constants
         self.settings: list[Any] = []
 
+    @property
+    def machine(self) -> str:  # type: ignore[override]
+        """What the code was compiled for, and what NumPy does after all."""
+        return "; ".join(self.notes)
+
+    @np.errstate(all="ignore")
     def prepare(self, *inputs: Array) -> None:
         """Record and compile what runs such batches."""
+        self._look_at_settings()
         self.draws, self.kept = self._state()
-        self._expected(0, inputs)
-        if self._recorded(inputs) is None:
-            _Sweeps(record_gate(self.container, inputs, (), self.wanted), self)
+        if self._whole_steps(inputs) is None:
+            self._whole_sweeps(inputs)
 
     def run(self, *inputs: Array) -> tuple[Any, ...]:
         """Run forward and backward; return the values of the wanted slots, which the next run overwrites.
@@ -67,12 +73,8 @@ class NativeEngine(NumpyEngine):
             return super().run(*inputs)
         self._look_at_settings()
         self.draws, self.kept = self._state()
-        key = _key(inputs)
-        sweeps = self.sweeps.get(key)
-        expected = self._expected(0 if sweeps is None else sweeps.runs, inputs)
-        if sweeps is None:
-            program = record_gate(self.container, inputs, (), self.wanted)
-            sweeps = self.sweeps[key] = _Sweeps(program, self)
+        sweeps = self._whole_sweeps(inputs)
+        expected = self._expected(inputs) if sweeps.runs < CHECKED_RUNS else {}
         sweeps.runs += 1
         if not sweeps.run(inputs):
             return self.repeat(*inputs)
@@ -91,19 +93,15 @@ class NativeEngine(NumpyEngine):
         if self.update is None:
             return 0, []
         self._look_at_settings()
-        key = (rows.shape[1], *[(part.shape[1:], part.dtype) for part in data])
-        steps = self.steps.get(key)
-        runs = 0 if steps is None else steps.runs
-        if runs < CHECKED_RUNS:
-            rows = rows[:1]
         self.draws, self.kept = self._state()
-        inputs = tuple([part[rows[0]] for part in data])
-        expected = self._expected(runs, inputs)
+        key = _batch_key(rows.shape[1], data)
+        steps = self.steps.get(key) or self._whole_steps([part[rows[0]] for part in data])
         if steps is None:
-            steps = self._recorded(inputs)
-            if steps is None:
-                return 0, []
-            self.steps[key] = steps
+            return 0, []
+        expected: dict[str, tuple[Array, float]] = {}
+        if steps.runs < CHECKED_RUNS:
+            rows = rows[:1]
+            expected = self._expected([part[rows[0]] for part in data])
         before = self.store.values.copy() if expected else None
         changed = self.update.by_numpy() if expected else None
         steps.runs += 1
@@ -136,39 +134,56 @@ class NativeEngine(NumpyEngine):
         ]
         self.settings = [held[name] for held, name in self.watched]
 
-    def _recorded(self, inputs: Sequence[Array]) -> "_Steps | None":
+    def _whole_steps(self, inputs: Sequence[Array]) -> "_Steps | None":
         """The machine code for steps on such batches; `None` if the update cannot be recorded."""
         if self.update is None:
             return None
+        self._check_repeatable(inputs)
         try:
             program = record_step(self.container, inputs, self.wanted, self.store, self.update)
-        except RecordError:
-            record_gate(self.container, inputs, (), self.wanted)  # is it the model that cannot be recorded?
+        except RecordError as error:
+            self._whole_sweeps(inputs)  # raises if it is the model that cannot be recorded
             self.update = None
+            self.notes.append(f"the optimizer runs with NumPy: {error}")
             return None
-        return _Steps(program, self)
+        found = self.steps[_batch_key(len(inputs[0]), inputs)] = _Steps(program, self)
+        self._note(found.compiled)
+        return found
 
-    def _expected(self, runs: int, inputs: tuple[Array, ...]) -> dict[str, tuple[Array, float]]:
-        """What NumPy gives for a batch, and how far rounding moves it; nothing after the first runs."""
-        self.container.training = True
-        if runs >= CHECKED_RUNS:
-            return {}
+    def _whole_sweeps(self, inputs: Sequence[Array]) -> "_Sweeps":
+        """The machine code for both sweeps on such batches."""
+        key = _key(inputs)
+        if key not in self.sweeps:
+            self._check_repeatable(inputs)
+            self.sweeps[key] = _Sweeps(record_gate(self.container, inputs, (), self.wanted), self)
+            self._note(self.sweeps[key].compiled)
+        return self.sweeps[key]
+
+    def _note(self, compiled: Compiled) -> None:
+        trouble = compiled.code.trouble
+        if trouble and trouble not in self.notes:
+            self.notes.append(trouble)
+
+    def _check_repeatable(self, inputs: Sequence[Array]) -> None:
+        """Raise unless NumPy gives the same bits for a batch twice."""
+        once, again = self._by_numpy(inputs), self._by_numpy(inputs)
+        for name, value in once.items():
+            if not np.array_equal(value, again[name], equal_nan=True):
+                raise RecordError(
+                    f"{name}: the same batch from the same state gives other numbers the second time, so a program "
+                    "would be wrong; a gate keeps what changes from step to step in an lf.Buffer, and randomness "
+                    "in a np.random.Generator that is an attribute"
+                )
+
+    def _expected(self, inputs: Sequence[Array]) -> dict[str, tuple[Array, float]]:
+        """What NumPy gives for a batch, and how far rounding moves it; nothing where a number is not finite."""
         expected = self._by_numpy(inputs)
-        if runs == 0:
-            again = self._by_numpy(inputs)
-            for name, value in expected.items():
-                if not np.array_equal(value, again[name], equal_nan=True):
-                    raise RecordError(
-                        f"{name}: the same batch from the same state gives other numbers the second time, so a program "
-                        "would be wrong; a gate keeps what changes from step to step in an lf.Buffer, and randomness "
-                        "in a np.random.Generator that is an attribute"
-                    )
         if not all(np.isfinite(value).all() for value in expected.values() if value.dtype.kind == "f"):
             return {}  # what follows such a number is nobody's result
         rounding = self._rounding(expected, inputs)
         return {name: (value, rounding.get(name, 0.0)) for name, value in expected.items()}
 
-    def _rounding(self, expected: dict[str, Array], inputs: tuple[Array, ...]) -> dict[str, float]:
+    def _rounding(self, expected: dict[str, Array], inputs: Sequence[Array]) -> dict[str, float]:
         """How far rounding moves each result, by what the other precision gives.
 
         A bias before a batch norm, for example, has no gradient but that: it is measured by those that arrive.
@@ -192,8 +207,9 @@ class NativeEngine(NumpyEngine):
             moved[name] += 10 * epsilon * max(arrived) if name.startswith("grad.") else 0.0
         return moved
 
-    def _by_numpy(self, inputs: tuple[Array, ...]) -> dict[str, Array]:
+    def _by_numpy(self, inputs: Sequence[Array]) -> dict[str, Array]:
         """The results of a batch by the names that a program gives them; state stays as it was."""
+        self.container.training = True
         results = self._ordinary(inputs)
         named = {f"slot.{i}": np.array(value) for i, value in enumerate(results)}
         named |= {
@@ -288,6 +304,10 @@ def _is_plain(value: Any) -> bool:
 
 def _key(inputs: Sequence[Array]) -> tuple[Any, ...]:
     return tuple([(value.shape, value.dtype) for value in inputs])
+
+
+def _batch_key(size: int, data: Sequence[Array]) -> tuple[Any, ...]:
+    return (size, *[(part.shape[1:], part.dtype) for part in data])
 
 
 def _distance(one: Array, other: Array) -> float:

@@ -73,7 +73,7 @@ def test_png_is_twice_the_size_of_the_screen_units(tmp_path, lecture):
 @pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz (the program dot) is not installed")
 def test_graphviz_reads_the_dot_file(tmp_path, forked):
     path = draw(forked, tmp_path / "g.dot")
-    answer = subprocess.run(["dot", "-Tplain", path], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run(["dot", "-Tplain", path], capture_output=True, text=True, timeout=180)
     assert answer.returncode == 0, answer.stderr
     edges = [line for line in answer.stdout.splitlines() if line.startswith("edge ")]
     assert len(edges) == path.read_text("utf-8").count(" -> ")
