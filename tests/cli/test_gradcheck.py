@@ -159,8 +159,13 @@ def file(tmp_path: Path) -> Any:
     return write
 
 
-def test_all_built_in_gates_are_right(layerflow_command: Any) -> None:
-    outcome = layerflow_command("gradcheck")
+@pytest.mark.parametrize(
+    "named", [["Linear", "ReLU", "SoftmaxCE", "Dropout"], pytest.param([], marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_built_in_gates_are_right(named: list[str], layerflow_command: Any) -> None:
+    """All of them also one by one, in tests/gates/test_laws.py."""
+    outcome = layerflow_command("gradcheck", *named)
+    names = set(named) or set(GATES)
     assert outcome.code == 0, outcome.out
     lines = outcome.out.splitlines()
     columns = (
@@ -174,8 +179,8 @@ def test_all_built_in_gates_are_right(layerflow_command: Any) -> None:
         "verdict",
     )
     assert " ".join(lines[0].split()) == " ".join(columns)
-    assert {line.split()[0] for line in lines[1 : len(GATES) + 1]} == set(GATES)
-    assert f"all {len(GATES)} right" in lines[-1]
+    assert {line.split()[0] for line in lines[1 : len(names) + 1]} == names
+    assert f"all {len(names)} right" in lines[-1]
     assert "\033" not in outcome.out
 
 
