@@ -35,7 +35,7 @@ ALLOWED = {
     "testing": CORE | {"gradcheck"},
     "training": TRAINING,
     "config": TRAINING | {"config", "blocks"},
-    "interop": TRAINING | {"config", "interop"},
+    "interop": TRAINING | {"config", "interop", "runs"},
     "runs": TRAINING | {"config", "runs"},
     "report": TRAINING | {"config", "runs", "report", "gradcheck"},
     "preflight": TRAINING | {"config", "gradcheck", "preflight"},

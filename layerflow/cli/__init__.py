@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from layerflow.config import Config
 
 COMMANDS = (
-    "train", "eval", "predict", "generate", "check", "summary", "graph", "gates", "gradcheck", "time", "init", "schema",
-    "compare", "search", "verify", "replay",
+    "train", "eval", "predict", "generate", "export", "check", "summary", "graph", "gates", "gradcheck", "time", "init",
+    "schema", "compare", "search", "verify", "replay",
 )  # fmt: skip
 FILES = {"graph": "draw"}  # commands whose module has another name
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_STORAGE = range(1, 7)

@@ -107,9 +107,9 @@ class Program:
     draws: list[Draw] = field(default_factory=list)
     starts: dict[str, float] = field(default_factory=dict)  # what the optimizer's vectors are at first
 
-    def live(self) -> list[Node]:
-        """The nodes that outputs and guards need, in order."""
-        needed = set(map(id, behind([*self.outputs.values(), *[guard.node for guard in self.guards]])))
+    def live(self, guards: bool = True) -> list[Node]:
+        """The nodes that outputs and, unless left out, guards need, in order."""
+        needed = set(map(id, behind([*self.outputs.values(), *[guard.node for guard in self.guards if guards]])))
         return [node for node in self.nodes if id(node) in needed]
 
     def __str__(self) -> str:
