@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from layerflow.gradcheck import assert_gradients, check_gradients, jacobian, numeric_jacobian
     from layerflow.interop.functions import gate_from
     from layerflow.interop.onnx.exporting import export_onnx
+    from layerflow.interop.onnx.importing import import_onnx
     from layerflow.runs.model import load_model, save_model
     from layerflow.training.adaptive import Adadelta, Adagrad, Adamax, Lion, NAdam, RAdam
     from layerflow.training.averaging import EMA, SWA
@@ -99,7 +100,7 @@ __all__ = [  # noqa: RUF022 (by subject)
     "Residual", "Parallel", "Recurrent",
     "gate_from", "check_gradients", "assert_gradients", "jacobian", "numeric_jacobian",
     "Trainer", "History", "EarlyStopping", "EMA", "SWA", "Callback", "load_config", "load_model", "save_model",
-    "export_onnx",
+    "export_onnx", "import_onnx",
     "Optimizer", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad",
     "NAdam", "RAdam", "Adamax", "Lion", "Adadelta", "LBFGS",
     "Schedule", "Constant", "Step", "MultiStep", "Exponential", "Polynomial", "Cosine", "CosineWarmRestarts",
@@ -115,6 +116,7 @@ _LATER = {
     "layerflow.runs.model": ("load_model", "save_model"),
     "layerflow.interop.functions": ("gate_from",),
     "layerflow.interop.onnx.exporting": ("export_onnx",),
+    "layerflow.interop.onnx.importing": ("import_onnx",),
     "layerflow.gradcheck": ("assert_gradients", "check_gradients", "jacobian", "numeric_jacobian"),
     "layerflow.training.history": ("EarlyStopping", "History"),
     "layerflow.training.averaging": ("EMA", "SWA"),
