@@ -269,9 +269,13 @@ class Importer:
         places = [i for i, value in enumerate(inputs) if isinstance(value, Node)]
 
         def opened(*arrays: Any) -> Any:
-            whole = list(inputs)
+            real = [array.dtype for array in arrays if array.dtype.kind == "f"][:1]  # the type that the graph runs in
+            whole = [
+                value.astype(real[0]) if real and isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+                for value in inputs
+            ]
             for i, array in zip(places, arrays, strict=True):
-                whole[i] = np.asarray(array)
+                whole[i] = array
             return run(*whole)
 
         return opened

@@ -370,6 +370,8 @@ COMPOSED: dict[str, Callable[..., str]] = {
     "trunc": _truncated, "fix": _truncated,
     "remainder": _remainder, "mod": _remainder, "floor_divide": _floor_divide,
     "fmod": lambda graph, kind, x, y: graph.add("Mod", x, y, fmod=1),
+    "erf": lambda graph, kind, x: graph.add("Erf", x),
+    "erfc": lambda graph, kind, x: graph.add("Sub", graph.number(1, kind), graph.add("Erf", x)),
     "logaddexp": _logaddexp, "log1p": _log1p, "expm1": _expm1,
     "exp2": lambda graph, kind, x: graph.add("Pow", graph.number(2, kind), x),
     "log2": _scaled("Log", 1 / np.log(2)), "log10": _scaled("Log", 1 / np.log(10)),
