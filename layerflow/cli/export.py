@@ -14,13 +14,14 @@ from layerflow.runs.model import SavedModel
 EXAMPLES = """\
   layerflow export runs/iris/001 -o iris.onnx           for onnxruntime; scaling and class names included
   layerflow export runs/iris/001 -o iris.py             one Python file that needs NumPy alone
+  layerflow export runs/iris/001 -o iris.c              one C file for a sample at a time, static memory
   layerflow export runs/iris/001 -o iris.safetensors    the weights
 """
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser = add_command(
-        subparsers, common, "export", "write a trained model as ONNX, as a Python file, or its weights", EXAMPLES
+        subparsers, common, "export", "write a trained model as ONNX, as a Python or C file, or its weights", EXAMPLES
     )
     add_model_argument(parser)
     add_output_options(parser, f"the file; its ending says the form: {', '.join(FORMATS)}")

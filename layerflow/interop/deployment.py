@@ -1,14 +1,20 @@
-"""Writes the model of a run in a form that needs no layerflow: ONNX, one Python file, or its weights."""
+"""Writes the model of a run in a form that needs no layerflow: ONNX, one Python or C file, or its weights."""
 
-from collections.abc import Callable
+import ctypes
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from layerflow.engine.recorder import detached
+from layerflow.engine.recorder import detached, record_gate
 from layerflow.errors import ConfigError, LayerflowError
 from layerflow.gate import Gate, Gradients
+from layerflow.interop.c_file import c_file
 from layerflow.interop.onnx.exporting import close_to, export_onnx, open_forward, resized
 from layerflow.interop.python_file import python_file
 from layerflow.parameter import Array
@@ -67,7 +73,8 @@ def export_run(saved: SavedModel, path: Path) -> str:
     """Write the model of a run to a file, in the form that its ending says; return what was written, in words.
 
     `.onnx`: an ONNX model with preprocessing and the names of the classes. `.py`: a Python file that needs NumPy alone.
-    `.safetensors`: parameters and buffers. The first two are checked before the file is kept.
+    `.c`: a C file for one sample. `.safetensors`: parameters and buffers. Results are compared with those of the model
+    before a file is kept; of C, where there is a compiler.
 
     Raises:
         ConfigError: an unknown ending, or a package that is not installed. RecordError: a gate cannot be recorded.
@@ -125,6 +132,55 @@ def _as_python(saved: SavedModel, path: Path) -> str:
     return f"{len(text.splitlines()):,} lines, needs NumPy alone"
 
 
+def _as_c(saved: SavedModel, path: Path) -> str:
+    whole = Deployed(saved, "float32")
+    example = _example(saved, np.float32)
+    twin = detached(whole)
+    twin.astype(np.float32)
+    twin.training = False
+    program = record_gate(twin, [example[:1]], None)
+    cells = {f"parameter.{name}": cell.value for name, cell in twin.named_parameters().items()}
+    cells |= {f"buffer.{name}": cell.value for name, cell in twin.named_buffers().items()}
+    text = c_file(program, cells, saved.name, whole.output_names, example.shape[1:])
+    if saved.classes:
+        named = ", ".join(json.dumps(name, ensure_ascii=False) for name in saved.classes)
+        text += f"\nconst char *const classes[] = {{{named}}};\n"
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is not None:
+        run = compiled(text, compiler)
+        for x in example:
+            output = twin.forward(x[None])
+            expected = output if isinstance(output, tuple) else (output,)
+            for one, other in zip(expected, run(x, expected), strict=True):
+                if not close_to(one, other, 1e-5):
+                    raise LayerflowError(f"{path}: the file would give other numbers than the model; please report it")
+    write_atomically(path, text.encode())
+    checked = (
+        "compared with the model" if compiler else "not compared with the model, since there is no C compiler here"
+    )
+    return f"{len(text.splitlines()):,} lines, {checked}"
+
+
+def compiled(text: str, compiler: str) -> Callable[[Array, Sequence[Array]], list[Array]]:
+    """The function of a C file, as a function of a sample and of arrays like its outputs."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder) / "model.c", Path(folder) / "model.so"
+        source.write_text(text, encoding="utf-8")
+        words = [compiler, "-std=c99", "-O1", "-shared", "-fPIC", "-o", str(library), str(source), "-lm"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LayerflowError(f"{compiler} refuses the C file: {done.stderr[:500]}; please report it")
+        predict = ctypes.CDLL(str(library)).predict
+
+    def run(x: Array, like: Sequence[Array]) -> list[Array]:
+        found = [np.zeros(array.shape, array.dtype) for array in like]
+        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (np.ascontiguousarray(x), *found)]
+        predict(*pointers)
+        return found
+
+    return run
+
+
 def _as_safetensors(saved: SavedModel, path: Path) -> str:
     try:
         from safetensors.numpy import save
@@ -137,5 +193,5 @@ def _as_safetensors(saved: SavedModel, path: Path) -> str:
 
 
 FORMATS: dict[str, Callable[[SavedModel, Path], str]] = {
-    ".onnx": _as_onnx, ".py": _as_python, ".safetensors": _as_safetensors,
+    ".onnx": _as_onnx, ".py": _as_python, ".c": _as_c, ".safetensors": _as_safetensors,
 }  # fmt: skip

@@ -332,7 +332,7 @@ def test_an_unknown_ending_or_an_existing_file_is_refused(folder: Path, capsys: 
     (folder / "c.yaml").write_text(TABLE % "SoftmaxCE")
     assert layerflow(["train", "c.yaml", "-q"]) == 0
     assert layerflow(["export", "runs/c/001", "-o", "m.pt"]) == 2
-    assert "m.pt: unknown ending '.pt'; expected .onnx, .py, .safetensors" in capsys.readouterr().err
+    assert "m.pt: unknown ending '.pt'; expected .onnx, .py, .c, .safetensors" in capsys.readouterr().err
     (folder / "m.py").write_text("kept")
     assert layerflow(["export", "runs/c/001", "-o", "m.py"]) == 2
     assert "m.py: already exists" in capsys.readouterr().err

@@ -114,18 +114,24 @@ def _same_place(one: Index | None, other: Index | None) -> bool:
 
 
 def plan(kernels: list[Kernel], buffers: list[Buffer]) -> int:
-    """Give temporary buffers their places; return the size of the arena in bytes.
+    """Give temporary buffers their places; return the size of the arena in bytes."""
+    return placed(temporaries(kernels, buffers))
 
-    Buffers that are needed at the same time do not overlap.
-    """
+
+def temporaries(kernels: list[Kernel], buffers: list[Buffer]) -> list[Buffer]:
+    """Note when each buffer is first and last needed; return the temporary ones that are."""
     for time, kernel in enumerate(kernels):
         for number, _ in (*kernel.reads(), *kernel.writes()):
             buffer = buffers[number]
             buffer.first, buffer.last = min(buffer.first, time), max(buffer.last, time)
+    return [buffer for buffer in buffers if buffer.kind == "temporary" and buffer.last >= 0]
+
+
+def placed(buffers: list[Buffer]) -> int:
+    """Give buffers their places, so that those that are needed at the same time do not overlap; return the size."""
     living: list[tuple[int, int, int]] = []  # (offset, end, last), in the order of the offsets
     top = 0
-    temporary = [buffer for buffer in buffers if buffer.kind == "temporary" and buffer.last >= 0]
-    for buffer in sorted(temporary, key=lambda buffer: buffer.first):
+    for buffer in sorted(buffers, key=lambda buffer: buffer.first):
         living = [each for each in living if each[2] >= buffer.first]
         size = -(-max(buffer.size, 1) * buffer.dtype.itemsize // LINE) * LINE
         offset = 0
