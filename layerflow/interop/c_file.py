@@ -30,7 +30,8 @@ FORMULAS = {
     "negative": "-{0}", "positive": "{0}", "square": "{0} * {0}", "reciprocal": "1 / {0}", "where": "{0} ? {1} : {2}",
     "maximum": "MAXIMUM({0}, {1})", "minimum": "MINIMUM({0}, {1})", "sign": "SIGN({0})", "logical_not": "!{0}",
     "invert": "!{0}", "isnan": "{0} != {0}", "isinf": "isinf({0}) != 0", "isfinite": "isfinite({0}) != 0",
-    "signbit": "signbit({0}) != 0", "logical_xor": "!{0} != !{1}", "heaviside": "{0} > 0 ? 1 : {0} < 0 ? 0 : {0} == 0 ? {1} : {0}",
+    "signbit": "signbit({0}) != 0", "logical_xor": "!{0} != !{1}",
+    "heaviside": "{0} > 0 ? 1 : {0} < 0 ? 0 : {0} == 0 ? {1} : {0}",
     "fmax": "fmax({0}, {1})", "fmin": "fmin({0}, {1})", "deg2rad": "{0} * 0.017453292519943295",
     "rad2deg": "{0} * 57.29577951308232",
 }  # fmt: skip
