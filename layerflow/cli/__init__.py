@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import layerflow
-from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError
+from layerflow.errors import ConfigError, DataError, DivergedError, LayerflowError, StorageError, did_you_mean
 
 if TYPE_CHECKING:
     from layerflow.config import Config
@@ -19,6 +19,11 @@ COMMANDS = (
     "train", "eval", "predict", "generate", "export", "check", "summary", "graph", "gates", "gradcheck", "time", "init",
     "schema", "compare", "search", "verify", "replay",
 )  # fmt: skip
+SETTINGS = {
+    "optimizer": ("lr", "momentum", "weight_decay", "betas"),
+    "train": ("epochs", "batch_size", "clip_norm", "clip_value", "early_stopping", "metrics", "shuffle", "accumulate"),
+    "data": ("test", "validation", "scale"),
+}
 FILES = {"graph": "draw"}  # commands whose module has another name
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_CHECK_FAILED, EXIT_DATA, EXIT_DIVERGED, EXIT_STORAGE = range(1, 7)
 EXIT_INTERRUPTED = 130
@@ -66,13 +71,25 @@ def _discard_output() -> None:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the arguments; settings may also follow options: `train c.yaml --quiet optimizer.lr=0.1`."""
     parser = make_parser(argv)
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        hint = did_you_mean(argv[0], COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
+        parser.error(f"no command {argv[0]!r}{hint}")
     arguments, further = parser.parse_known_args(argv)
     words = getattr(arguments, "words", None)
     if further and (words is None or any(word.startswith("-") for word in further)):
-        parser.error(f"unrecognized arguments: {' '.join(further)}")
+        parser.error(f"unrecognized arguments: {' '.join(further)}{_as_setting(further)}")
     if words is not None:
         getattr(arguments, words).extend(further)
     return arguments
+
+
+def _as_setting(further: Sequence[str]) -> str:
+    """How an option that is a setting of the configuration is written."""
+    name, _, value = further[0].lstrip("-").replace("-", "_").partition("=")
+    for section, keys in SETTINGS.items():
+        if name in keys:
+            return f"; a setting of the configuration is written {section}.{name}={value or ''.join(further[1:2])}"
+    return ""
 
 
 def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -208,6 +225,9 @@ def load_configs(arguments: argparse.Namespace) -> "list[Config]":
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     """Return the files and the overrides among the words of a command line."""
+    if "=" in words:
+        at = words.index("=")
+        raise ConfigError(f"a setting is written without spaces: {''.join(words[max(at - 1, 0) : at + 2])}")
     files = [word for word in words if "=" not in word or os.path.exists(word)]
     overrides = [word for word in words if word not in files]
     if not files:

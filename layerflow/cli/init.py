@@ -42,6 +42,9 @@ UNUSABLE = {
 }
 IDENTIFIERS = frozenset({"id", "index", "idx", "no", "nr", "row", "uid", "uuid", "key"})
 
+SKEWED = 3
+"""How many times the smallest class the largest may be before the classes are balanced."""
+
 MOST_CATEGORIES = 50
 """A text column with more different values is free text, and so is one whose values rarely repeat."""
 
@@ -352,9 +355,11 @@ def _model(found: Inspection, classes: int) -> list[str]:
 def _loss(classes: dict[str, int]) -> str:
     if not classes:
         return "loss: SquaredError" + _comment("use Huber if there are outliers")
-    is_skewed = 5 * min(classes.values()) < max(classes.values())
-    skewed = "unbalanced classes: compare f1, not only accuracy; consider class_weight" if is_skewed else ""
-    return f"loss: {'SigmoidCE' if len(classes) == 2 else 'SoftmaxCE'}{_comment(skewed)}"
+    loss = "SigmoidCE" if len(classes) == 2 else "SoftmaxCE"
+    if SKEWED * min(classes.values()) >= max(classes.values()):
+        return f"loss: {loss}"
+    reason = "all classes count alike, however rare; compare f1, not only accuracy"
+    return f"loss: {{type: {loss}, class_weight: balanced}}{_comment(reason)}"
 
 
 def _comment(text: str) -> str:

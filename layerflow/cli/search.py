@@ -54,10 +54,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Train what has not been trained yet, and show everything."""
     check_metric(arguments.by)
     registry = Registry.builtin(arguments.imports)
-    members = [
-        Member(combination, load_config(arguments.config, combination.overrides, registry))
-        for combination in combinations(arguments.choices, arguments.random)
-    ]
+    try:
+        members = [
+            Member(combination, load_config(arguments.config, combination.overrides, registry))
+            for combination in combinations(arguments.choices, arguments.random)
+        ]
+    except ConfigError as error:
+        for key, _, values in (choice.partition("=") for choice in arguments.choices):
+            if values.startswith("[") and values.endswith("]"):
+                error.add_note(f"values to try are written without brackets: {key}={values[1:-1]}")
+        raise
     out = arguments.out or Path("runs") / f"{members[0].config.name}-search"
 
     def job(member: Member, begun: Path | None) -> Job:

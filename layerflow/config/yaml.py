@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from layerflow.config.problems import InvalidConfig, Path, Place, Problem, Source
+from layerflow.data.reader import near_name
 from layerflow.errors import did_you_mean
 
 Scalar = str | int | float | bool | None
@@ -99,7 +100,7 @@ def read_text(file: str | FilePath) -> str:
         with open(file, "rb") as stream:
             content = stream.read(MAXIMUM_BYTES + 1)
     except FileNotFoundError:
-        raise _unreadable(name, "no such file") from None
+        raise _unreadable(name, f"no such file{near_name(FilePath(file))}") from None
     except IsADirectoryError:
         raise _unreadable(name, "a folder, expected a YAML file") from None
     except (OSError, ValueError) as error:
@@ -165,7 +166,10 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
     if r"'\t'" in problem:
         return "a tab where YAML expects spaces: indent with spaces"
     if "mapping values are not allowed" in problem:
-        return "not valid YAML: ': ' inside a plain value: quote the text, or check the indentation"
+        return (
+            "not valid YAML: a key inside a value: give the line the indentation of the keys beside it, or quote the "
+            "text if ': ' is part of it"
+        )
     if "'<document start>'" in problem:
         return "not valid YAML: text that belongs to no key: check the indentation"
     return f"not valid YAML: {problem}" + (f" ({error.context})" if error.context else "")
@@ -346,6 +350,8 @@ def apply_override(root: Node, text: str) -> None:
     name, equals, value = text.partition("=")
     parts = tuple(name.split("."))
     start = Place(source, 1, 1)
+    if indexed := re.sub(r"\[(\w+)\]", r".\1", name) if "[" in name else "":
+        raise InvalidConfig([Problem(start, (), f"items are numbered after a dot: write {indexed}={value}")])
     if not equals or not all(parts) or name != name.strip() or len(parts) > MAXIMUM_DEPTH:
         raise InvalidConfig([Problem(start, (), "must be written path.to.key=value, such as optimizer.lr=0.05")])
     found: list[Problem] = []

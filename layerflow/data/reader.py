@@ -82,6 +82,14 @@ def set_name(path: str) -> str:
     return Path(path.removesuffix(".gz")).stem
 
 
+def near_name(path: Path) -> str:
+    """Return `", did you mean 'moons.yaml'?"` for a file beside a missing one, if one has a name like it."""
+    try:
+        return did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
+    except OSError:
+        return ""
+
+
 def check_file(path: str) -> Path:
     """Return `path` as a Path to a regular file that is not empty.
 
@@ -92,8 +100,7 @@ def check_file(path: str) -> Path:
         if file.is_dir():
             raise DataError(f"{path}: is a directory, not a file; give the path of a file in it")
         if not file.exists():
-            siblings = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
-            raise DataError(f"{path}: no such file{did_you_mean(file.name, siblings)}")
+            raise DataError(f"{path}: no such file{near_name(file)}")
         if not file.is_file():
             raise DataError(f"{path}: not a regular file; save the data to a file first")
         if file.stat().st_size == 0:

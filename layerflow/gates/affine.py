@@ -47,7 +47,9 @@ class Linear(Gate):
     def build(self, rng: "np.random.Generator", shape: Shape) -> Shape:
         in_features = self.in_features or (shape[-1] if shape else None)
         if in_features is None or shape[-1:] != (in_features,):
-            raise GateError(f"{self!r}: input of shape {shape}, expected (..., {in_features or 'in_features'})")
+            swapped = f"; Linear takes (out_features, in_features): write Linear({in_features}, {self.out_features})?"
+            hint = swapped if shape[-1:] == (self.out_features,) else ""
+            raise GateError(f"{self!r}: input of shape {shape}, expected (..., {in_features or 'in_features'}){hint}")
         self.weight.create((self.out_features, in_features), partial(self.init, rng))
         if self.bias is not None:
             self.bias.create((self.out_features,), np.zeros)

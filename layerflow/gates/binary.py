@@ -7,7 +7,7 @@ import numpy as np
 
 from layerflow.errors import GateError
 from layerflow.gate import Gradients
-from layerflow.gates.loss import as_class_weight
+from layerflow.gates.loss import ClassWeight, as_class_weight, known_weights
 from layerflow.gates.regression import ElementLoss
 from layerflow.gates.shared import as_number, sigmoid
 from layerflow.parameter import Array
@@ -50,8 +50,9 @@ class SigmoidCE(BinaryLoss):
     Source: Bishop 2006, Pattern Recognition and Machine Learning, section 4.3.2.
 
     Args:
-        class_weight: two numbers, 0 or more, for samples with targets 0 and 1; only if each sample has one score
-            and a target of exactly 0 or 1. It is part of the sample's weight, so that the mean is divided by it.
+        class_weight: two numbers, 0 or more, for samples with targets 0 and 1, or "balanced", by which both count alike
+            in training; only if each sample has one score and a target of exactly 0 or 1. It is part of the sample's
+            weight, so that the mean is divided by it.
         pos_weight: how much more a yes counts than a no, one number or one per question; the mean is not divided by it.
 
     Raises:
@@ -59,10 +60,8 @@ class SigmoidCE(BinaryLoss):
             or pos_weight that does not fit.
     """
 
-    def __init__(
-        self, class_weight: Sequence[float] | None = None, pos_weight: float | Sequence[float] | None = None
-    ) -> None:
-        self.class_weight = as_class_weight(self, class_weight)
+    def __init__(self, class_weight: ClassWeight = None, pos_weight: float | Sequence[float] | None = None) -> None:
+        self.class_weight, self.is_balanced = as_class_weight(self, class_weight), class_weight == "balanced"
         if self.class_weight is not None and len(self.class_weight) != 2:
             raise GateError(f"{self!r}: class_weight must be two numbers, for targets 0 and 1, not {class_weight!r}")
         self.pos_weight = None if pos_weight is None else self._as_pos_weight(pos_weight)
@@ -107,12 +106,13 @@ class SigmoidCE(BinaryLoss):
 
     def _factor(self, scores: Array, targets: Array) -> Array | None:
         """The class weight of each sample's target."""
-        if self.class_weight is None:
+        class_weight = known_weights(self)
+        if class_weight is None:
             return None
         if scores.size != len(scores):
             raise GateError(f"{self!r}: class_weight needs one score per sample; the scores have shape {scores.shape}")
         is_yes = self.signs(scores, targets).ravel() > 0
-        return np.asarray(self.class_weight[is_yes.astype(int)])
+        return np.asarray(class_weight[is_yes.astype(int)])
 
 
 class ClippedNLL(BinaryLoss):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -11,10 +11,12 @@ from layerflow.gate import Gate, Gradients, Shape
 from layerflow.gates.shared import as_number
 from layerflow.parameter import Array
 
+ClassWeight = Sequence[float] | Literal["balanced"] | None
 
-def as_class_weight(gate: Gate, class_weight: Sequence[float] | None) -> Array | None:
-    """Return one weight per class as an array, or `None` if there are none."""
-    if class_weight is None:
+
+def as_class_weight(gate: Gate, class_weight: ClassWeight) -> Array | None:
+    """Return one weight per class as an array, or `None` if there are none, or they are still to be balanced."""
+    if class_weight is None or (isinstance(class_weight, str) and class_weight == "balanced"):
         return None
     try:
         array = np.asarray(class_weight, dtype=np.float64)
@@ -22,9 +24,33 @@ def as_class_weight(gate: Gate, class_weight: Sequence[float] | None) -> Array |
         array = np.empty(())
     if array.ndim != 1 or not array.any() or not np.all((array >= 0) & (array < math.inf)):
         raise GateError(
-            f"{gate!r}: class_weight must be a list with one number, 0 or more, per class, not {class_weight!r}"
+            f"{gate!r}: class_weight must be 'balanced' or a list with one number, 0 or more, per class, not "
+            f"{class_weight!r}"
         )
     return array
+
+
+def balance(gate: Gate, labels: Any) -> None:
+    """Give a loss with `class_weight="balanced"` the weights samples / (classes * samples of the class).
+
+    As in scikit-learn. A trainer does it with the labels of its training data; other losses stay as they are.
+    """
+    if getattr(gate, "is_balanced", False):
+        whole = np.ravel(labels).astype(np.int64)
+        counts = np.bincount(whole[(whole >= 0) & (whole != getattr(gate, "ignore_index", None))], minlength=2)
+        weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1.0))
+        gate.class_weight = np.where(counts > 0, weights, 1.0)  # type: ignore[attr-defined]
+
+
+def known_weights(gate: Any) -> Array | None:
+    """Return the weight of each class; `GateError` if they are still to be balanced."""
+    if gate.class_weight is None and gate.is_balanced:
+        raise GateError(
+            f"{gate!r}: class_weight='balanced' follows from the labels of the training data: a Trainer takes them; by "
+            "hand, give the weights as a list"
+        )
+    weights: Array | None = gate.class_weight
+    return weights
 
 
 class Loss(Gate):
@@ -144,12 +170,13 @@ class ClassLoss(Loss):
 
     def weight_per_class(self, scores: Array) -> Array | None:
         """Return `class_weight` after checking that it has one entry per column of the scores."""
-        if self.class_weight is not None and len(self.class_weight) != scores.shape[-1]:
+        weights = known_weights(self)
+        if weights is not None and len(weights) != scores.shape[-1]:
             raise GateError(
-                f"{self!r}: class_weight has {len(self.class_weight)} entries; "
+                f"{self!r}: class_weight has {len(weights)} entries; "
                 f"the scores have {scores.shape[-1]} columns, and each needs one"
             )
-        return self.class_weight
+        return weights
 
     def label_shares(self, rows: Array, weights: Array | None, labels: Array, counts: Array | None) -> Array:
         """The share of each label in the mean: its sample's weight times its class's."""
@@ -178,7 +205,7 @@ class SoftmaxCE(ClassLoss):
     Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision.
 
     Args:
-        class_weight: one number per class, 0 or more.
+        class_weight: one number per class, 0 or more; or "balanced", by which all classes count alike in training.
         label_smoothing: the part of the target that is spread evenly over all classes, from 0 to 1.
         ignore_index: labels with this number do not count, such as those of padding.
 
@@ -189,11 +216,11 @@ class SoftmaxCE(ClassLoss):
 
     def __init__(
         self,
-        class_weight: Sequence[float] | None = None,
+        class_weight: ClassWeight = None,
         label_smoothing: float = 0.0,
         ignore_index: int | None = None,
     ) -> None:
-        self.class_weight = as_class_weight(self, class_weight)
+        self.class_weight, self.is_balanced = as_class_weight(self, class_weight), class_weight == "balanced"
         self.label_smoothing = as_number(
             self, "label_smoothing", label_smoothing, "a number from 0 to 1", lambda value: 0 <= value <= 1
         )
@@ -276,16 +303,16 @@ class FocalCE(ClassLoss):
 
     Args:
         gamma: 0 for cross entropy; the higher, the less do labels count that are predicted with confidence.
-        class_weight: one number per class, 0 or more.
+        class_weight: one number per class, 0 or more; or "balanced", by which all classes count alike in training.
 
     Raises:
         GateError: gamma is not a finite number, 0 or more; scores, targets or weights of the wrong shape;
             labels that are not integers or out of range; an empty batch.
     """
 
-    def __init__(self, gamma: float = 2.0, class_weight: Sequence[float] | None = None) -> None:
+    def __init__(self, gamma: float = 2.0, class_weight: ClassWeight = None) -> None:
         self.gamma = as_number(self, "gamma", gamma, "a finite number, 0 or more", lambda value: value >= 0)
-        self.class_weight = as_class_weight(self, class_weight)
+        self.class_weight, self.is_balanced = as_class_weight(self, class_weight), class_weight == "balanced"
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
         rows, labels, share = self._labelled(scores, targets, weights)
@@ -326,16 +353,16 @@ class MulticlassSVM(ClassLoss):
 
     Args:
         margin: by how much the label's score must exceed every other.
-        class_weight: one number per class, 0 or more.
+        class_weight: one number per class, 0 or more; or "balanced", by which all classes count alike in training.
 
     Raises:
         GateError: margin is not a finite number, 0 or more; scores, targets or weights of the wrong shape;
             labels that are not integers or out of range; an empty batch.
     """
 
-    def __init__(self, margin: float = 1.0, class_weight: Sequence[float] | None = None) -> None:
+    def __init__(self, margin: float = 1.0, class_weight: ClassWeight = None) -> None:
         self.margin = as_number(self, "margin", margin, "a finite number, 0 or more", lambda value: value >= 0)
-        self.class_weight = as_class_weight(self, class_weight)
+        self.class_weight, self.is_balanced = as_class_weight(self, class_weight), class_weight == "balanced"
 
     def forward(self, scores: Any, targets: Any, weights: Any = None) -> Any:
         rows, labels, share = self._labelled(scores, targets, weights)

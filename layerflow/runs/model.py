@@ -15,6 +15,7 @@ from layerflow.data import Preprocessing
 from layerflow.data.frames import samples
 from layerflow.errors import ConfigError, DataError
 from layerflow.gate import Gate
+from layerflow.gates.loss import balance
 from layerflow.parameter import Array
 from layerflow.runs.files import CONFIG, MODEL, RUN, DamagedFile, pack, read_archive, write_atomically
 from layerflow.runs.records import require_intact
@@ -196,9 +197,11 @@ class SavedModel:
             saved.fill(model, str(file))
             model.astype(said["dtype"])
             _check(said, preprocessing)
+            targets = _targets(said["targets"], preprocessing)
+            balance(loss, targets)
             return cls(
                 file, said["name"], model, loss, preprocessing, said["task"], said["metrics"], said["dtype"],
-                _targets(said["targets"], preprocessing), said["reader"],
+                targets, said["reader"],
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{file}: its description is damaged ({error!r}); train the model again") from error
@@ -273,8 +276,10 @@ def model_file(path: Path) -> Path:
         require_intact(path, (MODEL,))
         return file
     runs = sorted(entry.name for entry in path.iterdir() if (entry / MODEL).is_file())
+    if len(runs) == 1:
+        return model_file(path / runs[0])
     if runs:
-        raise DataError(f"{path}: contains {len(runs)} run(s); name one of them, such as {path / runs[-1]}")
+        raise DataError(f"{path}: contains {len(runs)} runs; name one of them, such as {path / runs[-1]}")
     try:
         outcome = f"; its {RUN} says {json.loads((path / RUN).read_text())['outcome']!r}"
     except (OSError, ValueError, KeyError, TypeError):

@@ -77,7 +77,7 @@ def counted_labels(loss: Any, targets: Array) -> Array:
     labels = np.asarray(targets)
     if getattr(loss, "is_binary", False):
         return labels.reshape(-1, labels.shape[-1]) if labels.ndim > 2 else labels
-    if labels.ndim == 1 or labels.dtype.kind == "f" or getattr(loss, "task", "") != "classification":
+    if labels.dtype.kind == "f" or getattr(loss, "task", "") != "classification":
         return labels
     ignored = getattr(loss, "ignore_index", None)
     return labels.reshape(-1) if ignored is None else labels[labels != ignored]

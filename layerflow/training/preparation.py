@@ -13,8 +13,9 @@ from layerflow.data.batches import Named, Rows
 from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.gate import Gate
 from layerflow.gates.initializers import named_initializer
+from layerflow.gates.loss import balance
 from layerflow.parameter import Array
-from layerflow.training.evaluation import guessed
+from layerflow.training.evaluation import counted_labels, guessed
 from layerflow.training.history import Best
 from layerflow.training.metrics import DEFAULT_METRICS, OwnMetric, metric_named, name_of
 from layerflow.training.state import prefixed
@@ -68,6 +69,12 @@ def draw_matching(model: Gate, init: Mapping[str, Any], drawn: set[int], rng: "n
             if values.shape != shape:
                 raise ConfigError(f"init: the initializer of {pattern!r} drew shape {values.shape} for {name} {shape}")
             parameter.value = values.astype(parameter.value.dtype)
+
+
+def balance_losses(losses: Mapping[str, Gate], targets: Mapping[str, Any]) -> None:
+    """Give losses with `class_weight="balanced"` the weights that follow from the targets of the training part."""
+    for name, loss in losses.items():
+        balance(loss, counted_labels(loss, targets[name]))
 
 
 def freeze_matching(model: Gate, patterns: Sequence[str]) -> None:

@@ -38,6 +38,7 @@ from layerflow.training.preparation import (
     as_inputs,
     as_targets,
     as_weights,
+    balance_losses,
     baselines,
     batch_size_for,
     draw_matching,
@@ -233,6 +234,7 @@ class Trainer:
         targets = {name: y.parts[name] if isinstance(y, Named) else y for name in self.losses}
         tasks = {name: task_of(loss, targets[name]) for name, loss in self.losses.items()}
         metrics = {name: metrics_of(self.metrics, self.losses, name, task) for name, task in tasks.items()}
+        balance_losses(self.losses, targets)
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1,)))
         xs = x.parts if isinstance(x, Named) else {"x": x}
         shapes = [(batches.batch_size, *part.shape[1:]) for part in xs.values()]

@@ -89,7 +89,7 @@ BAD: list[tuple[str, str]] = [
     ("a: !!python/object:os.system x", "c.yaml:1:4: the tag 'tag:yaml.org,2002:python/object:os.system' has no meaning here: write the plain value"),
     ("a: !mine x", "c.yaml:1:4: the tag '!mine' has no meaning here: write the plain value"),
     ("a: 1\n---\nb: 2", "c.yaml:2:1: a second document begins here: one file holds one configuration"),
-    ("a: b: c", "c.yaml:1:5: not valid YAML: ': ' inside a plain value: quote the text, or check the indentation"),
+    ("a: b: c", "c.yaml:1:5: not valid YAML: a key inside a value: give the line the indentation of the keys beside it, or quote the text if ': ' is part of it"),
     ("a: *x", "c.yaml:1:4: *x refers to nothing: no &x comes before it"),
     ("a: &x [1, *x]", "c.yaml:1:11: *x contains itself"),
     ("? [1]\n: 2", "c.yaml:1:3: a key must be plain text"),

@@ -23,7 +23,7 @@ SETTINGS = [
     (lambda: lf.Linear(2, in_features=1.5), "in_features must be an integer, 1 or more, not 1.5"),
     (lambda: lf.Linear(2, init="hee"), "init='hee': no such initializer, did you mean 'he'"),
     (lambda: lf.Linear(2, init="?"), "no such initializer; there are he, xavier, normal, uniform, zeros"),
-    (lambda: lf.SoftmaxCE([1, -1]), "class_weight must be a list with one number, 0 or more, per class"),
+    (lambda: lf.SoftmaxCE([1, -1]), "class_weight must be 'balanced' or a list with one number, 0 or more, per class"),
     (lambda: lf.SoftmaxCE([[1, 2]]), "class_weight must be"),
     (lambda: lf.MulticlassSVM(class_weight="ab"), "class_weight must be"),
     (lambda: lf.SigmoidCE([1, 2, 3]), "class_weight must be two numbers, for targets 0 and 1"),
