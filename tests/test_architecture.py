@@ -37,6 +37,7 @@ ALLOWED = {
     "config": TRAINING | {"config", "blocks"},
     "interop": TRAINING | {"config", "interop", "runs"},
     "runs": TRAINING | {"config", "runs"},
+    "course": TRAINING | {"course", "gradcheck"},
     "report": TRAINING | {"config", "runs", "report", "gradcheck"},
     "preflight": TRAINING | {"config", "gradcheck", "preflight"},
 }

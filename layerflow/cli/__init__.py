@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "train", "eval", "predict", "generate", "export", "check", "summary", "graph", "gates", "gradcheck", "time", "init",
-    "schema", "compare", "search", "verify", "replay",
+    "schema", "compare", "search", "verify", "replay", "exercise", "grade",
 )  # fmt: skip
 SETTINGS = {
     "optimizer": ("lr", "momentum", "weight_decay", "betas"),

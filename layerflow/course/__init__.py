@@ -1,0 +1,1 @@
+"""Exercises in backpropagation, and their grading."""
