@@ -8,7 +8,7 @@ from typing import Any
 
 from layerflow.cli import add_command
 from layerflow.cli.output import add_output_options, as_table, check_output, write_output
-from layerflow.course.exercise import Exercise, exercises, find_exercise
+from layerflow.course.exercises import Exercise, exercises, find_exercise
 from layerflow.errors import ConfigError
 from layerflow.runs.files import write_atomically
 

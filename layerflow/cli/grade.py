@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from layerflow.cli import EXIT_CHECK_FAILED, add_command
-from layerflow.course.exercise import find_exercise
-from layerflow.course.formats import FORMATS
+from layerflow.course.exercises import find_exercise
+from layerflow.course.grade_formats import FORMATS
 from layerflow.course.grading import LEVELS, SECONDS, grade
 
 EXAMPLES = """\

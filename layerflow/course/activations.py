@@ -1,7 +1,7 @@
 """Exercises: activation functions."""
 
 import layerflow.gates as lf
-from layerflow.course.exercise import Case, Exercise, Generator, built_in, gate_text, normal, one_input, sizes
+from layerflow.course.exercises import Case, Exercise, Generator, built_in, gate_text, normal, one_input, sizes
 
 
 def _slope(rng: Generator) -> Case:

@@ -6,7 +6,7 @@ import numpy as np
 
 import layerflow.gates as lf
 from layerflow.containers.graph import ComputationalGraph
-from layerflow.course.exercise import Case, Exercise, Generator, built_in, gate_text, normal, one_input, sizes
+from layerflow.course.exercises import Case, Exercise, Generator, built_in, gate_text, normal, one_input, sizes
 
 
 def _two(rng: Generator) -> Case:

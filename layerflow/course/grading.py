@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.course.exercise import SEEDS, Case, Exercise
+from layerflow.course.exercises import SEEDS, Case, Exercise
 from layerflow.course.probes import PROBES, Results, made
 from layerflow.errors import DataError
 from layerflow.parameter import Array

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import layerflow.gates as lf
-from layerflow.course.exercise import Case, Exercise, Generator, built_in, gate_text, normal, sizes
+from layerflow.course.exercises import Case, Exercise, Generator, built_in, gate_text, normal, sizes
 
 
 def _labelled(*names: str) -> Callable[[Generator], Case]:

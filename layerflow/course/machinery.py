@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from layerflow.course.exercise import HEAD, Case, Exercise, Generator, normal, sizes
+from layerflow.course.exercises import HEAD, Case, Exercise, Generator, normal, sizes
 from layerflow.course.probes import differentiated, expression, sample_function
 from layerflow.training import adaptive, optimizers
 

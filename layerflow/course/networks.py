@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import layerflow.gates as lf
-from layerflow.course.exercise import Case, Exercise, Generator, built_in, gate_text, normal, sizes
+from layerflow.course.exercises import Case, Exercise, Generator, built_in, gate_text, normal, sizes
 
 PARAMETERS = "def __init__(self, weight, bias):\n    self.weight, self.bias = lf.Parameter(weight), lf.Parameter(bias)"
 WEIGHT = "def __init__(self, weight):\n    self.weight = lf.Parameter(weight)"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.course.exercise import Case
+from layerflow.course.exercises import Case
 from layerflow.gate import Gate
 from layerflow.parameter import Array, Parameter
 from layerflow.store import ParameterStore

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from layerflow.course.exercise import Case
+from layerflow.course.exercises import Case
 from layerflow.course.probes import PROBES, made
 from layerflow.gate import Gate
 from layerflow.gradcheck import check_gradients

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 from layerflow.cli import main
-from layerflow.course.exercise import exercises
-from layerflow.course.formats import FORMATS
+from layerflow.course.exercises import exercises
+from layerflow.course.grade_formats import FORMATS
 from layerflow.course.grading import Grade, grade
 
 EXERCISES = exercises()
