@@ -277,7 +277,8 @@ class TrainSection(Section):
         batch_size: Samples per step.
         shuffle: Shuffle the samples in every epoch; the order follows from seed and epoch.
         drop_last: Leave out the last batch of an epoch when it is smaller than the others.
-        engine: What runs a step: numpy; native, machine code (layerflow[native]); auto, native for long runs.
+        engine: What runs a step: numpy; native, machine code (layerflow[native]); xla, on CPU, GPU or TPU by JAX
+            (layerflow[xla]); auto, native for long runs.
         accumulate: Batches that share an update; their gradients are averaged, as if of one batch.
         average: EMA or SWA: an average of the weights takes their place in validation and at the end.
         freeze: Patterns of the names of parameters that are not trained, such as "0.*".
@@ -293,7 +294,7 @@ class TrainSection(Section):
     batch_size: PositiveInt = 32
     shuffle: bool = True
     drop_last: bool = False
-    engine: Literal["numpy", "native", "auto"] = "numpy"
+    engine: Literal["numpy", "native", "xla", "auto"] = "numpy"
     accumulate: PositiveInt = 1
     average: Averaging | None = None
     freeze: Sequence[str] = ()

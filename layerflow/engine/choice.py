@@ -9,7 +9,7 @@ from layerflow.errors import RecordError
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 
-ENGINES = ("numpy", "native", "auto")
+ENGINES = ("numpy", "native", "xla", "auto")
 WORTH_COMPILING = 5.0  # seconds that a training is expected to take with NumPy, from which on `auto` compiles
 
 
@@ -38,13 +38,19 @@ def engine_for(
 
     Raises:
         ConfigError: the engine needs a package that is not installed.
-        RecordError: the model cannot be recorded, which "native" needs.
+        RecordError: the model cannot be recorded, which "native" and "xla" need.
     """
     if name == "numpy" or (name == "auto" and find_spec("llvmlite") is None):
         return NumpyEngine(container, store, wanted)
+    inputs = batch()
+    if name == "xla":
+        from layerflow.engine.xla import XlaEngine
+
+        on_xla = XlaEngine(container, store, wanted, update)
+        on_xla.prepare(*inputs)
+        return on_xla
     from layerflow.engine.native.stepping import NativeEngine
 
-    inputs = batch()
     if name == "native":
         engine = NativeEngine(container, store, wanted, update)
         engine.prepare(*inputs)

@@ -560,7 +560,7 @@ def test_machine_code_that_disagrees_with_numpy_is_an_error(monkeypatch: pytest.
 
 
 def test_an_unknown_engine_names_those_that_are_there() -> None:
-    with pytest.raises(ConfigError, match=r"engine is 'jax', expected 'numpy' or 'native' or 'auto'"):
+    with pytest.raises(ConfigError, match=r"engine is 'jax', expected 'numpy' or 'native' or 'xla' or 'auto'"):
         lf.Trainer(lf.Linear(1), lf.SquaredError(), lf.SGD(0.1), engine="jax")
 
 

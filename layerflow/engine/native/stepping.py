@@ -1,241 +1,52 @@
-"""The native engine: training steps as machine code, held to what NumPy gives."""
+"""The native engine: training steps as machine code."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from layerflow.containers.container import Container
+from layerflow.engine.compiling import CompilingEngine
 from layerflow.engine.native.compilation import machine
 from layerflow.engine.native.compiled import Compiled
 from layerflow.engine.native.memory import Layout
-from layerflow.engine.numpy import NumpyEngine, Update
-from layerflow.engine.program import Draw, Guard, Program
-from layerflow.engine.recorder import depends_on_settings_alone, detached, record_gate
-from layerflow.engine.whole_step import record_step
-from layerflow.errors import EngineError, RecordError
-from layerflow.gate import gates_in
+from layerflow.engine.numpy import Update
+from layerflow.engine.program import Guard, Program
 from layerflow.parameter import Array
 from layerflow.store import ParameterStore
 
-CHECKED_RUNS = 2  # of each program are done by NumPy as well, and compared
-EPSILON = {4: float(np.finfo(np.float32).eps), 8: float(np.finfo(np.float64).eps)}
-TOLERANCE = {4: 1e-3, 8: 1e-9}  # of the norm of an array, by bytes of a number
-PLAIN = (bool, float, int, str, type(None))
-ROUNDINGS = 100.0  # how many times as far as rounding moves a result it may be off
 
-
-class NativeEngine(NumpyEngine):
-    """Runs training steps as machine code; see `NumpyEngine` for what it takes and does.
-
-    Both sweeps, or whole steps with the optimizer's update, are recorded and compiled for each shape of batch. NumPy
-    runs the first batch twice, which must give equal bits, and the first two batches beside the machine code, whose
-    results must be equal but for rounding. Where a guard of the program does not hold, NumPy runs the batch, and
-    explains what is wrong with it.
+class NativeEngine(CompilingEngine):
+    """Runs training steps as machine code that llvmlite compiles; see `CompilingEngine`.
 
     Raises:
-        RecordError: a gate cannot be recorded. EngineError: machine code and NumPy disagree. ConfigError: llvmlite is
-            missing.
+        ConfigError: llvmlite is missing.
     """
 
-    name = "native"
+    name, made_by = "native", "the machine code"
 
     def __init__(
         self, container: Container, store: ParameterStore, wanted: tuple[int, ...], update: Update | None = None
     ) -> None:
-        super().__init__(container, store, wanted)
-        self.update = update
-        self.notes = [str(machine())]
-        self.sweeps: dict[tuple[Any, ...], _Sweeps] = {}
-        self.steps: dict[tuple[Any, ...], _Steps] = {}
-        self.watched: list[tuple[dict[str, Any], str]] = []  # settings that programs hold as constants
-        self.settings: list[Any] = []
+        super().__init__(container, store, wanted, update)
+        self.notes.append(str(machine()))
 
-    @property
-    def machine(self) -> str:  # type: ignore[override]
-        """What the code was compiled for, and what NumPy does after all."""
-        return "; ".join(self.notes)
+    def compiled_sweeps(self, program: Program) -> "_Sweeps":
+        return _Sweeps(program, self)
 
-    @np.errstate(all="ignore")
-    def prepare(self, *inputs: Array) -> None:
-        """Record and compile what runs such batches."""
-        self._look_at_settings()
-        self.draws, self.kept = self._state()
-        if self._whole_steps(inputs) is None:
-            self._whole_sweeps(inputs)
-
-    def run(self, *inputs: Array) -> tuple[Any, ...]:
-        """Run forward and backward; return the values of the wanted slots, which the next run overwrites.
-
-        Where whole steps are compiled, this is asked for a batch whose guards do not hold: NumPy runs it.
-        """
-        if self.update is not None:
-            return super().run(*inputs)
-        self._look_at_settings()
-        self.draws, self.kept = self._state()
-        sweeps = self._whole_sweeps(inputs)
-        expected = self._expected(inputs) if sweeps.runs < CHECKED_RUNS else {}
-        sweeps.runs += 1
-        if not sweeps.run(inputs):
-            return self.repeat(*inputs)
-        _compare_all(expected, sweeps.compiled.outputs)
-        return sweeps.results
-
-    def take_steps(self, data: Sequence[Array], rows: Array) -> tuple[int, list[Array]]:
-        """Take training steps on batches of samples; return how many, and each step's values of the wanted slots.
-
-        It ends before a step whose guards do not hold, and takes none if the update cannot be recorded.
-
-        Args:
-            data: arrays of samples.
-            rows: which samples are in which batch, (steps, batch).
-        """
-        if self.update is None:
-            return 0, []
-        self._look_at_settings()
-        self.draws, self.kept = self._state()
-        key = _batch_key(rows.shape[1], data)
-        steps = self.steps.get(key) or self._whole_steps([part[rows[0]] for part in data])
-        if steps is None:
-            return 0, []
-        expected: dict[str, tuple[Array, float]] = {}
-        if steps.runs < CHECKED_RUNS:
-            rows = rows[:1]
-            expected = self._expected([part[rows[0]] for part in data])
-        before = self.store.values.copy() if expected else None
-        changed = self.update.by_numpy() if expected else None
-        steps.runs += 1
-        done, failed = steps.run(data, rows)
-        if failed is not None and depends_on_settings_alone(failed.node):
-            del self.steps[key]  # such as the step's number: it is recorded anew with the present one
-        found = steps.compiled.outputs
-        if done and before is not None and changed is not None:
-            results = {f"slot.{i}": found[f"wanted.{i}"][0] for i in range(len(self.wanted))}
-            names = {id(parameter): name for name, parameter in self.container.named_parameters().items()}
-            grads = {f"grad.{names[id(parameter)]}": parameter.grad for parameter in self.store.parameters}
-            buffers = {f"buffer.{name}": buffer.value for name, buffer in self.buffers.items()}
-            _compare_all(expected, results | grads | buffers)
-            _compare_values(before, changed(before, self.store.grads), self.store.values)
-        return done, [found[f"wanted.{i}"][:done] for i in range(len(self.wanted))]
-
-    def _look_at_settings(self) -> None:
-        """Forget all programs if a number in a gate or in the optimizer, such as `dropout.rate`, is another one now."""
-        if [held.get(name) for held, name in self.watched] == self.settings and self.watched:
-            return
-        self.sweeps.clear()
-        self.steps.clear()
-        holders = [vars(gate) for gate in gates_in(self.container) if not isinstance(gate, Container)]
-        holders += [vars(part) for part in (self.update.parts if self.update else ())]
-        self.watched = [
-            (held, name)
-            for held in holders
-            for name, value in held.items()
-            if _is_plain(value) and name not in ("lr", "steps")
-        ]
-        self.settings = [held[name] for held, name in self.watched]
-
-    def _whole_steps(self, inputs: Sequence[Array]) -> "_Steps | None":
-        """The machine code for steps on such batches; `None` if the update cannot be recorded."""
-        if self.update is None:
-            return None
-        self._check_repeatable(inputs)
-        try:
-            program = record_step(self.container, inputs, self.wanted, self.store, self.update)
-        except RecordError as error:
-            self._whole_sweeps(inputs)  # raises if it is the model that cannot be recorded
-            self.update = None
-            self.notes.append(f"the optimizer runs with NumPy: {error}")
-            return None
-        found = self.steps[_batch_key(len(inputs[0]), inputs)] = _Steps(program, self)
-        self._note(found.compiled)
-        return found
-
-    def _whole_sweeps(self, inputs: Sequence[Array]) -> "_Sweeps":
-        """The machine code for both sweeps on such batches."""
-        key = _key(inputs)
-        if key not in self.sweeps:
-            self._check_repeatable(inputs)
-            self.sweeps[key] = _Sweeps(record_gate(self.container, inputs, (), self.wanted), self)
-            self._note(self.sweeps[key].compiled)
-        return self.sweeps[key]
-
-    def _note(self, compiled: Compiled) -> None:
-        trouble = compiled.code.trouble
-        if trouble and trouble not in self.notes:
-            self.notes.append(trouble)
-
-    def _check_repeatable(self, inputs: Sequence[Array]) -> None:
-        """Raise unless NumPy gives the same bits for a batch twice."""
-        once, again = self._by_numpy(inputs), self._by_numpy(inputs)
-        for name, value in once.items():
-            if not np.array_equal(value, again[name], equal_nan=True):
-                raise RecordError(
-                    f"{name}: the same batch from the same state gives other numbers the second time, so a program "
-                    "would be wrong; a gate keeps what changes from step to step in an lf.Buffer, and randomness "
-                    "in a np.random.Generator that is an attribute"
-                )
-
-    def _expected(self, inputs: Sequence[Array]) -> dict[str, tuple[Array, float]]:
-        """What NumPy gives for a batch, and how far rounding moves it; nothing where a number is not finite."""
-        expected = self._by_numpy(inputs)
-        if not all(np.isfinite(value).all() for value in expected.values() if value.dtype.kind == "f"):
-            return {}  # what follows such a number is nobody's result
-        rounding = self._rounding(expected, inputs)
-        return {name: (value, rounding.get(name, 0.0)) for name, value in expected.items()}
-
-    def _rounding(self, expected: dict[str, Array], inputs: Sequence[Array]) -> dict[str, float]:
-        """How far rounding moves each result, by what the other precision gives.
-
-        A bias before a batch norm, for example, has no gradient but that: it is measured by those that arrive.
-        """
-        own = self.store.values.dtype
-        other = np.dtype(np.float32 if own == np.float64 else np.float64)
-        twin = detached(self.container)
-        assert isinstance(twin, Container)
-        twin.astype(other)
-        twin.training = True
-        twin.forward(*[part.astype(other) if part.dtype.kind == "f" else part for part in inputs])
-        grads = twin.backward()[1]
-        found = {f"slot.{i}": twin.values[slot] for i, slot in enumerate(self.wanted)}
-        found |= {f"grad.{name}": grad for name, grad in grads.items()}
-        found |= {f"buffer.{name}": buffer.value for name, buffer in twin.named_buffers().items()}
-        epsilon = EPSILON[own.itemsize]
-        scale = min(epsilon / EPSILON[other.itemsize], 1.0)
-        moved = {name: scale * _distance(value, np.asarray(found[name])) for name, value in expected.items()}
-        arrived = [float(np.abs(grad).max(initial=0.0)) for grad in twin.grads if grad is not None]
-        for name in moved:  # where the terms of a sum cancel exactly
-            moved[name] += 10 * epsilon * max(arrived) if name.startswith("grad.") else 0.0
-        return moved
-
-    def _by_numpy(self, inputs: Sequence[Array]) -> dict[str, Array]:
-        """The results of a batch by the names that a program gives them; state stays as it was."""
-        self.container.training = True
-        results = self._ordinary(inputs)
-        named = {f"slot.{i}": np.array(value) for i, value in enumerate(results)}
-        named |= {
-            f"buffer.{name}": buffer.value.copy()
-            for name, buffer in self.buffers.items()
-            if not np.array_equal(self.kept[name], buffer.value)
-        }
-        parameters = self.container.named_parameters().items()
-        named |= {f"grad.{name}": parameter.grad.copy() for name, parameter in parameters if parameter.grad is not None}
-        self._put_back(self.draws, self.kept)
-        return named
-
-    def draw(self, draw: Draw) -> Array:
-        """Repeat the call of a generator."""
-        return np.asarray(getattr(self.generators[draw.generator], draw.method)(*draw.arguments, **draw.named))
+    def compiled_steps(self, program: Program) -> "_Steps":
+        return _Steps(program, self)
 
 
 class _Sweeps:
     """Machine code for both sweeps, for batches of one shape."""
 
-    def __init__(self, program: Program, engine: NativeEngine) -> None:
+    def __init__(self, program: Program, engine: CompilingEngine) -> None:
         parameters = engine.container.named_parameters()
         grads = {f"grad.{name}": parameter.grad for name, parameter in parameters.items()}
         self.program, self.engine, self.runs = program, engine, 0
         self.compiled = Compiled(program, {name: grad for name, grad in grads.items() if grad is not None})
         self.compiled.bind({f"parameter.{name}": parameter.value for name, parameter in parameters.items()})
+        self.outputs, self.trouble = self.compiled.outputs, self.compiled.code.trouble
         self.results = tuple([self.compiled.outputs[f"slot.{i}"] for i in range(len(engine.wanted))])
         self.read = [name for name in engine.buffers if f"buffer.{name}" in self.compiled.slots]
         self.written = [name for name in engine.buffers if f"buffer.{name}" in self.compiled.outputs]
@@ -255,7 +66,7 @@ class _Sweeps:
 class _Steps:
     """Machine code for whole steps, many in one call, on batches of one shape."""
 
-    def __init__(self, program: Program, engine: NativeEngine) -> None:
+    def __init__(self, program: Program, engine: CompilingEngine) -> None:
         assert engine.update is not None
         self.program, self.engine, self.update, self.runs = program, engine, engine.update, 0
         inputs = [name for name in program.inputs if name.startswith("input.")]
@@ -263,6 +74,7 @@ class _Steps:
         states = {name: name for name in program.outputs if name in program.inputs}
         layout = Layout(frozenset(inputs), frozenset(series), states)
         self.compiled = Compiled(program, {"grads": engine.store.grads}, layout)
+        self.outputs, self.trouble = self.compiled.outputs, self.compiled.code.trouble
         self.settings = {f"setting.{name}": np.zeros(()) for name in ("lr", "step")}
         self.kept = {name: np.array(engine.buffers[name].value) for name in engine.buffers}
         self.compiled.bind({"values": engine.store.values, **self.settings})
@@ -275,7 +87,7 @@ class _Steps:
         self.settings["setting.lr"][...], self.settings["setting.step"][...] = self.update.lr, self.update.steps + 1
         for name, array in self.kept.items():
             array[...] = engine.buffers[name].value
-        drawn = self._drawn(count)
+        drawn = engine.drawn(self.program, count)
         for name, start in self.program.starts.items():  # which are others after a restored state
             self.compiled.bind({f"slot.{name}": self.update.vector(name, start)})
         given = {f"input.{i}": part for i, part in enumerate(data)} | drawn | {"rows": rows}
@@ -283,57 +95,8 @@ class _Steps:
         self.update.steps += done
         if done < count and drawn:  # the generators are where they are after the steps that were taken
             engine._put_back(engine.draws, {})
-            self._drawn(done)
+            engine.drawn(self.program, done)
         if done:
             for name in self.written:
                 engine.buffers[name].value = self.kept[name].copy()
         return done, failed
-
-    def _drawn(self, count: int) -> dict[str, Array]:
-        """The draws of so many steps, in the order in which the steps make them."""
-        found: dict[str, list[Array]] = {draw.name: [] for draw in self.program.draws}
-        for _ in range(count if found else 0):
-            for draw in self.program.draws:
-                found[draw.name].append(self.engine.draw(draw))
-        return {name: np.stack(arrays) for name, arrays in found.items() if arrays}
-
-
-def _is_plain(value: Any) -> bool:
-    return all(map(_is_plain, value)) if type(value) is tuple else type(value) in PLAIN
-
-
-def _key(inputs: Sequence[Array]) -> tuple[Any, ...]:
-    return tuple([(value.shape, value.dtype) for value in inputs])
-
-
-def _batch_key(size: int, data: Sequence[Array]) -> tuple[Any, ...]:
-    return (size, *[(part.shape[1:], part.dtype) for part in data])
-
-
-def _distance(one: Array, other: Array) -> float:
-    """The norm of the difference."""
-    return float(np.linalg.norm((one.astype(np.float64) - other.astype(np.float64)).ravel()))
-
-
-def _compare_all(expected: dict[str, tuple[Array, float]], found: dict[str, Any]) -> None:
-    """Raise unless results are equal but for rounding, which moves them by so much."""
-    for name, (value, rounding) in expected.items():
-        tolerance = TOLERANCE[value.dtype.itemsize] if value.dtype.kind == "f" else 0.0
-        size, away = float(np.linalg.norm(value.astype(np.float64).ravel())), _distance(value, found[name])
-        if not away <= tolerance * size + ROUNDINGS * rounding:
-            raise _disagreement(name, away, size)
-
-
-def _compare_values(before: Array, expected: Array, found: Array) -> None:
-    """Raise unless an update is that of NumPy but for rounding."""
-    change, size = _distance(before, expected), float(np.linalg.norm(expected.astype(np.float64)))
-    away = _distance(expected, found)
-    if not away <= TOLERANCE[found.dtype.itemsize] * change + 4 * EPSILON[found.dtype.itemsize] * size:
-        raise _disagreement("the optimizer's update", away, change)
-
-
-def _disagreement(name: str, away: float, size: float) -> EngineError:
-    return EngineError(
-        f"{name}: the machine code gives other numbers than NumPy, off by {away:.3g} where the norm is {size:.3g}. "
-        "This is an error in the native engine; train with engine numpy, and please report it"
-    )
