@@ -34,7 +34,7 @@ MLPS = {
 }  # fmt: skip
 OTHERS = {"cnn-8": 64, "cnn-28": 64, "gru-16": 32, "gru-64": 32, "lstm-16": 32, "lstm-64": 32, "transformer": 32}
 NETWORKS = MLPS | OTHERS
-CONTESTANTS = "hand", "numpy", "native", "native-step", "c", "torch", "torch-compile", "jax", "jax-scan"
+CONTESTANTS = "hand", "numpy", "native", "native-step", "xla", "c", "torch", "torch-compile", "jax", "jax-scan"
 LR, MOMENTUM, HIDDEN = 1e-4, 0.9, 128
 Run = Callable[[int], None]
 

@@ -178,7 +178,7 @@ class _Steps:
         self.outputs: dict[str, Any] = {}
         self.states = [name for name in program.outputs if name in program.inputs]
         self.series = [f"wanted.{i}" for i in range(len(engine.wanted))]
-        self.batches = sorted(name for name in program.inputs if name.startswith("input."))
+        self.batches = [name for name in program.inputs if name.startswith("input.")]
         self.fixed = [
             name for name in program.inputs
             if name not in (*self.states, *self.batches, *[draw.name for draw in program.draws])
@@ -192,13 +192,8 @@ class _Steps:
             name: jnp.zeros((MOST_STEPS, *program.outputs[name].shape), program.outputs[name].dtype)
             for name in self.series
         }
-        start = (
-            jnp.int64(0),
-            jnp.int64(-1),
-            states,
-            empty,
-            jnp.zeros(program.outputs["grads"].shape, program.outputs["grads"].dtype),
-        )
+        grads = program.outputs["grads"]
+        start = jnp.int64(0), jnp.int64(-1), states, empty, jnp.zeros(grads.shape, grads.dtype)
 
         def step(carried: Any) -> Any:
             i, _, states, series, grads = carried

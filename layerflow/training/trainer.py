@@ -92,8 +92,7 @@ class Trainer:
         loss_weights: the factor of the loss of each of several outputs, 1 by default.
         threads: BLAS threads during `fit`. By default one for small steps, where more threads cost more time than they
             save, and otherwise as many as BLAS is set to.
-        engine: what runs a step: "numpy"; "native", machine code by llvmlite; "xla", on CPU, GPU or TPU by JAX; "auto",
-            native for long runs.
+        engine: runs the steps: "numpy"; "native", machine code; "xla", JAX's compiler; "auto", native for long runs.
         callbacks: called during training; see `Callback`.
 
     Raises:
