@@ -1,13 +1,10 @@
 """`layerflow init`: inspect a data file, and write a commented configuration with the reason for every choice."""
 
 import argparse
-import csv
 import os
-from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +14,10 @@ from layerflow.cli.output import add_output_options, check_output, write_output
 from layerflow.config.yaml import inline_yaml
 from layerflow.data import READERS, Dataset
 from layerflow.data.arrays import shapes
-from layerflow.data.dataset import as_number, guess_task
-from layerflow.data.reader import SUPPORTED, kind_by_name, open_data
-from layerflow.data.table import find_column, missing_texts, records
+from layerflow.data.dataset import guess_task
+from layerflow.data.inspection import Column, guess_delimiter, read_columns
+from layerflow.data.reader import SUPPORTED, kind_by_name
+from layerflow.data.table import find_column
 from layerflow.errors import ConfigError, DataError, did_you_mean
 
 EXAMPLES = """\
@@ -40,15 +38,12 @@ UNUSABLE = {
     "constant": "always the same",
     "empty": "has no values",
 }
-IDENTIFIERS = frozenset({"id", "index", "idx", "no", "nr", "row", "uid", "uuid", "key"})
 
 SKEWED = 3
 """How many times the smallest class the largest may be before the classes are balanced."""
 
-MOST_CATEGORIES = 50
-"""A text column with more different values is free text, and so is one whose values rarely repeat."""
 
-Role = Literal["number", "category", "identifier", "text", "constant", "empty"]
+BUCKETS = 32
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -68,24 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
     text = config_text(found, arguments.data, file)
     write_output(text, file, arguments.force, inputs, f"written; next: layerflow train {file}")
     return 0
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        name: Its name in the header.
-        present: How often each text occurs, without those that mean a missing value.
-        missing: The number of missing values.
-        role: What it can be used for: numbers and categories are features; identifiers of the rows, free text,
-            constant text and empty columns carry no signal.
-    """
-
-    name: str
-    present: Counter[str]
-    missing: int
-    role: Role
 
 
 @dataclass(frozen=True)
@@ -156,7 +133,7 @@ def _with_paths(value: Any, folder: Path | None = None) -> Any:
 
 def _table_settings(data: str, target: str | None) -> tuple[list[Setting], str]:
     delimiter = guess_delimiter(data)
-    columns = read_columns(data, delimiter)
+    columns, (decimal, thousands) = read_columns(data, delimiter)
     names = [column.name for column in columns]
     if target is not None:
         chosen, why = columns[find_column(target, names, data)], ""
@@ -165,7 +142,7 @@ def _table_settings(data: str, target: str | None) -> tuple[list[Setting], str]:
         chosen = named[0] if named else columns[-1]
         why = f"{'chosen by its name' if named else 'the last column'}; change it with --target"
     others = [column for column in columns if column is not chosen]
-    features = [column for column in others if column.role in ("number", "category")]
+    features = [column for column in others if column.role in ("number", "category", "date", "hashed")]
     if not features:
         raise DataError(f"{data}: no column is left to predict {chosen.name!r} from; columns: {', '.join(names)}")
     _check_target(chosen, data)
@@ -175,6 +152,14 @@ def _table_settings(data: str, target: str | None) -> tuple[list[Setting], str]:
         settings.append(("features", [column.name for column in features], f"left out: {left_out}"))
     if categories := [column.name for column in features if column.role == "category"]:
         settings.append(("categorical", categories, "text: each becomes one 0/1 column per category"))
+    if dates := {column.name: column.form for column in features if column.role == "date"}:
+        settings.append(("dates", dates, "each becomes year, month, weekday and days since 1970"))
+    if hashed := {column.name: BUCKETS for column in features if column.role == "hashed"}:
+        settings.append(("hashed", hashed, "many different texts: each falls into one of so many 0/1 columns"))
+    if decimal != ".":
+        settings.append(("decimal", decimal, ""))
+    if thousands:
+        settings.append(("thousands", thousands, "between groups of three digits"))
     gaps = [f"{column.missing} in {column.name}" for column in features if column.missing]
     if chosen.missing:
         rows = chosen.missing + chosen.present.total()
@@ -214,56 +199,6 @@ def _archive_settings(data: str, target: str | None) -> tuple[list[Setting], str
             f"it holds {', '.join(found)}"
         )
     return [("path", Path(data), ""), ("x", fits[0], f"shape {found[fits[0]]}"), ("y", y, "")], y
-
-
-def read_columns(path: str, delimiter: str) -> list[Column]:
-    """Read a whole CSV file column by column; raises DataError as `records` does."""
-    rows = records(path, delimiter)
-    _, header = next(rows)
-    columns = list(zip(*(cells for _, cells in rows), strict=True))
-    if not columns:
-        raise DataError(f"{path}: no rows below the header")
-    return [_column(name, [cell.strip() for cell in cells]) for name, cells in zip(header, columns, strict=True)]
-
-
-def guess_delimiter(path: str) -> str:
-    """Return the delimiter that splits the first line into most cells; a comma if none does."""
-    with open_data(path) as file:
-        start = file.readline(1 << 20).decode("utf-8-sig", "replace")
-    first = next(iter(start.splitlines()), "")
-
-    def width(delimiter: str) -> int:
-        try:
-            return len(next(csv.reader([first], delimiter=delimiter), []))
-        except csv.Error:
-            return 0
-
-    return max(",;\t|", key=width)
-
-
-def _column(name: str, cells: list[str]) -> Column:
-    absent = missing_texts(cells)
-    present = Counter(cell for cell in cells if cell not in absent)
-    return Column(name, present, len(cells) - present.total(), _role(name, cells, present))
-
-
-def _role(name: str, cells: list[str], present: Counter[str]) -> Role:
-    if not present:
-        return "empty"
-    is_key, is_named_key = len(present) == len(cells), name.lower() in IDENTIFIERS
-    if all(as_number(cell) is not None for cell in present):
-        return "identifier" if is_key and len(cells) > 1 and (is_named_key or _counts_up(cells)) else "number"
-    if is_key:
-        return "identifier" if is_named_key or all(" " not in cell for cell in cells) else "text"
-    if len(present) == 1:
-        return "constant"
-    return "category" if len(present) <= min(MOST_CATEGORIES, max(2, len(cells) // 2)) else "text"
-
-
-def _counts_up(cells: list[str]) -> bool:
-    """Return whether the cells number the rows: n, n + 1, n + 2, ..., in more rows than chance explains."""
-    values = [float(cell) for cell in cells]
-    return len(values) >= 10 and all(after - before == 1 for before, after in pairwise(values))
 
 
 def config_text(found: Inspection, data: str, file: Path | None) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerflow.data.batches import Rows
+from layerflow.data.columns import ISO, date_columns, hashed_columns
 from layerflow.data.dataset import Dataset, Encoding, check_finite, listed
 from layerflow.data.preprocessing import Preprocessing
 from layerflow.data.table import Table, number_or_nan
@@ -19,7 +20,9 @@ SOURCE = "data"
 """What messages call samples that have no file."""
 
 
-def samples(x: Any, like: Preprocessing, fill_missing: bool) -> NDArray[Any] | Rows:
+def samples(
+    x: Any, like: Preprocessing, fill_missing: bool, derived: Mapping[str, Any] | None = None
+) -> NDArray[Any] | Rows:
     """Return samples as the reader of the training data would, shape (samples, ...).
 
     Args:
@@ -32,6 +35,7 @@ def samples(x: Any, like: Preprocessing, fill_missing: bool) -> NDArray[Any] | R
             - a `Dataset` that a reader returned, whose values have been checked.
         like: What was learned from the training data.
         fill_missing: Accept missing values, to be filled in by the preprocessing.
+        derived: The settings `dates` and `hashed` of the reader of the training data.
 
     Raises:
         DataError: A column is missing or unknown, a value is missing or not what the column holds, or the samples are
@@ -39,7 +43,7 @@ def samples(x: Any, like: Preprocessing, fill_missing: bool) -> NDArray[Any] | R
     """
     columns = _named_columns(x, like.encoding.categories if like.encoding else ())
     if columns is not None:
-        return _encoded(columns, like, fill_missing)
+        return _encoded(_with_derived(columns, derived or {}), like, fill_missing)
     if isinstance(x, Dataset):
         return x.x
     try:
@@ -82,6 +86,25 @@ def _named_columns(x: Any, categorical: Container[str]) -> dict[Any, Any] | None
         is_number = name not in categorical and (column.dtype.is_numeric() or column.dtype == narwhals.Boolean)
         columns[name] = column.cast(narwhals.Float64).to_numpy() if is_number else column.to_list()
     return columns
+
+
+def _with_derived(columns: dict[Any, Any], settings: Mapping[str, Any]) -> dict[Any, Any]:
+    """Put the columns that dates and hashed texts become in their places."""
+    found: dict[Any, Any] = {}
+    dates, hashed = settings.get("dates") or {}, settings.get("hashed") or {}
+    for name, column in columns.items():
+        if name not in dates and name not in hashed:
+            found[name] = column
+            continue
+        cells = column if isinstance(column, list) else list(np.asarray(column))
+        is_written = all(isinstance(cell, str) or _is_missing(cell) for cell in cells)
+        texts = ["" if _is_missing(cell) else str(cell).strip() for cell in cells]
+        if name in hashed:
+            found |= hashed_columns(name, texts, hashed[name])
+        else:
+            place = f"{SOURCE}: row {{}}: column {name!r}"
+            found |= date_columns(name, texts, dates[name] if is_written else ISO, place.format)
+    return found
 
 
 def _encoded(columns: dict[Any, Any], like: Preprocessing, fill_missing: bool) -> NDArray[np.float64]:

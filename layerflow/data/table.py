@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from layerflow.data.columns import Columns, date_columns, hashed_columns, plain_number
 from layerflow.data.dataset import Dataset, Encoding, Task, as_number, encode_labels, guess_task, listed
 from layerflow.data.preprocessing import Preprocessing
 from layerflow.data.reader import DataPath, Reader, checksum, open_data, set_name
@@ -105,6 +106,12 @@ class CSV(Reader):
         missing: What to do about empty cells, NaN and infinity. error: refuse them; drop: leave out such rows (not
             possible when predicting); mean: fill in the mean of the training part (for categories: their frequencies).
         delimiter: The character between cells.
+        dates: The features that are dates, with their form, "iso" or one of Python's `strptime` such as "%d.%m.%Y":
+            each becomes year, month, weekday and days since 1970.
+        hashed: The features that are texts with many different values, with a number of buckets: each becomes one 0/1
+            column per bucket, into which texts fall by a checksum. Texts that training has not seen have a bucket too.
+        decimal: The decimal mark in numbers, "." or ",". Signs of currency and % around a number are passed over.
+        thousands: The mark between groups of three digits; none if empty.
     """
 
     path: DataPath
@@ -114,9 +121,20 @@ class CSV(Reader):
     task: Task | None = None
     missing: Literal["error", "drop", "mean"] = "error"
     delimiter: str = ","
+    dates: dict[str, str] | None = None
+    hashed: dict[str, int] | None = None
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", " ", "'"] = ""
 
     def __post_init__(self) -> None:
         categorical = self.categorical or []
+        derived = [*(self.dates or {}), *(self.hashed or {})]
+        if self.thousands == self.decimal:
+            raise ConfigError(f"CSV: 'decimal' and 'thousands' are both {self.decimal!r}")
+        if small := [name for name, buckets in (self.hashed or {}).items() if not 1 < buckets <= MOST_CATEGORIES]:
+            raise ConfigError(f"CSV: 'hashed' needs 2 to {MOST_CATEGORIES} buckets for {small[0]!r}")
+        if twice := [name for name, count in Counter([*categorical, *derived]).items() if count > 1]:
+            raise ConfigError(f"CSV: {twice[0]!r} is listed twice among `categorical`, `dates` and `hashed`")
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n ':
             raise ConfigError(f"CSV: 'delimiter' must be one character such as ',' or ';', got {self.delimiter!r}")
         if (names := self.features) is not None:
@@ -124,9 +142,10 @@ class CSV(Reader):
                 raise ConfigError(f"CSV: 'features' must name at least one column, each once, got {names}")
             if self.target in names:
                 raise ConfigError(f"CSV: the target {self.target!r} cannot be one of the features")
-            for name in categorical:
+            for name in (*categorical, *derived):
                 if name not in names:
-                    raise ConfigError(f"CSV: {name!r} is categorical but no feature{did_you_mean(name, names)}")
+                    kind = "categorical" if name in categorical else "listed"
+                    raise ConfigError(f"CSV: {name!r} is {kind} but no feature{did_you_mean(name, names)}")
         if self.target in categorical:
             raise ConfigError(f"CSV: the target {self.target!r} cannot be categorical; write `task: classification`")
 
@@ -146,11 +165,13 @@ class CSV(Reader):
         known = like.encoding if like else None
         categorical = list(known.categories) if known else self.categorical or []
         target_at = find_column(str(self.target), header, self.path) if need_target else 0
-        names = (known.columns if known else self.features) or [name for name in header if name != self.target]
+        names = self._sources(known.columns) if known else self.features
+        names = names or [name for name in header if name != self.target]
         if not names:
             raise DataError(f"{self.path}: no column is left to predict from; columns: {listed(header)}")
-        at = {name: find_column(name, header, self.path) for name in [*names, *categorical]}
-        texts: dict[str, list[str]] = {name: [] for name in names if name in categorical}
+        derived = {**(self.dates or {}), **(self.hashed or {})}
+        at = {name: find_column(name, header, self.path) for name in [*names, *categorical, *derived]}
+        texts: dict[str, list[str]] = {name: [] for name in names if name in categorical or name in derived}
         numeric = [name for name in names if name not in texts]
         numbers, lines, target = array("d"), array("q"), []
         for line, cells in rows:
@@ -164,21 +185,41 @@ class CSV(Reader):
         values = np.frombuffer(numbers).reshape(len(lines), len(numeric)).T
         columns = dict(zip(numeric, values, strict=True)) | {n: np.array(text, object) for n, text in texts.items()}
         targets = np.array(target, object) if need_target else None
-        return Table(self.path, {name: columns[name] for name in names}, np.array(lines, np.int64), targets)
+        found: dict[str, NDArray[Any]] = {}
+        for name in names:
+            found |= self._derived(name, texts[name], list(lines)) if name in derived else {name: columns[name]}
+        return Table(self.path, found, np.array(lines, np.int64), targets)
+
+    def _sources(self, columns: Sequence[str]) -> list[str]:
+        """The columns of the file that columns of x are made of, in order."""
+        found = []
+        for column in columns:
+            date, bucket = column.rpartition(".")[0], column.rpartition("#")[0]
+            found.append(date if date in (self.dates or {}) else bucket if bucket in (self.hashed or {}) else column)
+        return list(dict.fromkeys(found))
+
+    def _derived(self, name: str, cells: list[str], lines: list[int]) -> Columns:
+        if name in (self.hashed or {}):
+            return hashed_columns(name, cells, (self.hashed or {})[name])
+        return date_columns(
+            name, cells, (self.dates or {})[name], lambda row: f"{self.path}:{lines[row]}: column {name!r}"
+        )
 
     def _numbers(self, cells: list[str], names: list[str], line: int) -> list[float]:
+        is_plain = self.decimal == "." and not self.thousands
         try:
-            numbers = [*map(float, cells)]
+            numbers = [*map(float, cells)] if is_plain else []
         except ValueError:
             numbers = []
         if len(numbers) == len(cells) and "_" not in "".join(cells):
             return numbers
         numbers = []
         for cell, name in zip(cells, names, strict=True):
-            if (value := number_or_nan(cell)) is None:
+            if (value := number_or_nan(plain_number(cell, self.decimal, self.thousands))) is None:
+                hint = "set `decimal` and `thousands`, " if "," in cell and is_plain else ""
                 raise DataError(
-                    f"{self.path}:{line}: column {name!r}: {cell!r} is not a number; correct it, "
-                    f"or list the column under `categorical`, or leave it out of `features`"
+                    f"{self.path}:{line}: column {name!r}: {cell!r} is not a number; {hint}correct it, "
+                    f"or list the column under `categorical`, `dates` or `hashed`, or leave it out of `features`"
                 )
             numbers.append(value)
         return numbers

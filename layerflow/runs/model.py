@@ -222,7 +222,7 @@ class SavedModel:
 
     def scores(self, x: Any) -> Array:
         """Return the model's outputs for samples (see above), shape (batch, outputs)."""
-        x = samples(x, self.preprocessing, fill_missing=self.reader.get("missing") == "mean")
+        x = samples(x, self.preprocessing, self.reader.get("missing") == "mean", self.reader)
         scores: Array = predict_scores(self.model, self.preprocessing.apply(x, self.dtype), self.dtype)
         if not (finite := np.isfinite(scores).reshape(len(scores), -1).all(axis=1)).all():
             sample = int(np.flatnonzero(~finite)[0])

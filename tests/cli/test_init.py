@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layerflow.cli.init import guess_delimiter, read_columns
 from layerflow.config import load_config
+from layerflow.data.inspection import guess_delimiter, read_columns
 
 Command = Callable[..., Any]
 DATA = Path(__file__).parents[2] / "data"
@@ -214,7 +214,7 @@ NAMES = [f"name{row}" for row in range(40)]
 def test_roles(name: str, cells: list[str], role: str, missing: int, tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text(f"{name},other\n" + "".join(f"{cell},1\n" for cell in cells))
-    column, _ = read_columns(str(file), ",")
+    (column, _), _ = read_columns(str(file), ",")
     assert (column.name, column.role, column.missing) == (name, role, missing)
 
 
