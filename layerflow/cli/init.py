@@ -238,7 +238,7 @@ def config_text(found: Inspection, data: str, file: Path | None) -> str:
     if validation:
         lines.append(f"  early_stopping: {{metric: val_loss, patience: {max(10, epochs // 4)}}}")
     if classes:
-        lines.append("  metrics: [accuracy, f1]")
+        lines.append(f"  metrics: [accuracy, f1{', balanced_accuracy' if _is_skewed(classes) else ''}]")
     return "\n".join(lines) + "\n"
 
 
@@ -291,10 +291,14 @@ def _loss(classes: dict[str, int]) -> str:
     if not classes:
         return "loss: SquaredError" + _comment("use Huber if there are outliers")
     loss = "SigmoidCE" if len(classes) == 2 else "SoftmaxCE"
-    if SKEWED * min(classes.values()) >= max(classes.values()):
+    if not _is_skewed(classes):
         return f"loss: {loss}"
     reason = "all classes count alike, however rare; compare f1, not only accuracy"
     return f"loss: {{type: {loss}, class_weight: balanced}}{_comment(reason)}"
+
+
+def _is_skewed(classes: dict[str, int]) -> bool:
+    return SKEWED * min(classes.values()) < max(classes.values())
 
 
 def _comment(text: str) -> str:

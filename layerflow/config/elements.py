@@ -162,6 +162,7 @@ Reader = Annotated[Element, ElementKind("reader")]
 Scaler = Annotated[Element, ElementKind("scaler")]
 Averaging = Annotated[Element, ElementKind("averaging")]
 Augmentation = Annotated[Element, ElementKind("augmentation")]
+Callback = Annotated[Element, ElementKind("callback")]
 Initializer = Annotated[Element, ElementKind("initializer")]
 Loss = Annotated[Element, ElementKind("loss")]
 Regularizer = Annotated[Element, ElementKind("regularizer")]
@@ -322,6 +323,7 @@ class TopLevel(Section):
         optimizer: The optimizer: {type: SGD, lr: 0.1, momentum: 0.9}.
         schedule: The learning rate over the epochs: Cosine, {type: Step, ...}.
         train: How long to train, and on which batches.
+        callbacks: What is called while the model trains, such as a tracker: [{type: TensorBoard}].
     """
 
     seed: NonNegativeInt = 0
@@ -335,6 +337,7 @@ class TopLevel(Section):
     optimizer: Optimizer
     schedule: Schedule | None = None
     train: TrainSection = TrainSection()
+    callbacks: list[Callback] | None = None
 
 
 SECTIONS = tuple(signature_of(TopLevel))

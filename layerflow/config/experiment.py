@@ -209,6 +209,7 @@ class Experiment:
             "early_stopping": config.train.early_stopping and EarlyStopping(**vars(config.train.early_stopping)),
             "init": build(config.init) or {},
             "average": build(config.train.average),
+            "callbacks": build(config.callbacks) or (),
             "augment": build(config.data.augment),
             "seed": config.seed,
             "dtype": config.dtype,

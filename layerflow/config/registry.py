@@ -32,8 +32,10 @@ from layerflow.gates import GATES, LOSSES, REGULARIZERS
 from layerflow.gates.initializers import INITIALIZERS, Initializer
 from layerflow.training.adaptive import OPTIMIZERS
 from layerflow.training.averaging import AVERAGINGS, Averaging
+from layerflow.training.callbacks import Callback
 from layerflow.training.optimizers import Optimizer
 from layerflow.training.schedules import SCHEDULES, Schedule
+from layerflow.training.trackers import TRACKERS
 
 ENTRY_POINT_GROUP = "layerflow.gates"
 REQUIRED = inspect.Parameter.empty
@@ -47,6 +49,7 @@ BASES: dict[str, type] = {
     "scaler": Scaler,
     "augmentation": Augmentation,
     "averaging": Averaging,
+    "callback": Callback,
 }
 """What your own types of each kind are subclasses of."""
 
@@ -262,6 +265,7 @@ def _builtin_types() -> dict[str, dict[str, Factory]]:
         "scaler": dict(SCALERS),
         "augmentation": dict(AUGMENTATIONS),
         "averaging": dict(AVERAGINGS),
+        "callback": dict(TRACKERS),
         "initializer": {**INITIALIZERS, **{name.lower(): made for name, made in INITIALIZERS.items()}},
     }
 

@@ -81,7 +81,7 @@ class Context:
         """Return a new trainer, prepared on the sample, whose model has the weights that training will start from."""
         # These may need metrics that are not computed here; the learning rate stays the one in the file.
         settings: dict[str, Any] = {"early_stopping": None, "best": None, "metrics": None, "schedule": None}
-        settings["engine"] = "numpy"
+        settings |= {"engine": "numpy", "callbacks": ()}
         if not regularized:
             optimizer = build(self.config.optimizer)
             optimizer.weight_decay = 0.0

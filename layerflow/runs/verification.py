@@ -44,6 +44,7 @@ def verify(folder: Path, imports: Sequence[str] = (), steps: int | None = None) 
         on_divergence=run.facts.get("on_divergence", "stop"),
         threads=run.facts.get("threads"),
         engine=run.facts.get("engine", "numpy"),
+        callbacks=(),
     )
     _require_complete(run, len(losses), len(experiment.trainer.state.batches))
     _report_changes(run, experiment)

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from layerflow.errors import ConfigError, DataError, did_you_mean
 from layerflow.parameter import Array
+from layerflow.training.probabilities import calibration_error, log_loss, perplexity
 from layerflow.training.ranking import average_precision, one_against_rest, roc_auc
 
 IntArray = NDArray[np.int64]
@@ -221,14 +222,19 @@ def _accuracy(found: Classified) -> float:
     return float(np.trace(found.confusion) / found.samples)
 
 
-def _perplexity(found: Classified) -> float:
-    """e to the mean of -ln p[label]: the number of equally likely classes that would surprise as much."""
-    s = found.scores.astype(np.float64)
-    s = np.hstack([np.zeros_like(s), s]) if s.shape[1] == 1 else s
-    s = s - s.max(axis=1, keepdims=True)
-    nll = np.log(np.exp(s).sum(axis=1)) - s[np.arange(found.samples), found.labels]
-    with np.errstate(over="ignore"):
-        return float(np.exp(nll.mean()))
+def _balanced_accuracy(found: Classified) -> float:
+    """The mean of the recalls of the classes that occur."""
+    occurs = found.confusion.sum(axis=1) > 0
+    return float(precision_recall_f1(found.confusion)[1][occurs].mean())
+
+
+def _mcc(found: Classified) -> float:
+    """Matthews' correlation coefficient, for any number of classes (Gorodkin 2004); 0 where it is 0 / 0."""
+    confusion = found.confusion.astype(np.float64)
+    actual, predicted, samples = confusion.sum(axis=1), confusion.sum(axis=0), confusion.sum()
+    covariance = np.trace(confusion) * samples - actual @ predicted
+    sizes = (samples**2 - actual @ actual) * (samples**2 - predicted @ predicted)
+    return float(covariance / np.sqrt(sizes)) if sizes else 0.0
 
 
 def _by_question(index: int, question: int | None = None) -> Callable[[Labelled], float]:
@@ -267,7 +273,11 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("classification", _accuracy, True),
     **{name: Metric("classification", _by_class(index), True) for index, name in enumerate(BY_CLASS)},
     **{f"top_{k}": Metric("classification", _top(k), True) for k in range(2, 11)},
-    "perplexity": Metric("classification", _perplexity, False),
+    "balanced_accuracy": Metric("classification", _balanced_accuracy, True),
+    "mcc": Metric("classification", _mcc, True),
+    "log_loss": Metric("classification", log_loss, False),
+    "perplexity": Metric("classification", perplexity, False),
+    "calibration_error": Metric("classification", calibration_error, False),
     **{name: Metric("classification", of, True) for name, of in RANKED.items()},
     "rmse": Metric("regression", _rmse, False),
     "mae": Metric("regression", _mae, False),

@@ -156,7 +156,9 @@ def test_a_type_is_added_from_python() -> None:
     registry = Registry.builtin()
     registry.add(Twice)
     assert registry.find("gate", "Twice") is Twice
-    with pytest.raises(ConfigError, match="'int' is no subclass of Augmentation, Averaging, Gate, Optimizer, Reader"):
+    with pytest.raises(
+        ConfigError, match="'int' is no subclass of Augmentation, Averaging, Callback, Gate, Optimizer, Reader"
+    ):
         registry.add(int)
 
 

@@ -165,6 +165,8 @@ def test_baselines_are_what_a_constant_guess_reaches():
         ("f1", True),
         ("val_recall_12", True),
         ("val_rmse", False),
+        ("val_log_loss", False),
+        ("val_mcc", True),
         ("loss", False),
     ],
 )
@@ -268,6 +270,34 @@ def test_a_loss_says_which_probabilities_scores_stand_for(
 @pytest.mark.parametrize("loss", [lf.MulticlassSVM(), lf.SquaredError()])
 def test_other_losses_define_none(loss: lf.Gate) -> None:
     assert class_probabilities(loss, np.ones((2, 3))) is None
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_metrics_of_unbalanced_classes_and_of_probabilities_agree_with_scikit_learn(classes):
+    reference = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(classes)
+    labels = np.minimum(rng.geometric(0.5, 300) - 1, max(classes, 2) - 1)
+    scores = rng.normal(size=(300, classes)) + (np.eye(classes)[labels] if classes > 1 else labels[:, None] - 0.5)
+    found = evaluate("classification", scores, labels, ["balanced_accuracy", "mcc", "log_loss"])
+    predictions = predicted_labels(scores)
+    assert found["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(labels, predictions))
+    assert found["mcc"] == pytest.approx(reference.matthews_corrcoef(labels, predictions))
+    full = np.hstack([np.zeros_like(scores), scores]) if classes == 1 else scores
+    p = np.exp(full) / np.exp(full).sum(axis=1, keepdims=True)
+    assert found["log_loss"] == pytest.approx(reference.log_loss(labels, p))
+
+
+def test_a_constant_guess_has_no_correlation_and_the_accuracy_of_chance():
+    found = evaluate("classification", np.zeros((6, 3)), [0, 1, 2, 0, 1, 2], ["mcc", "balanced_accuracy"])
+    assert found == pytest.approx({"mcc": 0.0, "balanced_accuracy": 1 / 3})
+
+
+def test_the_calibration_error_is_0_where_shares_and_probabilities_are_equal():
+    scores = np.log(np.array([[0.75, 0.25]] * 4 + [[0.5, 0.5 - 1e-9]] * 2))
+    found = evaluate("classification", scores, [0, 0, 0, 1, 0, 1], ["calibration_error"])
+    assert found["calibration_error"] == pytest.approx(0, abs=1e-6)
+    wrong = evaluate("classification", scores, [1, 1, 1, 0, 0, 1], ["calibration_error"])
+    assert wrong["calibration_error"] == pytest.approx(4 / 6 * 0.5, abs=1e-6)  # 0.75 said, 0.25 so
 
 
 def test_ranking_metrics_and_perplexity_agree_with_scikit_learn():
