@@ -1,7 +1,6 @@
 """Exercises: losses."""
 
 from collections.abc import Callable
-from typing import Any
 
 import layerflow.gates as lf
 from layerflow.course.exercises import Case, Exercise, Generator, built_in, gate_text, normal, sizes
@@ -30,10 +29,6 @@ def _huber(rng: Generator) -> Case:
     return Case({"delta": float(rng.choice([0.5, 1.0]))}, _numbers(rng).inputs)
 
 
-def _first_sum(make: Callable[..., Any]) -> Callable[..., Any]:
-    return built_in(make)
-
-
 EXERCISES = [
     Exercise(
         "squared_error", "The squared error, averaged over the batch", "SquaredError",
@@ -41,7 +36,7 @@ EXERCISES = [
                   forward="self.save(s - t)\nreturn ((s - t) ** 2).sum() / len(s)", x="s, t"),
         ("grad is one number.", "The mean divides by the batch size, not by the number of elements.",
          "return (grad * 2 * difference / len(difference), None), {}"),
-        _numbers, _first_sum(lf.SquaredError), no_loops=True,
+        _numbers, built_in(lf.SquaredError), no_loops=True,
     ),
     Exercise(
         "huber", "Quadratic near, linear far", "Huber",
@@ -49,7 +44,7 @@ EXERCISES = [
                            "    h(d) = d^2 / 2 for |d| <= delta, delta (|d| - delta / 2) elsewhere.",
                   "def __init__(self, delta=1.0):\n    self.delta = delta", "...", "...", "s, t"),
         ("h'(d) is d, cut off at delta.", "np.clip cuts.", "np.clip(d, -self.delta, self.delta) * grad / len(d)"),
-        _huber, _first_sum(lf.Huber), blank="both", no_loops=True,
+        _huber, built_in(lf.Huber), blank="both", no_loops=True,
     ),
     Exercise(
         "softmax_ce", "Softmax and cross entropy: p - t", "SoftmaxCE",
@@ -59,7 +54,7 @@ EXERCISES = [
                           "return -np.log(p[np.arange(len(labels)), labels]).mean()", x="scores, labels"),
         ("-ln p_label = -s_label + ln of the sum of e^s.", "Its derivative is p_j, less 1 where j is the label.",
          "Take p, subtract 1 at [arange, labels], divide by the batch size; the labels get None."),
-        _labelled(), _first_sum(lf.SoftmaxCE), no_loops=True,
+        _labelled(), built_in(lf.SoftmaxCE), no_loops=True,
     ),
     Exercise(
         "svm", "The multiclass hinge loss", "MulticlassSVM",
@@ -67,14 +62,14 @@ EXERCISES = [
                   "def __init__(self, margin=1.0):\n    self.margin = margin", "...", "...", "scores, labels"),
         ("Which of the terms are not 0?", "Each of them adds 1 to dL/ds_j, and takes 1 from dL/ds_label.",
          "Make the mask (batch, classes), set its label column to minus its row sum."),
-        _labelled("margin"), _first_sum(lf.MulticlassSVM), blank="both", no_loops=True,
+        _labelled("margin"), built_in(lf.MulticlassSVM), blank="both", no_loops=True,
     ),
     Exercise(
         "sigmoid_ce", "Logistic regression", "SigmoidCE",
         gate_text("SigmoidCE", "L = the mean of ln(1 + e^-m), m = s for the target 1 and -s for the target 0: s (batch,).",
                   forward="sign = 2 * t - 1\nself.save(sign, sign * s)\nreturn np.logaddexp(0, -sign * s).mean()", x="s, t"),
         ("The chain: L of m, m of s.", "dL/dm = -1 / (1 + e^m), dm/ds is the sign.", "Divide by the batch size."),
-        _yes_or_no, _first_sum(lf.SigmoidCE), no_loops=True,
+        _yes_or_no, built_in(lf.SigmoidCE), no_loops=True,
     ),
     Exercise(
         "clipped_nll", "The negative log likelihood of a linear, clipped probability", "ClippedNLL",
@@ -83,7 +78,7 @@ EXERCISES = [
                           "return -np.log(np.clip(p, 1e-7, 1)).mean()", x="s, t"),
         ("Where p is clipped, it does not move.", "Elsewhere dL/dp = -1 / p and dp/ds = sign / 2.",
          "np.where((p > 1e-7) & (p < 1), ..., 0)"),
-        _yes_or_no, _first_sum(lf.ClippedNLL), no_loops=True,
+        _yes_or_no, built_in(lf.ClippedNLL), no_loops=True,
     ),
     Exercise(
         "logistic_likelihood", "The likelihood itself, without a logarithm", "LogisticLikelihood",
@@ -92,7 +87,7 @@ EXERCISES = [
                   x="s, t"),
         ("dp/dm = p (1 - p).", "The sign of m, and the minus of 1 - p.",
          "-sign * p * (1 - p) * grad / len(p): it vanishes where the classifier is surely wrong."),
-        _yes_or_no, _first_sum(lf.LogisticLikelihood), no_loops=True,
+        _yes_or_no, built_in(lf.LogisticLikelihood), no_loops=True,
     ),
     Exercise(
         "l2", "Weight decay as a gate", "L2Regularizer",

@@ -371,13 +371,6 @@ class Importer:
     def shifted(self, x: Any, number: float) -> Any:
         return x if number == 0 else self.apply(gates.Add(), x, np.asarray(number, np.float32))
 
-    def zero(self, x: Any) -> Any:
-        return np.zeros((), np.float32)
-
-    @staticmethod
-    def same(imp: "Importer", x: Any) -> Node:
-        return imp.node(x)
-
 
 def _plain(value: Any) -> Any:
     """An attribute as a Python value."""

@@ -56,11 +56,10 @@ def reduced(
 
     def entry(imp: Any, node: Any, inputs: Inputs, attributes: Attributes) -> Any:
         axes = imp.axes(node, inputs, attributes)
-        if axes == () and attributes.get("noop_with_empty_axes"):
-            return after(imp, before(imp, inputs[0])) if before and after else (before or imp.same)(imp, inputs[0])
-        x = before(imp, inputs[0]) if before else inputs[0]
-        y = imp.apply(make(axis=axes or None, keepdims=bool(attributes.get("keepdims", 1))), x)
-        return after(imp, y) if after else y
+        x = before(imp, inputs[0]) if before else imp.node(inputs[0])
+        if axes or not attributes.get("noop_with_empty_axes"):
+            x = imp.apply(make(axis=axes or None, keepdims=bool(attributes.get("keepdims", 1))), x)
+        return after(imp, x) if after else x
 
     return entry
 
@@ -73,10 +72,6 @@ def resize(imp: Any, node: Any, inputs: Inputs, attributes: Attributes) -> Any:
     if attributes.get("mode", "nearest") != "nearest":
         raise imp.refused(node, f"mode={attributes['mode']}")
     return imp.moved(node, inputs, (0,), attributes.get("extrapolation_value", 0.0))
-
-
-def hardmax(imp: Any, node: Any, inputs: Inputs, attributes: Attributes) -> Any:
-    return imp.operator(node, inputs)
 
 
 def top_k(imp: Any, node: Any, inputs: Inputs, attributes: Attributes) -> Any:
@@ -166,7 +161,7 @@ def hard_sigmoid(imp: Any, node: Any, inputs: Inputs, attributes: Attributes) ->
 
 def prelu(imp: Any, node: Any, inputs: Inputs, attributes: Attributes) -> Any:
     x, slope = inputs
-    negative = imp.apply(lf.Multiply(), imp.apply(lf.Minimum(), x, imp.zero(x)), slope)
+    negative = imp.apply(lf.Multiply(), imp.apply(lf.Minimum(), x, np.zeros((), np.float32)), slope)
     return imp.apply(lf.Add(), imp.apply(lf.ReLU(), x), negative)
 
 
@@ -286,10 +281,6 @@ def moving(*moved: int) -> Callable[..., Any]:
     return lambda imp, node, inputs, attributes: imp.moved(node, inputs, moved)
 
 
-def split(imp: Any, node: Any, inputs: Inputs, attributes: Attributes) -> Any:
-    return imp.moved(node, inputs, (0,))
-
-
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Abs": simple(lf.Abs), "Add": simple(lf.Add), "AveragePool": pooled("Avg"), "BatchNormalization": batch_norm,
     "Cast": cast, "CastLike": cast, "Celu": simple(lf.CELU, alpha=("alpha", 1.0)), "Clip": clip, "Concat": concat,
@@ -317,7 +308,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "ReverseSequence": moving(0), "ScatterElements": scattered, "ScatterND": scattered, "Slice": moving(0),
     "SpaceToDepth": moving(0), "Split": moving(0), "Squeeze": moving(0), "Tile": moving(0), "Trilu": moving(0),
     "Unsqueeze": moving(0), "Compress": moving(0), "CenterCropPad": moving(0), "Resize": resize,
-    "LpPool": lp_pool, "Hardmax": hardmax, "TopK": top_k,
+    "LpPool": lp_pool, "Hardmax": lambda imp, node, inputs, attributes: imp.operator(node, inputs), "TopK": top_k,
     **{name: (lambda imp, node, inputs, attributes: imp.apply(Function(node.op_type), *inputs)) for name in SLOPES},
 }  # fmt: skip
 """What real numbers go through; operators on whole numbers and truth values need no entry."""
