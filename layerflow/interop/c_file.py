@@ -275,7 +275,7 @@ class _Lines:
         start = START[function]
         if dtype.kind in "iu" and function in ("max", "min"):
             limits = np.iinfo(dtype)
-            start = str(limits.min + 1 if function == "max" else limits.max)
+            start = f"({limits.min + 1} - 1)" if function == "max" else str(limits.max)
         self._say(f"{_type(dtype)} total = {start};")
         self._nest(kernel.folds)
         self._say(f"total = {COMBINED[function].format('total', self.value(store.value))};")

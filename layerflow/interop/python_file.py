@@ -183,8 +183,8 @@ def _places(settings: Mapping[str, Any], shape: Sequence[Any], whole: Sequence[A
             parts.append(":")
             continue
         (low, each), (rows, per) = (v if isinstance(v, Extent) else Extent(v, 0) for v in (start, size))
-        stop = Extent(low + step * rows, each + step * per) if each or per else low + step * rows
-        end = "" if step < 0 and not isinstance(stop, Extent) and stop < 0 else _size(stop)
+        stop = Extent(low + step * rows, each + step * per)
+        end = _size(stop) if stop.each else str(stop.fixed) if stop.fixed >= 0 else ""  # before the first element
         parts.append(f"{_size(start)}:{end}" + (f":{step}" if step != 1 else ""))
     while len(parts) > 1 and parts[-1] == ":":
         parts.pop()

@@ -77,12 +77,20 @@ def test_functions_are_those_of_numpy() -> None:
         found = [getattr(np, name)(a[0]) for name in one] + [getattr(np, name)(a[0], a[1]) for name in two]
         i, j = np.trunc(np.clip(a, -9, 9)[:, :60]).astype(np.int64)
         found += [getattr(np, name)(*[i, j + 20][: 1 if name == "absolute" else 2]) for name in whole]
-        found += [np.cumsum(a[0, :9]), np.cumprod(a[0, :9]), a[0, :60].argmax(), a[0].argmax(), a.max(axis=0)]
+        found += [
+            np.cumsum(a[0, :9]),
+            np.cumprod(a[0, :9]),
+            a[0, :60].argmax(),
+            a[0].argmax(),
+            a.max(axis=0),
+            i.max(),
+            (-i - 99).max(),
+        ]
         return {f"output.{k}": value for k, value in enumerate(found)}
 
     with np.errstate(all="ignore"):
         program = record(run)
-        names = [*one, *two, *whole, "cumsum", "cumprod", "largest", "nan", "max"]
+        names = [*one, *two, *whole, "cumsum", "cumprod", "largest", "nan", "max", "whole", "negative"]
         text = c_file(program, {}, "functions", [f"y_{name}{i}" for i, name in enumerate(names)], (2, len(x)))
         from layerflow.engine.interpreter import interpret
 

@@ -180,6 +180,31 @@ def test_functions_of_several_operators_are_those_of_numpy(tmp_path: Path) -> No
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
+class Steps(lf.Gate):
+    """y = what each sample adds to the one before, and the same from behind."""
+
+    def forward(self, x: Any) -> Any:
+        return x[1:] - x[:-1], x[::-1][:-2], np.concatenate([x[:2] * 0, x])[2:] + x.max(axis=0)
+
+    def backward(self, *grads: Any) -> Any:
+        return (None,), {}
+
+
+def test_slices_of_the_batch_are_exported_to_onnx_and_python(tmp_path: Path) -> None:
+    from layerflow.interop.onnx.exporting import open_forward
+
+    x = RNG.normal(size=(6, 3))
+    names: dict[str, Any] = {}
+    exec(python_file(open_forward(Steps(), [x]), {}, "m.py", "steps", ["a", "b", "c"]), names)
+    path = lf.export_onnx(Steps(), tmp_path / "m.onnx", x, dtype="float64")
+    for batch in (x, x[:4], np.concatenate([x, x])):
+        for expected, printed, found in zip(
+            Steps().forward(batch), names["forward"](batch), run(path, batch), strict=True
+        ):
+            np.testing.assert_allclose(printed, expected, rtol=1e-12)
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 # What cannot be exported ---------------------------------------------------------------------------------------------
 
 

@@ -181,11 +181,12 @@ def _sliced(graph: Graph, x: str, starts: Any, steps: Any, shape: Any, whole: An
 
 
 def _stop(start: Any, step: int, size: Any) -> Any:
-    if isinstance(start, Extent) or isinstance(size, Extent):
-        (fixed, each), (rows, per_sample) = (n if isinstance(n, Extent) else Extent(n, 0) for n in (start, size))
-        return Extent(fixed + step * rows, each + step * per_sample) if step > 0 else ALL.min
-    stop = start + step * size
-    return stop if stop >= 0 else ALL.min
+    """Where a slice ends; before the first element, which a negative number cannot say, far below."""
+    (fixed, each), (rows, per_sample) = (n if isinstance(n, Extent) else Extent(n, 0) for n in (start, size))
+    stop = Extent(fixed + step * rows, each + step * per_sample)
+    if stop.each:
+        return stop
+    return stop.fixed if stop.fixed >= 0 else ALL.min
 
 
 def _windows(graph: Graph, node: Node, x: str) -> str:
